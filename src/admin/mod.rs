@@ -1,0 +1,1 @@
+//! The admin thread on monoio: status, counters, claim chart, deploys.

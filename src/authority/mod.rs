@@ -1,0 +1,6 @@
+//! Who may do what: the first code table authorizes access to the other code tables by role, and sessions say who.
+//!
+//! Architecture invariant: the authorization table has no default Allow.
+
+pub mod session;
+pub mod table;

@@ -1,0 +1,17 @@
+//! The one door to the kernel: sockets, completions, buffers, timers, wakes and thread placement.
+//!
+//! Architecture invariant: only this room names `io_uring`, `libc` or a socket call; everything above it is handed
+//! [`Event`]s and gives back orders. Raw `unsafe` lives here and in the mesh ring, nowhere else.
+
+pub mod buffers;
+pub mod contract;
+pub mod socket;
+pub mod thread;
+pub mod uring;
+pub mod waker;
+pub mod wheel;
+
+pub use buffers::{Lease, Pool};
+pub use contract::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Event, ListenerId, Statistics};
+pub use thread::clock_monotonic_ns;
+pub use waker::Waker;

@@ -1,0 +1,1 @@
+//! A front server: takes connections, parses requests, routes them among the enterprise applications.

@@ -1,0 +1,11 @@
+//! The cross-core fabric: one bounded single-producer single-consumer ring per ordered pair of workers, doorbells to
+//! wake a sleeper, inboxes for threads that are no workers, and the boards on which workers publish their depth.
+//!
+//! Architecture invariant: a mesh message owns its bytes; nobody locks; a full ring is the sender's problem.
+
+pub mod depth;
+pub mod doorbell;
+pub mod grid;
+pub mod inbox;
+pub mod ring;
+pub mod sync;

@@ -1,0 +1,8 @@
+//! A second server: executes code tables on data tables for the jobs that fronts dispatch to it.
+//!
+//! Architecture invariant: a replica never sees a socket, a clock or the database; it is handed jobs, batches and
+//! replies, and its orders leave through [`server::Output`].
+
+pub mod handlers;
+pub mod job;
+pub mod server;

@@ -1,0 +1,12 @@
+//! What a replica holds: code tables (versioned application code) and data tables (rows with stamps).
+//!
+//! Pure: no clock, no I/O. Loading code tables from a folder is the only reading of files, done before threads start
+//! and by the admin thread for a deploy.
+
+pub mod code;
+pub mod data;
+pub mod record;
+pub mod stamp;
+
+pub use record::{Batch, DocumentShape, Field, FieldKind, Record, ShapeSet, TableId, Update, Value};
+pub use stamp::{ServerId, Stamp, VersionVector};
