@@ -6,6 +6,10 @@
 pub mod depth;
 pub mod doorbell;
 pub mod grid;
+#[cfg(feature = "appliance")]
 pub mod inbox;
 pub mod ring;
 pub mod sync;
+
+#[cfg(test)]
+mod tests;
