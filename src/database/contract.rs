@@ -1,11 +1,15 @@
 //! What the database server is asked and what it answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::tables::{Record, Stamp, TableId, Update, Value};
+use crate::tables::{Record, ShapeSet, Stamp, TableId, Update, Value, VersionVector};
 
 /// Takes a reply to whoever asked: pushes into a worker's inbox or a channel. Never blocks.
 pub type ReplySink = Arc<dyn Fn(Reply) + Send + Sync>;
+
+/// Takes a loaded table to whoever asked.
+pub type LoadSink = Box<dyn FnOnce(Result<Loaded, String>) + Send>;
 
 /// A change that an agent asks for: the database server reads the row, sets fields, stamps and commits it, all in
 /// one transaction, so that no concurrent edit is lost.
@@ -47,6 +51,11 @@ pub enum Request {
     Read { token: u64, table: TableId, key: Box<str>, reply: ReplySink },
     /// Records a deploy: the sources of every code table by path, so that a restart runs the same code.
     Deploy { token: u64, version: u64, application: Box<str>, sources: Vec<(String, String)>, reply: ReplySink },
+    /// Takes the shapes of a new code version before its first write: known tables keep their numbers and fields,
+    /// both lists may grow at their ends. Answered with an empty [`Outcome::Committed`].
+    Reshape { token: u64, shapes: Arc<ShapeSet>, reply: ReplySink },
+    /// Hands over all rows and stubs of a table, for replicas that start; see [`Loaded`].
+    Load { table: TableId, reply: LoadSink },
     /// Commits what is queued and ends the thread.
     Stop,
 }
@@ -61,10 +70,14 @@ pub struct Reply {
 #[derive(Debug)]
 pub enum Outcome {
     /// Committed: on disk when this is sent. `updates` of a `Mutate` that changed something.
-    Committed { updates: Vec<Update> },
+    Committed {
+        updates: Vec<Update>,
+    },
     /// An update's base was not the stored revision; the newer rows are handed back so that the action can be
     /// executed again on them.
-    Conflict { current: Vec<Update> },
+    Conflict {
+        current: Vec<Update>,
+    },
     Row(Option<Update>),
     /// The database refused: disk full, locked, corrupt. The text is one sentence.
     Failed(String),
@@ -74,7 +87,8 @@ pub enum Outcome {
 /// to the agent: the worker side feeds them to the replicas.
 pub type Publisher = Arc<dyn Fn(Arc<crate::tables::Batch>) + Send + Sync>;
 
-/// One table's rows as loaded at start.
+/// One table's rows as loaded at start. Their `base` is [`ABSENT`].
+#[derive(Debug)]
 pub struct Loaded {
     pub table: TableId,
     pub rows: Vec<Update>,
@@ -82,3 +96,91 @@ pub struct Loaded {
 
 /// The stamp of a row that does not exist.
 pub const ABSENT: Stamp = Stamp { sequence: 0, time: 0, server: 0 };
+
+/// A deploy as it was recorded: the code that a restart runs, unless the profile's own code has changed since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployed {
+    pub version: u64,
+    pub application: Box<str>,
+    /// Digest of the profile's code when the deploy came. A caller that finds another digest today takes the
+    /// profile's code: somebody edited it after the deploy.
+    pub base_digest: Box<str>,
+    /// Path and text of every code table.
+    pub sources: Vec<(String, String)>,
+}
+
+/// What a bulk write found for one of its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// No such key.
+    New,
+    /// The stored record is the same.
+    Equal,
+    /// The stored revision, which differs (or is a stub).
+    Differs { stamp: Stamp, versions: VersionVector },
+}
+
+/// What went wrong in a store: one sentence with the cure.
+pub type StoreResult<T> = Result<T, String>;
+
+/// A relational database as the database server uses it; owned by the server's thread.
+///
+/// Writes happen between [`Store::begin`] and [`Store::commit`]; every read sees the transaction's own writes. Each
+/// written update also leaves a line in the change log. The SQL dialect is the implementation's own matter.
+pub trait Store {
+    fn shapes(&self) -> &Arc<ShapeSet>;
+
+    /// Takes the shapes of a new code version: creates tables, appends columns. Existing [`TableId`]s keep their
+    /// meaning. Not inside a transaction.
+    fn reshape(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()>;
+
+    fn begin(&mut self) -> StoreResult<()>;
+
+    /// When it returns `Ok`, everything since [`Store::begin`] is on disk; when not, nothing of it is visible.
+    fn commit(&mut self) -> StoreResult<()>;
+
+    /// Forgets everything since [`Store::begin`]. Never fails: what cannot be rolled back is not visible either.
+    fn rollback(&mut self);
+
+    /// The stored stamps in the order of `rows`, [`ABSENT`] where there is no row.
+    fn stamps_of(&mut self, rows: &[(TableId, &str)]) -> StoreResult<Vec<Stamp>>;
+
+    /// One row or stub. `base` of what comes back is [`ABSENT`]: it belongs to the way, not to the row.
+    fn row(&mut self, table: TableId, key: &str) -> StoreResult<Option<Update>>;
+
+    /// Inserts or replaces rows; a later update of a key replaces an earlier one.
+    fn upsert(&mut self, updates: &[Update]) -> StoreResult<()>;
+
+    /// Compares many records (distinct keys) of one table with the stored rows, in the order given.
+    /// Called before [`Store::begin`].
+    fn compare_bulk(&mut self, table: TableId, records: &[(&str, &Record)]) -> StoreResult<Vec<Compared>>;
+
+    /// [`Store::upsert`] for many rows (distinct keys) of one table, after [`Store::compare_bulk`].
+    fn put_bulk(&mut self, table: TableId, updates: &[Update]) -> StoreResult<()>;
+
+    /// Keeps the loser of two conflicting edits.
+    fn keep_conflict(&mut self, loser: &Update, found_ms: u64) -> StoreResult<()>;
+
+    /// Hands over every row and stub of a table.
+    fn load_all(&mut self, table: TableId, each: &mut dyn FnMut(Update)) -> StoreResult<()>;
+
+    /// Records a deploy.
+    fn deploy(&mut self, deployed: &Deployed, now_ms: u64) -> StoreResult<()>;
+
+    /// The latest deploy of every application.
+    fn deployed(&mut self) -> StoreResult<Vec<Deployed>>;
+
+    fn setting(&mut self, name: &str) -> StoreResult<Option<String>>;
+
+    fn set_setting(&mut self, name: &str, value: &str) -> StoreResult<()>;
+
+    /// Rows and stubs, and the greatest hybrid time among them.
+    fn extent(&self) -> (u64, u64);
+
+    /// Work that commits put off. Called after each group, and with the idle time when there is nothing to do;
+    /// returns when it wants to be called again if idle.
+    fn maintain(&mut self, idle: Duration) -> StoreResult<Option<Duration>>;
+
+    /// The last call: leaves a file that opens quickly.
+    fn close(&mut self) -> StoreResult<()>;
+}

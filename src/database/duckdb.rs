@@ -1,1 +1,825 @@
-//! (skeleton)
+//! The embedded database: DuckDB as a [`Store`]. The only file that names it.
+//!
+//! DuckDB is columnar: an upsert through its primary key costs milliseconds, an append of a thousand rows hardly more
+//! than of one. So a commit appends to `change_log` only; `fold` brings the rows to their data tables in batches
+//! (append what is new, one joined `UPDATE` for the rest), and `open` folds what a crash left behind. `ON CONFLICT` and
+//! delete-and-insert of a key within a transaction, DuckDB's known weak spots, are never used.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use duckdb::types::{ToSql, ToSqlOutput, ValueRef};
+use duckdb::{Appender, Config, Connection, Error, Row, appender_params_from_iter, params, params_from_iter};
+
+use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult};
+use super::dialect::{self, HOUSE, SCHEMA_VERSION, STAGE, TableSql, column_type};
+use super::revisions::{Revisions, record_of, record_text, versions_of, versions_text};
+use crate::tables::{DocumentShape, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
+
+/// Pending rows at which a fold does not wait for an idle moment: bounds memory and the work of a restart.
+pub const PENDING_MAX: usize = 8192;
+/// Idle time after which pending rows are folded.
+pub const FOLD_IDLE: Duration = Duration::from_millis(200);
+/// Idle time after which the write-ahead log is emptied, if it has grown past [`CHECKPOINT_IDLE_BYTES`].
+pub const CHECKPOINT_IDLE: Duration = Duration::from_secs(2);
+/// Bytes of write-ahead log worth an idle checkpoint.
+pub const CHECKPOINT_IDLE_BYTES: u64 = 16 << 20;
+/// Change log lines that a file keeps when it is closed: enough to look into the past, bounded.
+pub const CHANGE_LOG_LINES_MAX: u64 = 1_000_000;
+/// Prepared statements kept: two for each data table, and the constant ones.
+const STATEMENTS_MAX: usize = 256;
+
+/// Where and with what resources the database runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file, or `:memory:`.
+    pub path: PathBuf,
+    /// What DuckDB may use for its buffers.
+    pub memory_bytes: u64,
+    /// Bytes of write-ahead log at which a commit also checkpoints.
+    pub checkpoint_bytes: u64,
+}
+
+impl Settings {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), memory_bytes: 1 << 30, checkpoint_bytes: 256 << 20 }
+    }
+
+    fn in_memory(&self) -> bool {
+        self.path == Path::new(":memory:")
+    }
+}
+
+/// An open database.
+pub struct DuckStore {
+    connection: Connection,
+    settings: Settings,
+    shapes: Arc<ShapeSet>,
+    tables: Vec<TableSql>,
+    revisions: Revisions,
+    /// The last change log line, with the open transaction's; and the last one committed.
+    number: i64,
+    number_committed: i64,
+    /// Whether `BEGIN` has been sent: transactions that write nothing cost nothing.
+    begun: bool,
+    /// Why the connection cannot be used until it has been opened again.
+    broken: bool,
+}
+
+impl DuckStore {
+    /// Opens or creates the file, brings its tables to the shapes and folds in what a crash left in the change log.
+    ///
+    /// # Errors
+    /// Locked by another process, other version, no database, corrupt, disk full, a column whose kind changed: one
+    /// sentence with the cure.
+    pub fn open(settings: &Settings, shapes: Arc<ShapeSet>) -> Result<Self, String> {
+        let connection = connect(settings)?;
+        let mut store = Self {
+            connection,
+            settings: settings.clone(),
+            shapes: Arc::default(),
+            tables: Vec::new(),
+            revisions: Revisions::default(),
+            number: 0,
+            number_committed: 0,
+            begun: false,
+            broken: false,
+        };
+        store.check_version()?;
+        store.adopt(shapes)?;
+        store.load_revisions()?;
+        store.recover()?;
+        Ok(store)
+    }
+
+    /// A table created by another schema version is not touched.
+    fn check_version(&mut self) -> StoreResult<()> {
+        let count = "SELECT count(*) FROM duckdb_tables() WHERE NOT temporary";
+        let tables: i64 = self.connection.query_row(count, [], |row| row.get(0)).map_err(|error| self.say(&error))?;
+        let has = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'setting'";
+        let settings: i64 = self.connection.query_row(has, [], |row| row.get(0)).map_err(|error| self.say(&error))?;
+        let version = if settings > 0 { self.setting("schema_version")? } else { None };
+        match version {
+            Some(version) if version == SCHEMA_VERSION => Ok(()),
+            Some(version) => Err(format!(
+                "{} has schema version {version} and this program needs {SCHEMA_VERSION}; start the program that wrote it, or name another file",
+                self.settings.path.display()
+            )),
+            None if tables > 0 => {
+                Err(format!("{} is a DuckDB file of another program; name another file", self.settings.path.display()))
+            }
+            None => {
+                let create = format!("BEGIN; {}; COMMIT", HOUSE.join(";"));
+                self.connection.execute_batch(&create).map_err(|error| self.say(&error))?;
+                self.set_setting("schema_version", SCHEMA_VERSION)?;
+                self.set_setting("folded", "0")?;
+                self.commit()
+            }
+        }
+    }
+
+    /// Creates tables and appends columns.
+    fn adopt(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
+        for (index, known) in self.shapes.shapes.iter().enumerate() {
+            if shapes.shapes.get(index).is_none_or(|shape| shape.table != known.table) {
+                return Err(format!(
+                    "the new code has no data table `{}` at its place; data tables are only ever added",
+                    known.table
+                ));
+            }
+        }
+        for shape in &shapes.shapes {
+            dialect::refuse(shape, &shapes.shapes)?;
+        }
+        let tables: Vec<TableSql> = shapes.shapes.iter().map(|shape| TableSql::new(shape)).collect();
+        let mut altered = false;
+        for (shape, sql) in shapes.shapes.iter().zip(&tables) {
+            altered |= self.adopt_table(shape, sql)?;
+        }
+        if altered {
+            // A schema change in the write-ahead log would be replayed before the rows that use it; on disk it is safe.
+            self.connection.execute_batch("CHECKPOINT").map_err(|error| self.say(&error))?;
+        }
+        self.connection.flush_prepared_statement_cache();
+        self.revisions.grow(tables.len());
+        self.tables = tables;
+        self.shapes = shapes;
+        Ok(())
+    }
+
+    fn adopt_table(&mut self, shape: &DocumentShape, sql: &TableSql) -> StoreResult<bool> {
+        let found = self.columns_of(&shape.table)?;
+        if found.is_empty() {
+            self.connection.execute_batch(&sql.create).map_err(|error| self.say(&error))?;
+            return Ok(true);
+        }
+        if !found.iter().any(|(name, _)| name.eq_ignore_ascii_case(&shape.key)) {
+            return Err(format!(
+                "table `{}` of {} has no key column `{}`; keys cannot be renamed, use the old name",
+                shape.table,
+                self.settings.path.display(),
+                shape.key
+            ));
+        }
+        let mut altered = false;
+        for field in &shape.fields {
+            let wanted = column_type(field.kind);
+            match found.iter().find(|(name, _)| name.eq_ignore_ascii_case(&field.name)) {
+                Some((_, kind)) if kind == wanted => {}
+                Some((_, kind)) => {
+                    return Err(format!(
+                        "column `{}` of table `{}` is {kind} in {} and the code now wants {wanted}; give the new field a new name",
+                        field.name,
+                        shape.table,
+                        self.settings.path.display()
+                    ));
+                }
+                None => {
+                    let name = dialect::quoted(&shape.table);
+                    let alter = format!("ALTER TABLE {name} ADD COLUMN {} {wanted}", dialect::quoted(&field.name));
+                    self.connection.execute_batch(&alter).map_err(|error| self.say(&error))?;
+                    altered = true;
+                }
+            }
+        }
+        Ok(altered)
+    }
+
+    fn columns_of(&self, table: &str) -> StoreResult<Vec<(String, String)>> {
+        let sql =
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE lower(table_name) = lower(?) AND NOT internal";
+        let mut statement = self.connection.prepare(sql).map_err(|error| self.say(&error))?;
+        let found =
+            statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?))).map_err(|error| self.say(&error))?;
+        found.collect::<Result<_, _>>().map_err(|error| self.say(&error))
+    }
+
+    fn load_revisions(&mut self) -> StoreResult<()> {
+        let mut found = Vec::new();
+        for (index, sql) in self.tables.iter().enumerate() {
+            let table = table_id(index);
+            let mut statement = self.connection.prepare(&sql.select_stamps).map_err(|error| self.say(&error))?;
+            let mut rows = statement.query([]).map_err(|error| self.say(&error))?;
+            while let Some(row) = rows.next().map_err(|error| self.say(&error))? {
+                let key = text_at(row, 0).ok_or_else(|| self.damaged(&sql.name))?;
+                let stamp = stamp_at(row, 1).ok_or_else(|| self.damaged(&sql.name))?;
+                found.push((table, Box::from(key), stamp));
+            }
+        }
+        for (table, key, stamp) in found {
+            self.revisions.found(table, key, stamp);
+        }
+        Ok(())
+    }
+
+    /// Folds in the change log lines whose rows had not reached their data tables when the process ended.
+    fn recover(&mut self) -> StoreResult<()> {
+        let last = "SELECT coalesce(max(number), 0) FROM change_log";
+        let last: i64 = self.connection.query_row(last, [], |row| row.get(0)).map_err(|error| self.say(&error))?;
+        let folded =
+            self.setting("folded")?.and_then(|text| text.parse::<i64>().ok()).ok_or_else(|| self.damaged("setting"))?;
+        // The lines before `folded` may have been trimmed.
+        self.number = last.max(folded);
+        self.number_committed = self.number;
+        let mut left = Vec::new();
+        {
+            let sql = "SELECT key, sequence, time, server, versions, deleted, record, table_name FROM change_log \
+                       WHERE number > ? AND NOT stored ORDER BY number";
+            let mut statement = self.connection.prepare(sql).map_err(|error| self.say(&error))?;
+            let mut rows = statement.query([folded]).map_err(|error| self.say(&error))?;
+            while let Some(row) = rows.next().map_err(|error| self.say(&error))? {
+                let name = text_at(row, 7).unwrap_or("");
+                let Some(table) = self.shapes.id(name) else {
+                    return Err(format!(
+                        "{} holds changes of table `{name}` that the code no longer has; start once with the code that has it",
+                        self.settings.path.display()
+                    ));
+                };
+                left.push(logged_update(row, table).ok_or_else(|| self.damaged("change_log"))?);
+            }
+        }
+        for update in left {
+            self.revisions.committed(update);
+        }
+        self.fold()
+    }
+
+    /// Brings pending rows to their data tables, in a transaction of its own.
+    fn fold(&mut self) -> StoreResult<()> {
+        if self.revisions.pending_count() == 0 {
+            return Ok(());
+        }
+        self.ensure_begun()?;
+        let outcome = self
+            .fold_tables()
+            .and_then(|()| self.set_setting("folded", &self.number.to_string()))
+            .and_then(|()| self.end());
+        match outcome {
+            Ok(()) => self.revisions.folded(),
+            Err(_) => self.undo(),
+        }
+        outcome
+    }
+
+    fn fold_tables(&self) -> StoreResult<()> {
+        for index in 0..self.tables.len() {
+            let (new, replacing) = self.revisions.pending(table_id(index));
+            self.append_rows(index, &new)?;
+            self.replace_rows(index, &replacing)?;
+        }
+        Ok(())
+    }
+
+    /// Appends rows whose keys the data table does not have.
+    fn append_rows(&self, index: usize, updates: &[&Update]) -> StoreResult<()> {
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let sql = &self.tables[index];
+        let columns: Vec<&str> = sql.columns.iter().map(String::as_str).collect();
+        let fields = self.shapes.shapes[index].fields.len();
+        let write = || {
+            let mut appender = self.connection.appender_with_columns(&sql.name, &columns)?;
+            for update in updates {
+                append_update(&mut appender, update, fields)?;
+            }
+            appender.flush()
+        };
+        write().map_err(|error| self.say(&error))
+    }
+
+    /// Replaces rows whose keys the data table has.
+    fn replace_rows(&self, index: usize, updates: &[&Update]) -> StoreResult<()> {
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let sql = &self.tables[index];
+        let fields = self.shapes.shapes[index].fields.len();
+        let write = || {
+            self.connection.execute_batch(&sql.stage)?;
+            {
+                let mut appender = self.connection.appender_to_catalog_and_db(STAGE, "temp", "main")?;
+                for update in updates {
+                    append_update(&mut appender, update, fields)?;
+                }
+                appender.flush()?;
+            }
+            // The cache would keep a plan of the stage before it was replaced.
+            self.connection.prepare(&sql.update_from_stage)?.execute([])
+        };
+        let replaced = write().map_err(|error| self.say(&error))?;
+        if replaced != updates.len() {
+            return Err(self.damaged(&sql.name));
+        }
+        Ok(())
+    }
+
+    /// Writes change log lines within the open transaction.
+    fn append_log(&mut self, updates: &[Update], stored: bool) -> StoreResult<()> {
+        let mut number = self.number;
+        let mut write = || -> duckdb::Result<i64> {
+            let mut appender = self.connection.appender("change_log")?;
+            for update in updates {
+                number += 1;
+                let table = &*self.shapes.get(update.table).table;
+                let record = update.record.as_ref().filter(|_| !stored).map(record_text);
+                appender.append_row(appender_params_from_iter([
+                    Cell::Integer(number),
+                    Cell::Text(table),
+                    Cell::Text(&update.key),
+                    Cell::Integer(i64::from(update.stamp.sequence)),
+                    Cell::Time(update.stamp.time),
+                    Cell::Small(update.stamp.server.into()),
+                    Cell::Text(&versions_text(&update.versions)),
+                    Cell::Boolean(update.record.is_none()),
+                    Cell::Boolean(stored),
+                    record.as_deref().map_or(Cell::Null, Cell::Text),
+                ]))?;
+            }
+            appender.flush()?;
+            Ok(number)
+        };
+        self.number = write().map_err(|error| self.say(&error))?;
+        Ok(())
+    }
+
+    fn ensure_begun(&mut self) -> StoreResult<()> {
+        if self.broken {
+            self.reopen()?;
+        }
+        if !self.begun {
+            self.connection.execute_batch("BEGIN").map_err(|error| self.note(&error))?;
+            self.begun = true;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> StoreResult<()> {
+        if self.begun {
+            self.begun = false;
+            self.connection.execute_batch("COMMIT").map_err(|error| self.note(&error))?;
+        }
+        self.number_committed = self.number;
+        Ok(())
+    }
+
+    fn undo(&mut self) {
+        self.number = self.number_committed;
+        if self.begun || !self.connection.is_autocommit() {
+            self.begun = false;
+            if let Err(error) = self.connection.execute_batch("ROLLBACK") {
+                let _sentence = self.note(&error);
+            }
+        }
+    }
+
+    /// DuckDB refuses everything after an error that left it unsure (a write to a full disk): the file is opened again,
+    /// which is also what makes it certain what was committed.
+    fn reopen(&mut self) -> StoreResult<()> {
+        if self.settings.in_memory() {
+            return Err("the database in memory is lost after an internal error; restart the program".into());
+        }
+        // Two handles in one process would each believe to be alone.
+        self.connection = Connection::open_in_memory().map_err(|error| self.say(&error))?;
+        let (settings, shapes) = (self.settings.clone(), self.shapes.clone());
+        *self = Self::open(&settings, shapes)?;
+        Ok(())
+    }
+
+    fn note(&mut self, error: &Error) -> String {
+        let text = error.to_string();
+        if text.contains("has been invalidated") || text.contains("FATAL") || text.contains("No space left") {
+            self.broken = true;
+        }
+        self.say(error)
+    }
+
+    fn say(&self, error: &Error) -> String {
+        say(error, &self.settings.path)
+    }
+
+    fn damaged(&self, table: &str) -> String {
+        format!(
+            "table `{table}` of {} holds what this program never writes; restore the file from a backup",
+            self.settings.path.display()
+        )
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        let mut path = self.settings.path.clone().into_os_string();
+        path.push(".wal");
+        std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+    }
+}
+
+impl Store for DuckStore {
+    fn shapes(&self) -> &Arc<ShapeSet> {
+        &self.shapes
+    }
+
+    fn reshape(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
+        self.fold()?;
+        self.adopt(shapes)
+    }
+
+    fn begin(&mut self) -> StoreResult<()> {
+        if self.broken {
+            self.reopen()?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> StoreResult<()> {
+        if !self.revisions.drafted().is_empty() {
+            self.ensure_begun()?;
+            let drafted = self.revisions.drafted().to_vec();
+            self.append_log(&drafted, false)?;
+        }
+        self.end()?;
+        self.revisions.commit();
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        self.undo();
+        self.revisions.rollback();
+    }
+
+    fn stamps_of(&mut self, rows: &[(TableId, &str)]) -> StoreResult<Vec<Stamp>> {
+        Ok(rows.iter().map(|(table, key)| self.revisions.stamp(*table, key).unwrap_or(ABSENT)).collect())
+    }
+
+    fn row(&mut self, table: TableId, key: &str) -> StoreResult<Option<Update>> {
+        if let Some(update) = self.revisions.unfolded(table, key) {
+            return Ok(Some(Update { base: ABSENT, ..update.clone() }));
+        }
+        if !self.revisions.in_table(table, key) {
+            return Ok(None);
+        }
+        let index = usize::from(table.0);
+        let sql = &self.tables[index];
+        let read = || -> duckdb::Result<Option<Option<Update>>> {
+            let mut statement = self.connection.prepare_cached(&sql.select_row)?;
+            let mut rows = statement.query([key])?;
+            Ok(rows.next()?.map(|row| table_update(row, table, &self.shapes.shapes[index])))
+        };
+        match read().map_err(|error| self.say(&error))? {
+            Some(Some(update)) => Ok(Some(update)),
+            Some(None) | None => Err(self.damaged(&sql.name)),
+        }
+    }
+
+    fn upsert(&mut self, updates: &[Update]) -> StoreResult<()> {
+        for update in updates {
+            self.revisions.draft(update);
+        }
+        Ok(())
+    }
+
+    fn compare_bulk(&mut self, table: TableId, records: &[(&str, &Record)]) -> StoreResult<Vec<Compared>> {
+        self.begin()?;
+        self.fold()?;
+        let index = usize::from(table.0);
+        let sql = &self.tables[index];
+        let fields = self.shapes.shapes[index].fields.len();
+        let mut compared = vec![Compared::New; records.len()];
+        let known: HashMap<&str, usize> = (0..records.len())
+            .filter(|position| self.revisions.in_table(table, records[*position].0))
+            .map(|position| (records[position].0, position))
+            .collect();
+        if known.is_empty() {
+            return Ok(compared);
+        }
+        let mut read = || -> duckdb::Result<usize> {
+            self.connection.execute_batch(&sql.stage)?;
+            {
+                let mut appender = self.connection.appender_to_catalog_and_db(STAGE, "temp", "main")?;
+                for position in known.values() {
+                    let (key, record) = records[*position];
+                    let stamps = dialect::STAMP_COLUMNS.map(|_| Cell::Null);
+                    appender
+                        .append_row(appender_params_from_iter(record_cells(key, Some(record), fields).chain(stamps)))?;
+                }
+                appender.flush()?;
+            }
+            let mut statement = self.connection.prepare(&sql.compare)?;
+            let mut rows = statement.query([])?;
+            let mut matched = 0;
+            while let Some(row) = rows.next()? {
+                let position = text_at(row, 0).and_then(|key| known.get(key));
+                let (Some(position), Some(stamp), Some(versions)) = (position, stamp_at(row, 2), versions_at(row, 5))
+                else {
+                    continue;
+                };
+                matched += 1;
+                compared[*position] = if row.get(1)? { Compared::Equal } else { Compared::Differs { stamp, versions } };
+            }
+            Ok(matched)
+        };
+        let matched = read().map_err(|error| self.say(&error))?;
+        if matched != known.len() {
+            return Err(self.damaged(&sql.name));
+        }
+        Ok(compared)
+    }
+
+    fn put_bulk(&mut self, table: TableId, updates: &[Update]) -> StoreResult<()> {
+        self.ensure_begun()?;
+        let (replacing, new) =
+            updates.iter().partition::<Vec<_>, _>(|update| self.revisions.in_table(table, &update.key));
+        let index = usize::from(table.0);
+        self.append_rows(index, &new)?;
+        self.replace_rows(index, &replacing)?;
+        self.append_log(updates, true)?;
+        for update in updates {
+            self.revisions.draft_bulk(update);
+        }
+        Ok(())
+    }
+
+    fn keep_conflict(&mut self, loser: &Update, found_ms: u64) -> StoreResult<()> {
+        self.ensure_begun()?;
+        let insert = "INSERT INTO conflict VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let record = loser.record.as_ref().map(record_text);
+        let values = [
+            Cell::Text(&self.shapes.get(loser.table).table),
+            Cell::Text(&loser.key),
+            Cell::Integer(loser.stamp.sequence.into()),
+            Cell::Time(loser.stamp.time),
+            Cell::Small(loser.stamp.server.into()),
+            Cell::Text(&versions_text(&loser.versions)),
+            Cell::Boolean(loser.record.is_none()),
+            record.as_deref().map_or(Cell::Null, Cell::Text),
+            Cell::Time(found_ms),
+        ];
+        let write = || self.connection.prepare_cached(insert)?.execute(params_from_iter(values));
+        write().map(|_| ()).map_err(|error| self.say(&error))
+    }
+
+    fn load_all(&mut self, table: TableId, each: &mut dyn FnMut(Update)) -> StoreResult<()> {
+        self.begin()?;
+        self.fold()?;
+        let index = usize::from(table.0);
+        let sql = &self.tables[index];
+        let mut read = || -> duckdb::Result<bool> {
+            let mut statement = self.connection.prepare(&sql.select_all)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let Some(update) = table_update(row, table, &self.shapes.shapes[index]) else {
+                    return Ok(false);
+                };
+                each(update);
+            }
+            Ok(true)
+        };
+        if read().map_err(|error| self.say(&error))? { Ok(()) } else { Err(self.damaged(&sql.name)) }
+    }
+
+    fn deploy(&mut self, deployed: &Deployed, now_ms: u64) -> StoreResult<()> {
+        self.ensure_begun()?;
+        let write = || -> duckdb::Result<()> {
+            let (version, application) = (Cell::Time(deployed.version), Cell::Text(&deployed.application));
+            let values = [version, application, Cell::Text(&deployed.base_digest), Cell::Time(now_ms)];
+            self.connection
+                .prepare_cached("INSERT INTO deployment VALUES (?, ?, ?, ?)")?
+                .execute(params_from_iter(values))?;
+            let mut insert = self.connection.prepare_cached("INSERT INTO code_table VALUES (?, ?, ?, ?)")?;
+            for (path, source) in &deployed.sources {
+                insert.execute(params_from_iter([version, application, Cell::Text(path), Cell::Text(source)]))?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| self.say(&error))
+    }
+
+    fn deployed(&mut self) -> StoreResult<Vec<Deployed>> {
+        let read = || -> duckdb::Result<Vec<Deployed>> {
+            let latest = "SELECT version, application, base_digest FROM deployment \
+                          QUALIFY row_number() OVER (PARTITION BY application ORDER BY version DESC, deployed DESC) = 1 \
+                          ORDER BY application";
+            let mut statement = self.connection.prepare(latest)?;
+            let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let found: Vec<(i64, String, String)> = found.collect::<Result<_, _>>()?;
+            let sources = "SELECT path, source FROM code_table WHERE version = ? AND application = ? ORDER BY path";
+            let mut statement = self.connection.prepare(sources)?;
+            let mut deployed = Vec::new();
+            for (version, application, base_digest) in found {
+                let sources =
+                    statement.query_map(params![version, application], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                deployed.push(Deployed {
+                    version: u64::try_from(version).unwrap_or(0),
+                    application: application.clone().into(),
+                    base_digest: base_digest.into(),
+                    sources: sources.collect::<Result<_, _>>()?,
+                });
+            }
+            Ok(deployed)
+        };
+        read().map_err(|error| self.say(&error))
+    }
+
+    fn setting(&mut self, name: &str) -> StoreResult<Option<String>> {
+        let value = self.connection.query_row("SELECT value FROM setting WHERE name = ?", [name], |row| row.get(0));
+        match value {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::QueryReturnedNoRows) => Ok(None),
+            Err(error) => Err(self.say(&error)),
+        }
+    }
+
+    fn set_setting(&mut self, name: &str, value: &str) -> StoreResult<()> {
+        self.ensure_begun()?;
+        let write = || -> duckdb::Result<()> {
+            let updated = self
+                .connection
+                .prepare_cached("UPDATE setting SET value = ? WHERE name = ?")?
+                .execute([value, name])?;
+            if updated == 0 {
+                self.connection.prepare_cached("INSERT INTO setting VALUES (?, ?)")?.execute([name, value])?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| self.say(&error))
+    }
+
+    fn extent(&self) -> (u64, u64) {
+        self.revisions.extent()
+    }
+
+    fn maintain(&mut self, idle: Duration) -> StoreResult<Option<Duration>> {
+        let pending = self.revisions.pending_count();
+        if pending >= PENDING_MAX || (pending > 0 && idle >= FOLD_IDLE) {
+            self.fold()?;
+        } else if pending > 0 {
+            return Ok(Some(FOLD_IDLE.saturating_sub(idle)));
+        }
+        if self.settings.in_memory() || self.wal_bytes() < CHECKPOINT_IDLE_BYTES {
+            return Ok(None);
+        }
+        if idle < CHECKPOINT_IDLE {
+            return Ok(Some(CHECKPOINT_IDLE.saturating_sub(idle)));
+        }
+        self.connection.execute_batch("CHECKPOINT").map_err(|error| self.note(&error))?;
+        Ok(None)
+    }
+
+    fn close(&mut self) -> StoreResult<()> {
+        self.begin()?;
+        self.fold()?;
+        if self.settings.in_memory() {
+            return Ok(());
+        }
+        let kept = i64::try_from(CHANGE_LOG_LINES_MAX).unwrap_or(i64::MAX);
+        let trim = || -> duckdb::Result<()> {
+            self.connection.execute("DELETE FROM change_log WHERE number <= ?", [self.number.saturating_sub(kept)])?;
+            self.connection.execute_batch("CHECKPOINT")
+        };
+        trim().map_err(|error| self.say(&error))
+    }
+}
+
+/// A value on its way into the database, borrowed.
+#[derive(Clone, Copy)]
+enum Cell<'a> {
+    Null,
+    Text(&'a str),
+    Integer(i64),
+    Small(i16),
+    /// An unsigned number in a BIGINT column: hybrid times, milliseconds, versions.
+    Time(u64),
+    Boolean(bool),
+}
+
+impl ToSql for Cell<'_> {
+    fn to_sql(&self) -> duckdb::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Integer(number) => ValueRef::BigInt(*number),
+            Self::Small(number) => ValueRef::SmallInt(*number),
+            // Times beyond the year 6400 are no times; saturating keeps the order.
+            Self::Time(time) => ValueRef::BigInt(i64::try_from(*time).unwrap_or(i64::MAX)),
+            Self::Boolean(truth) => ValueRef::Boolean(*truth),
+        }))
+    }
+}
+
+fn record_cells<'a>(key: &'a str, record: Option<&'a Record>, fields: usize) -> impl Iterator<Item = Cell<'a>> {
+    let values = (0..fields).map(move |field| match record.map(|record| record.get(field)) {
+        None | Some(Value::Null) => Cell::Null,
+        Some(Value::Text(text)) => Cell::Text(text),
+        Some(Value::Integer(number)) => Cell::Integer(*number),
+        Some(Value::Boolean(truth)) => Cell::Boolean(*truth),
+    });
+    std::iter::once(Cell::Text(key)).chain(values)
+}
+
+fn append_update(appender: &mut Appender<'_>, update: &Update, fields: usize) -> duckdb::Result<()> {
+    let versions = versions_text(&update.versions);
+    let stamps = [
+        Cell::Integer(update.stamp.sequence.into()),
+        Cell::Time(update.stamp.time),
+        Cell::Small(update.stamp.server.into()),
+        Cell::Text(&versions),
+        Cell::Boolean(update.record.is_none()),
+    ];
+    appender
+        .append_row(appender_params_from_iter(record_cells(&update.key, update.record.as_ref(), fields).chain(stamps)))
+}
+
+fn table_id(index: usize) -> TableId {
+    TableId(u16::try_from(index).expect("invariant: table numbers have 16 bits"))
+}
+
+fn text_at<'a>(row: &'a Row<'_>, column: usize) -> Option<&'a str> {
+    row.get_ref(column).ok()?.as_str().ok()
+}
+
+fn stamp_at(row: &Row<'_>, first: usize) -> Option<Stamp> {
+    let number = |column: usize| row.get::<_, i64>(first + column).ok();
+    Some(Stamp {
+        sequence: number(0)?.try_into().ok()?,
+        time: number(1)?.try_into().ok()?,
+        server: number(2)?.try_into().ok()?,
+    })
+}
+
+fn versions_at(row: &Row<'_>, column: usize) -> Option<crate::tables::VersionVector> {
+    versions_of(text_at(row, column)?)
+}
+
+/// A row in the order of [`TableSql::columns`].
+fn table_update(row: &Row<'_>, table: TableId, shape: &DocumentShape) -> Option<Update> {
+    let stamps = 1 + shape.fields.len();
+    let record = if row.get(stamps + 4).ok()? {
+        None
+    } else {
+        let values = shape.fields.iter().enumerate().map(|(index, field)| value_at(row, 1 + index, field.kind));
+        Some(Record(values.collect::<Option<_>>()?))
+    };
+    Some(Update {
+        table,
+        key: text_at(row, 0)?.into(),
+        stamp: stamp_at(row, stamps)?,
+        versions: versions_at(row, stamps + 3)?,
+        base: ABSENT,
+        record,
+    })
+}
+
+/// A change log line in the order of the query in `recover`.
+fn logged_update(row: &Row<'_>, table: TableId) -> Option<Update> {
+    let record = if row.get(5).ok()? { None } else { Some(record_of(text_at(row, 6)?)?) };
+    Some(Update {
+        table,
+        key: text_at(row, 0)?.into(),
+        stamp: stamp_at(row, 1)?,
+        versions: versions_at(row, 4)?,
+        base: ABSENT,
+        record,
+    })
+}
+
+fn value_at(row: &Row<'_>, column: usize, kind: FieldKind) -> Option<Value> {
+    let value = row.get_ref(column).ok()?;
+    if value == ValueRef::Null {
+        return Some(Value::Null);
+    }
+    match kind {
+        FieldKind::Text => value.as_str().ok().map(Value::text),
+        FieldKind::Integer | FieldKind::Money | FieldKind::Time => row.get(column).ok().map(Value::Integer),
+        FieldKind::Boolean => row.get(column).ok().map(Value::Boolean),
+    }
+}
+
+fn connect(settings: &Settings) -> StoreResult<Connection> {
+    let config = || -> duckdb::Result<Config> {
+        let memory = format!("{}MiB", (settings.memory_bytes >> 20).max(64));
+        let checkpoint = format!("{}MiB", (settings.checkpoint_bytes >> 20).max(1));
+        // One thread: the machine's cores belong to the workers. Nothing is fetched from outside at run time.
+        Config::default()
+            .threads(1)?
+            .max_memory(&memory)?
+            .enable_autoload_extension(false)?
+            .with("checkpoint_threshold", checkpoint)
+    };
+    let open = || {
+        if settings.in_memory() {
+            Connection::open_in_memory_with_flags(config()?)
+        } else {
+            Connection::open_with_flags(&settings.path, config()?)
+        }
+    };
+    let connection = open().map_err(|error| say(&error, &settings.path))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+fn say(error: &Error, path: &Path) -> String {
+    match error {
+        Error::DuckDBFailure(_, Some(text)) => dialect::sentence(text, path),
+        other => dialect::sentence(&other.to_string(), path),
+    }
+}

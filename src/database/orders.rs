@@ -1,0 +1,309 @@
+//! What a commit and a mutation do to the store, within the server's open transaction.
+//!
+//! Each function decides first and writes last: an order that is refused has written nothing, so it cannot spoil the
+//! others of its group. An `Err` is the store's, and undoes the whole group.
+
+use std::collections::{HashMap, HashSet};
+
+use super::contract::{ABSENT, Change, CommitMode, Compared, Mutation, Outcome, Store, StoreResult};
+use crate::tables::stamp::{HybridClock, SERVERS_MAX};
+use crate::tables::{FieldKind, Record, ServerId, ShapeSet, Stamp, TableId, Update, Value, VersionVector};
+
+/// Mutations of one request at which the vectorised way pays.
+pub const BULK_MIN: usize = 32;
+
+/// Who stamps mutations: the application server and its hybrid clock.
+pub struct Author {
+    pub server: ServerId,
+    pub clock: HybridClock,
+}
+
+impl Author {
+    /// The next revision of a row.
+    fn revise(&mut self, base: Stamp, versions: &VersionVector, now_ms: u64) -> (Stamp, VersionVector) {
+        self.clock.see(base.time);
+        let stamp =
+            Stamp { sequence: base.sequence.saturating_add(1), time: self.clock.tick(now_ms), server: self.server };
+        (stamp, versions.edited_by(self.server))
+    }
+}
+
+/// All updates, or none.
+pub fn commit<S: Store>(
+    store: &mut S,
+    author: &mut Author,
+    updates: &[Update],
+    mode: CommitMode,
+    now_ms: u64,
+) -> StoreResult<Outcome> {
+    for update in updates {
+        if let Err(wrong) = check_update(store.shapes(), update) {
+            return Ok(Outcome::Failed(wrong));
+        }
+    }
+    for update in updates {
+        author.clock.see(update.stamp.time);
+    }
+    match mode {
+        CommitMode::Arbitrated => commit_arbitrated(store, updates),
+        CommitMode::Merged => commit_merged(store, updates, now_ms),
+    }
+}
+
+fn commit_arbitrated<S: Store>(store: &mut S, updates: &[Update]) -> StoreResult<Outcome> {
+    let rows: Vec<(TableId, &str)> = updates.iter().map(|update| (update.table, &*update.key)).collect();
+    let stored = store.stamps_of(&rows)?;
+    let mut own: HashMap<(TableId, &str), Stamp> = HashMap::new();
+    let mut refused = Vec::new();
+    let mut fresh = Vec::with_capacity(updates.len());
+    for ((update, row), stored) in updates.iter().zip(&rows).zip(stored) {
+        let current = own.get(row).copied().unwrap_or(stored);
+        if update.stamp == current {
+            // Sent a second time: committed already.
+            continue;
+        }
+        if update.base == current {
+            own.insert(*row, update.stamp);
+            fresh.push(update.clone());
+        } else {
+            refused.push(*row);
+        }
+    }
+    if !refused.is_empty() {
+        return Ok(Outcome::Conflict { current: current_rows(store, refused)? });
+    }
+    store.upsert(&fresh)?;
+    Ok(Outcome::Committed { updates: Vec::new() })
+}
+
+fn commit_merged<S: Store>(store: &mut S, updates: &[Update], now_ms: u64) -> StoreResult<Outcome> {
+    for update in updates {
+        let stored = store.stamps_of(&[(update.table, &update.key)])?.first().copied().unwrap_or(ABSENT);
+        if stored == update.stamp {
+            continue;
+        }
+        if stored == ABSENT || stored == update.base {
+            store.upsert(std::slice::from_ref(update))?;
+            continue;
+        }
+        let Some(stored) = store.row(update.table, &update.key)? else {
+            return Err(format!("row `{}` is known and not found; restore the database from a backup", update.key));
+        };
+        merge(store, &stored, update, now_ms)?;
+    }
+    Ok(Outcome::Committed { updates: Vec::new() })
+}
+
+/// The greater stamp stays; if neither writer knew of the other, the loser is kept beside it.
+fn merge<S: Store>(store: &mut S, stored: &Update, update: &Update, now_ms: u64) -> StoreResult<()> {
+    let (winner, loser) = if update.stamp > stored.stamp { (update, stored) } else { (stored, update) };
+    if winner.versions.covers(&loser.versions) {
+        return if winner.stamp == update.stamp { store.upsert(std::slice::from_ref(update)) } else { Ok(()) };
+    }
+    store.keep_conflict(loser, now_ms)?;
+    store.upsert(&[Update { versions: winner.versions.merged(&loser.versions), ..winner.clone() }])
+}
+
+/// All mutations, or none; a missing row of a [`Change::Set`] refuses them all.
+pub fn mutate<S: Store>(
+    store: &mut S,
+    author: &mut Author,
+    mutations: &[Mutation],
+    now_ms: u64,
+) -> StoreResult<Outcome> {
+    for mutation in mutations {
+        if let Err(wrong) = check_mutation(store.shapes(), mutation) {
+            return Ok(Outcome::Failed(wrong));
+        }
+    }
+    let mut own: HashMap<(TableId, &str), Update> = HashMap::new();
+    let mut updates: Vec<Update> = Vec::with_capacity(mutations.len());
+    let mut missing = Vec::new();
+    for mutation in mutations {
+        let row = (mutation.table, &*mutation.key);
+        let stored = match own.get(&row) {
+            Some(update) => Some(update.clone()),
+            None => store.row(mutation.table, &mutation.key)?,
+        };
+        let present = stored.as_ref().and_then(|stored| stored.record.as_ref());
+        let record = match (&mutation.change, present) {
+            (Change::Put(record), Some(present)) if same(record, present) => continue,
+            (Change::Put(record), _) => Some(record.clone()),
+            (Change::Set(values), Some(present)) => match with_values(present, values) {
+                Some(record) => Some(record),
+                None => continue,
+            },
+            (Change::Set(_), None) => {
+                missing.push(row);
+                continue;
+            }
+            (Change::Delete, None) => continue,
+            (Change::Delete, Some(_)) => None,
+        };
+        let base = stored.as_ref().map_or(ABSENT, |stored| stored.stamp);
+        let versions = stored.map_or_else(VersionVector::default, |stored| stored.versions);
+        let (stamp, versions) = author.revise(base, &versions, now_ms);
+        let update = Update { table: mutation.table, key: mutation.key.clone(), stamp, versions, base, record };
+        own.insert(row, update.clone());
+        updates.push(update);
+    }
+    if !missing.is_empty() {
+        return Ok(Outcome::Conflict { current: current_rows(store, missing)? });
+    }
+    store.upsert(&updates)?;
+    Ok(Outcome::Committed { updates })
+}
+
+/// Whether mutations are an import: many records for distinct keys of one table.
+pub fn is_bulk(mutations: &[Mutation]) -> bool {
+    let Some(first) = mutations.first() else { return false };
+    let mut keys = HashSet::with_capacity(mutations.len());
+    mutations.len() >= BULK_MIN
+        && mutations.iter().all(|mutation| {
+            matches!(mutation.change, Change::Put(_)) && mutation.table == first.table && keys.insert(&*mutation.key)
+        })
+}
+
+/// [`mutate`] for what [`is_bulk`]; opens the transaction itself, because comparing comes before it.
+pub fn mutate_bulk<S: Store>(
+    store: &mut S,
+    author: &mut Author,
+    mutations: &[Mutation],
+    now_ms: u64,
+) -> StoreResult<Outcome> {
+    for mutation in mutations {
+        if let Err(wrong) = check_mutation(store.shapes(), mutation) {
+            return Ok(Outcome::Failed(wrong));
+        }
+    }
+    let Some(table) = mutations.first().map(|mutation| mutation.table) else {
+        return Ok(Outcome::Committed { updates: Vec::new() });
+    };
+    let records: Vec<(&str, &Record)> = mutations
+        .iter()
+        .filter_map(|mutation| match &mutation.change {
+            Change::Put(record) => Some((&*mutation.key, record)),
+            Change::Set(_) | Change::Delete => None,
+        })
+        .collect();
+    let compared = store.compare_bulk(table, &records)?;
+    let mut updates = Vec::with_capacity(records.len());
+    for ((key, record), compared) in records.into_iter().zip(compared) {
+        let (base, versions) = match compared {
+            Compared::Equal => continue,
+            Compared::New => (ABSENT, VersionVector::default()),
+            Compared::Differs { stamp, versions } => (stamp, versions),
+        };
+        let (stamp, versions) = author.revise(base, &versions, now_ms);
+        updates.push(Update { table, key: key.into(), stamp, versions, base, record: Some(record.clone()) });
+    }
+    store.begin()?;
+    if !updates.is_empty() {
+        store.put_bulk(table, &updates)?;
+    }
+    Ok(Outcome::Committed { updates })
+}
+
+/// The rows that stand against an order; a row that does not exist comes as a stub without a stamp.
+fn current_rows<S: Store>(store: &mut S, rows: Vec<(TableId, &str)>) -> StoreResult<Vec<Update>> {
+    let mut current = Vec::with_capacity(rows.len());
+    for (table, key) in rows {
+        current.push(store.row(table, key)?.unwrap_or_else(|| Update {
+            table,
+            key: key.into(),
+            stamp: ABSENT,
+            versions: VersionVector::default(),
+            base: ABSENT,
+            record: None,
+        }));
+    }
+    Ok(current)
+}
+
+/// Missing values at a record's end are null.
+fn same(one: &Record, other: &Record) -> bool {
+    (0..one.0.len().max(other.0.len())).all(|field| one.get(field) == other.get(field))
+}
+
+/// The record with the values set, `None` if nothing changes.
+fn with_values(record: &Record, values: &[(usize, Value)]) -> Option<Record> {
+    let mut changed = record.0.to_vec();
+    for (field, value) in values {
+        if changed.len() <= *field {
+            changed.resize(field + 1, Value::Null);
+        }
+        changed[*field].clone_from(value);
+    }
+    let changed = Record(changed.into());
+    (!same(&changed, record)).then_some(changed)
+}
+
+fn check_update(shapes: &ShapeSet, update: &Update) -> Result<(), String> {
+    if update.stamp <= update.base {
+        return Err(format!(
+            "the update of `{}` is not newer than what it was made from; read the row again",
+            update.key
+        ));
+    }
+    if usize::from(update.stamp.server) >= SERVERS_MAX {
+        return Err(format!(
+            "the update of `{}` comes from server {}, and there are at most {SERVERS_MAX}",
+            update.key, update.stamp.server
+        ));
+    }
+    match &update.record {
+        Some(record) => check_record(shapes, update.table, &update.key, record),
+        None => check_table(shapes, update.table),
+    }
+}
+
+fn check_mutation(shapes: &ShapeSet, mutation: &Mutation) -> Result<(), String> {
+    match &mutation.change {
+        Change::Put(record) => check_record(shapes, mutation.table, &mutation.key, record),
+        Change::Set(values) => {
+            check_table(shapes, mutation.table)?;
+            values
+                .iter()
+                .try_for_each(|(field, value)| check_value(shapes, mutation.table, &mutation.key, *field, value))
+        }
+        Change::Delete => check_table(shapes, mutation.table),
+    }
+}
+
+fn check_table(shapes: &ShapeSet, table: TableId) -> Result<(), String> {
+    if usize::from(table.0) < shapes.shapes.len() {
+        return Ok(());
+    }
+    Err(format!("there is no data table number {}; send the new shapes before the first write", table.0))
+}
+
+fn check_record(shapes: &ShapeSet, table: TableId, key: &str, record: &Record) -> Result<(), String> {
+    check_table(shapes, table)?;
+    record.0.iter().enumerate().try_for_each(|(field, value)| check_value(shapes, table, key, field, value))
+}
+
+fn check_value(shapes: &ShapeSet, table: TableId, key: &str, field: usize, value: &Value) -> Result<(), String> {
+    let shape = shapes.get(table);
+    let Some(declared) = shape.fields.get(field) else {
+        return Err(format!(
+            "row `{key}`: table `{}` has {} fields and this value is number {}",
+            shape.table,
+            shape.fields.len(),
+            field + 1
+        ));
+    };
+    let fits = match (declared.kind, value) {
+        (_, Value::Null)
+        | (FieldKind::Text, Value::Text(_))
+        | (FieldKind::Integer | FieldKind::Money | FieldKind::Time, Value::Integer(_))
+        | (FieldKind::Boolean, Value::Boolean(_)) => true,
+        (FieldKind::Text, Value::Integer(_) | Value::Boolean(_))
+        | (FieldKind::Integer | FieldKind::Money | FieldKind::Time, Value::Text(_) | Value::Boolean(_))
+        | (FieldKind::Boolean, Value::Text(_) | Value::Integer(_)) => false,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("row `{key}`: `{}` of table `{}` does not take {value:?}", declared.name, shape.table))
+    }
+}

@@ -1,0 +1,12 @@
+-- Losers of conflicting edits: kept, never dropped.
+CREATE TABLE IF NOT EXISTS conflict (
+    table_name VARCHAR NOT NULL,
+    key VARCHAR NOT NULL,
+    sequence BIGINT NOT NULL,
+    time BIGINT NOT NULL,
+    server SMALLINT NOT NULL,
+    versions VARCHAR NOT NULL,
+    deleted BOOLEAN NOT NULL,
+    record VARCHAR,
+    found BIGINT NOT NULL           -- Unix milliseconds
+);

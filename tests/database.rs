@@ -1,0 +1,722 @@
+//! The database server over both of its stores: group commit, arbitration, mutations, restart, refusals.
+#![cfg(feature = "appliance")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, unbounded};
+use crossbeam::queue::SegQueue;
+use twintier::database::contract::{
+    ABSENT, Change, CommitMode, Deployed, Mutation, Outcome, Publisher, Reply, ReplySink, Request,
+};
+use twintier::database::duckdb::{self, DuckStore};
+use twintier::database::memory::{MemoryStore, Mischief};
+use twintier::database::seed::SeedUser;
+use twintier::database::server::{self, Client, Handle, Opened};
+use twintier::storage::passwords;
+use twintier::tables::{
+    Batch, DocumentShape, Field, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value, VersionVector,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const USERS: TableId = TableId(0);
+const ITEMS: TableId = TableId(1);
+/// The application server's id in these tests.
+const SERVER: u8 = 2;
+
+#[test]
+fn a_commit_is_there_after_a_restart() {
+    each_duck(|path| {
+        let shapes = shapes();
+        let awkward = "Ünï \u{1F600} 'single' \"double\" ; DROP TABLE item -- \n\0 end";
+        let written = vec![
+            update("plain", 1, 0, ABSENT, Some(item("a", 5, true))),
+            update(awkward, 7, 1, ABSENT, Some(Record(Box::new([Value::text(awkward), Value::Null, Value::Null])))),
+            update("gone", 1, 0, ABSENT, None),
+            update("", 1, 0, ABSENT, Some(item("", i64::MIN, false))),
+        ];
+        let (handle, opened, _) = start(path, &shapes);
+        let key = opened.session_key;
+        assert_ne!(key, [0; 32]);
+        committed(handle.client(), written.clone());
+        handle.stop().unwrap();
+        let (handle, opened, _) = start(path, &shapes);
+        assert_eq!((opened.session_key, opened.rows), (key, 4));
+        assert_eq!(loaded(handle.client(), ITEMS), sorted(written));
+        handle.stop().unwrap();
+    });
+}
+
+#[test]
+fn replaced_rows_keep_their_latest_revision() {
+    each_duck(|path| {
+        let shapes = shapes();
+        let (handle, _, _) = start(path, &shapes);
+        let first = update("a", 1, 0, ABSENT, Some(item("one", 1, true)));
+        let second = update("a", 2, 0, first.stamp, Some(item("two", 2, false)));
+        committed(handle.client(), vec![first.clone()]);
+        // Loading folds the first revision into its table; the second then replaces a stored row.
+        assert_eq!(loaded(handle.client(), ITEMS), vec![bare(&first)]);
+        committed(handle.client(), vec![second.clone()]);
+        let third = update("a", 3, 1, second.stamp, None);
+        committed(handle.client(), vec![third.clone()]);
+        assert_eq!(loaded(handle.client(), ITEMS), vec![bare(&third)]);
+        handle.stop().unwrap();
+        let (handle, _, _) = start(path, &shapes);
+        assert_eq!(loaded(handle.client(), ITEMS), vec![bare(&third)]);
+        handle.stop().unwrap();
+    });
+}
+
+#[test]
+fn an_arbitrated_commit_on_an_old_base_gets_the_current_row() {
+    each_store(|client, _| {
+        let first = update("a", 1, 0, ABSENT, Some(item("one", 1, true)));
+        committed(client, vec![first.clone()]);
+        let stale = vec![
+            update("b", 1, 1, ABSENT, Some(item("never", 1, true))),
+            update("a", 1, 1, ABSENT, Some(item("late", 1, true))),
+        ];
+        let Outcome::Conflict { current } = commit(client, stale, CommitMode::Arbitrated) else {
+            panic!("no conflict")
+        };
+        assert_eq!(current, vec![bare(&first)]);
+        assert_eq!(read(client, "b"), None, "all or nothing");
+        // The same update again is the same commit, not a conflict.
+        committed(client, vec![first.clone()]);
+        let missing = update("c", 4, 1, Stamp { sequence: 3, time: 9, server: 1 }, None);
+        let Outcome::Conflict { current } = commit(client, vec![missing], CommitMode::Arbitrated) else {
+            panic!("no conflict")
+        };
+        assert_eq!((current[0].stamp, &*current[0].key), (ABSENT, "c"));
+    });
+}
+
+#[test]
+fn one_group_takes_what_fits_and_refuses_the_rest() {
+    each_store(|client, replies| {
+        let updates =
+            |key: &str, sequence, server, base| vec![update(key, sequence, server, base, Some(item(key, 1, true)))];
+        let first = update("a", 1, 0, ABSENT, None);
+        // A slow load in front lets the others queue up into one group.
+        let orders = [
+            updates("a", 1, 0, ABSENT),
+            updates("a", 1, 1, ABSENT),
+            updates("a", 2, 1, first.stamp),
+            updates("b", 1, 0, ABSENT),
+            vec![Update { table: TableId(99), ..first.clone() }],
+            vec![Update { record: Some(Record(Box::new([Value::Integer(1)]))), ..update("w", 1, 0, ABSENT, None) }],
+        ];
+        for (token, updates) in (0..).zip(orders) {
+            send(client, |reply| Request::Commit { token, updates, mode: CommitMode::Arbitrated, reply }, replies);
+        }
+        let outcomes: Vec<Reply> = (0..6).map(|_| replies.1.recv_timeout(PATIENCE).unwrap()).collect();
+        let kinds: Vec<&str> = outcomes
+            .iter()
+            .map(|reply| match &reply.outcome {
+                Outcome::Committed { .. } => "committed",
+                Outcome::Conflict { .. } => "conflict",
+                Outcome::Failed(_) => "failed",
+                Outcome::Row(_) => "row",
+            })
+            .collect();
+        assert_eq!(kinds, ["committed", "conflict", "committed", "committed", "failed", "failed"]);
+        assert_eq!(outcomes.iter().map(|reply| reply.token).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(read(client, "a").unwrap().stamp.sequence, 2);
+        assert!(read(client, "b").is_some());
+    });
+}
+
+#[test]
+fn merged_commits_converge_and_keep_the_loser() {
+    let path = scratch("merged");
+    let shapes = shapes();
+    let file = path.join("data.duckdb");
+    let (handle, _, _) = start(&file, &shapes);
+    let client = handle.client();
+    let left = update("a", 2, 0, ABSENT, Some(item("left", 1, true)));
+    let right = update("a", 2, 1, ABSENT, Some(item("right", 1, true)));
+    for updates in [&right, &left, &right, &left] {
+        let outcome = commit(client, vec![updates.clone()], CommitMode::Merged);
+        assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+    }
+    let row = read(client, "a").unwrap();
+    assert_eq!((row.stamp, row.record), (right.stamp, right.record.clone()), "the greater server breaks the tie");
+    assert_eq!(row.versions, left.versions.merged(&right.versions));
+    // An edit that knew both is no conflict.
+    let next = Update { versions: row.versions.edited_by(0), ..update("a", 3, 0, ABSENT, None) };
+    commit(client, vec![next.clone()], CommitMode::Merged);
+    // One that arrives after it was superseded is old news.
+    commit(client, vec![right.clone()], CommitMode::Merged);
+    assert_eq!(read(client, "a"), Some(bare(&next)));
+    handle.stop().unwrap();
+    let conflicts = query(&file, "SELECT count(*) || ':' || min(key) || min(record) FROM conflict");
+    assert_eq!(conflicts, "1:a[\"left\",1,true]");
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
+fn mutations_are_stamped_published_and_skipped_when_equal() {
+    each_store(|client, _| {
+        let put = |key: &str, record: Record| Mutation { table: ITEMS, key: key.into(), change: Change::Put(record) };
+        let first = mutated(client, vec![put("a", item("one", 1, true)), put("b", item("two", 2, true))]);
+        assert_eq!(
+            first.iter().map(|update| (update.stamp.sequence, update.stamp.server)).collect::<Vec<_>>(),
+            [(1, SERVER), (1, SERVER)]
+        );
+        assert!(first[1].stamp > first[0].stamp);
+        assert_eq!(mutated(client, vec![put("a", item("one", 1, true))]), []);
+        let set = |key: &str, field, value| Mutation {
+            table: ITEMS,
+            key: key.into(),
+            change: Change::Set(vec![(field, value)]),
+        };
+        let second = mutated(
+            client,
+            vec![set("a", 1, Value::Integer(9)), set("a", 2, Value::Null), set("b", 1, Value::Integer(2))],
+        );
+        assert_eq!(second.len(), 2, "b had that value");
+        assert_eq!((second[0].base, second[1].base), (first[0].stamp, second[0].stamp));
+        assert_eq!(second[1].versions.0[usize::from(SERVER)], 3);
+        assert_eq!(
+            read(client, "a").unwrap().record,
+            Some(Record(Box::new([Value::text("one"), Value::Integer(9), Value::Null])))
+        );
+        let outcome = client
+            .ask(PATIENCE, |reply| Request::Mutate {
+                token: 1,
+                mutations: vec![put("c", item("three", 3, true)), set("nowhere", 0, Value::Null)],
+                reply,
+            })
+            .unwrap();
+        let Outcome::Conflict { current } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(&*current[0].key, "nowhere");
+        assert_eq!(read(client, "c"), None, "all or nothing");
+        let delete = |key: &str| Mutation { table: ITEMS, key: key.into(), change: Change::Delete };
+        let third = mutated(client, vec![delete("a"), delete("a"), delete("nowhere")]);
+        assert_eq!(third.len(), 1);
+        assert_eq!(read(client, "a").unwrap().record, None, "the stub stays");
+    });
+}
+
+#[test]
+fn published_batches_are_dense_and_precede_their_reply() {
+    let path = scratch("publish");
+    let (handle, _, published) = start(&path.join("data.duckdb"), &shapes());
+    let put = |number: usize, name: &str| Mutation {
+        table: ITEMS,
+        key: format!("k{number}").into(),
+        change: Change::Put(item(name, 1, true)),
+    };
+    let mut next = server::FIRST_NUMBER;
+    for count in [1, 40, 1500, 3] {
+        let updates = mutated(handle.client(), (0..count).map(|number| put(number, &format!("n{count}"))).collect());
+        assert_eq!(updates.len(), count);
+        let batches = std::mem::take(&mut *published.lock().unwrap());
+        for batch in &batches {
+            assert_eq!((batch.origin, batch.first), (SERVER, next));
+            next += u64::try_from(batch.updates.len()).unwrap();
+        }
+        let flat: Vec<Update> = batches.iter().flat_map(|batch| batch.updates.clone()).collect();
+        assert_eq!(flat, updates, "published before the reply, in order");
+    }
+    handle.stop().unwrap();
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
+fn a_bulk_put_writes_what_differs_only() {
+    each_store(|client, _| {
+        let put = |number: usize, price: i64| Mutation {
+            table: ITEMS,
+            key: format!("k{number:03}").into(),
+            change: Change::Put(item("same", price, true)),
+        };
+        let first = mutated(client, (0..100).map(|number| put(number, 1)).collect());
+        assert_eq!(first.len(), 100);
+        // Some of the rows change in the ordinary way in between, one is deleted.
+        mutated(client, vec![put(0, 5), Mutation { table: ITEMS, key: "k001".into(), change: Change::Delete }]);
+        let second = mutated(client, (0..110).map(|number| put(number, if number == 50 { 7 } else { 1 })).collect());
+        let mut keys: Vec<&str> = second.iter().map(|update| &*update.key).collect();
+        keys.sort_unstable();
+        let mut expected: Vec<String> = ["k000", "k001", "k050"].map(String::from).to_vec();
+        expected.extend((100..110).map(|number| format!("k{number}")));
+        assert_eq!(keys, expected);
+        let revived = second.iter().find(|update| &*update.key == "k001").unwrap();
+        assert_eq!((revived.stamp.sequence, revived.versions.0[usize::from(SERVER)]), (3, 3));
+        assert_eq!(mutated(client, (0..110).map(|number| put(number, if number == 50 { 7 } else { 1 })).collect()), []);
+        assert_eq!(loaded(client, ITEMS).len(), 110);
+    });
+}
+
+#[test]
+fn a_failing_store_fails_the_guilty_and_keeps_serving() {
+    let mischief = Arc::new(SegQueue::new());
+    let orders = mischief.clone();
+    let (handle, _) =
+        server::spawn(settings(Vec::new()), move || Ok(MemoryStore::with_mischief(shapes(), orders)), 64, quiet())
+            .unwrap();
+    let client = handle.client();
+    let one = |key: &str| vec![update(key, 1, 0, ABSENT, Some(item(key, 1, true)))];
+    mischief.push(Mischief::FailCommit("the disk is full; free some space and try again".into()));
+    let outcome = commit(client, one("a"), CommitMode::Arbitrated);
+    assert!(matches!(&outcome, Outcome::Failed(sentence) if sentence.contains("disk is full")), "{outcome:?}");
+    assert_eq!(read(client, "a"), None);
+    committed(client, one("a"));
+    for wrong in [Mischief::FailWrite("bad".into(), "no".into()), Mischief::Panic("bad".into())] {
+        // The order fails in its group, and again alone.
+        mischief.push(wrong.clone());
+        mischief.push(wrong);
+        let (sender, replies) = unbounded();
+        let sender = (sender, replies);
+        for (token, key) in (0..).zip(["x", "bad", "y"]) {
+            let mutations =
+                vec![Mutation { table: ITEMS, key: key.into(), change: Change::Put(item(key, token, true)) }];
+            send(client, |reply| Request::Mutate { token: u64::try_from(token).unwrap(), mutations, reply }, &sender);
+        }
+        let mut answered: Vec<Reply> = (0..3).map(|_| sender.1.recv_timeout(PATIENCE).unwrap()).collect();
+        answered.sort_by_key(|reply| reply.token);
+        assert!(matches!(answered[0].outcome, Outcome::Committed { .. }));
+        assert!(matches!(answered[2].outcome, Outcome::Committed { .. }));
+        while mischief.pop().is_some() {}
+    }
+    handle.stop().unwrap();
+}
+
+#[test]
+fn what_was_answered_survives_an_abort() {
+    const CHILD: &str = "TWINTIER_TEST_ABORT";
+    if let Ok(path) = std::env::var(CHILD) {
+        let (handle, _, _) = start(Path::new(&path), &shapes());
+        let client = handle.client();
+        let put = |number: usize| Mutation {
+            table: ITEMS,
+            key: format!("bulk{number}").into(),
+            change: Change::Put(item("b", 1, true)),
+        };
+        mutated(client, (0..200).map(put).collect());
+        let first = update("a", 1, 0, ABSENT, Some(item("one", 1, true)));
+        committed(client, vec![first.clone()]);
+        committed(client, vec![update("bulk7", 2, 0, read(client, "bulk7").unwrap().stamp, None)]);
+        committed(client, vec![update("a", 2, 0, first.stamp, Some(item("two", 2, true)))]);
+        std::process::abort();
+    }
+    let folder = scratch("abort");
+    let file = folder.join("data.duckdb");
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_was_answered_survives_an_abort"])
+        .env(CHILD, &file)
+        .output()
+        .unwrap()
+        .status;
+    assert!(!status.success(), "the child aborts");
+    let (handle, opened, _) = start(&file, &shapes());
+    assert_eq!(opened.rows, 201);
+    assert_eq!(read(handle.client(), "a").unwrap().record, Some(item("two", 2, true)));
+    assert_eq!(read(handle.client(), "bulk7").unwrap().record, None);
+    assert_eq!(loaded(handle.client(), ITEMS).len(), 201);
+    handle.stop().unwrap();
+    assert_eq!(query(&file, "SELECT count(*) || ':' || max(number) FROM change_log"), "203:203");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_second_process_is_refused_with_the_cure() {
+    const CHILD: &str = "TWINTIER_TEST_SECOND";
+    if let Ok(path) = std::env::var(CHILD) {
+        let refused = DuckStore::open(&duckdb::Settings::new(path), shapes()).map(|_| ()).unwrap_err();
+        println!("refused: {refused}");
+        return;
+    }
+    let folder = scratch("second");
+    let file = folder.join("data.duckdb");
+    let (handle, _, _) = start(&file, &shapes());
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_second_process_is_refused_with_the_cure", "--nocapture"])
+        .env(CHILD, &file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = format!(
+        "refused: the database file {} is in use by another process (process {}); stop that process",
+        file.display(),
+        std::process::id()
+    );
+    assert!(said.contains(&expected), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    handle.stop().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn files_that_are_not_ours_are_refused() {
+    let folder = scratch("refused");
+    let open =
+        |name: &str| DuckStore::open(&duckdb::Settings::new(folder.join(name)), shapes()).map(|_| ()).unwrap_err();
+    std::fs::write(folder.join("text"), "hello, I am no database at all").unwrap();
+    assert!(open("text").contains("is no DuckDB database"));
+    assert!(open("no/such/folder").contains("does not exist"));
+    execute(&folder.join("other"), "CREATE TABLE somebody (x INTEGER)");
+    assert!(open("other").contains("of another program"));
+    let (handle, _, _) = start(&folder.join("later"), &shapes());
+    handle.stop().unwrap();
+    execute(&folder.join("later"), "UPDATE setting SET value = '7' WHERE name = 'schema_version'");
+    assert!(open("later").contains("has schema version 7 and this program needs 1"), "{}", open("later"));
+    let spawned = server::spawn(
+        settings(Vec::new()),
+        {
+            let path = folder.join("text");
+            move || DuckStore::open(&duckdb::Settings::new(path), shapes())
+        },
+        8,
+        quiet(),
+    );
+    assert!(spawned.is_err_and(|wrong| wrong.contains("is no DuckDB database")));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn shapes_grow_and_old_rows_have_nulls() {
+    let folder = scratch("grow");
+    let file = folder.join("data.duckdb");
+    let (handle, _, _) = start(&file, &shapes());
+    committed(handle.client(), vec![update("a", 1, 0, ABSENT, Some(item("one", 1, true)))]);
+    let grown = Arc::new({
+        let mut shapes = ShapeSet::clone(&shapes());
+        let mut items = DocumentShape::clone(shapes.get(ITEMS));
+        items.fields = items
+            .fields
+            .iter()
+            .cloned()
+            .chain([field("note", FieldKind::Text), field("due", FieldKind::Time)])
+            .collect();
+        shapes.shapes[1] = Arc::new(items);
+        shapes.shapes.push(Arc::new(shape("order", "order", vec![field("from", FieldKind::Text)])));
+        shapes
+    });
+    let reshape = |shapes: &Arc<ShapeSet>| {
+        handle.client().ask(PATIENCE, |reply| Request::Reshape { token: 0, shapes: shapes.clone(), reply }).unwrap()
+    };
+    assert!(matches!(reshape(&grown), Outcome::Committed { .. }));
+    assert!(matches!(reshape(&Arc::new(ShapeSet::default())), Outcome::Failed(_)), "tables are never dropped");
+    let long = Record(Box::new([Value::text("b"), Value::Null, Value::Null, Value::text("noted"), Value::Integer(5)]));
+    let order = Update { table: TableId(2), ..update("o", 1, 0, ABSENT, Some(Record(Box::new([Value::text("x")])))) };
+    committed(handle.client(), vec![update("b", 1, 0, ABSENT, Some(long.clone())), order.clone()]);
+    handle.stop().unwrap();
+    let (handle, _, _) = start(&file, &grown);
+    let rows = loaded(handle.client(), ITEMS);
+    assert_eq!(rows[0].record.as_ref().unwrap().0.len(), 5);
+    assert_eq!(rows[0].record.as_ref().unwrap().get(3), &Value::Null);
+    assert_eq!(rows[1].record, Some(long));
+    assert_eq!(loaded(handle.client(), TableId(2)), [bare(&order)]);
+    handle.stop().unwrap();
+    let changed = Arc::new({
+        let mut shapes = ShapeSet::clone(&shapes());
+        shapes.shapes[1] = Arc::new(shape("item", "item", vec![field("name", FieldKind::Boolean)]));
+        shapes
+    });
+    let wrong = DuckStore::open(&duckdb::Settings::new(&file), changed).map(|_| ()).unwrap_err();
+    assert!(wrong.contains("column `name` of table `item` is VARCHAR"), "{wrong}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn users_are_seeded_once() {
+    let folder = scratch("seed");
+    let file = folder.join("data.duckdb");
+    let users = vec![SeedUser {
+        user: "ann".into(),
+        full_name: "Ann O'Nymous".into(),
+        roles: "employee editor".into(),
+        password: "secret".into(),
+        ..SeedUser::default()
+    }];
+    let open = |users: Vec<SeedUser>| {
+        let path = file.clone();
+        server::spawn(settings(users), move || DuckStore::open(&duckdb::Settings::new(path), shapes()), 64, quiet())
+            .unwrap()
+    };
+    let (handle, opened) = open(users.clone());
+    assert_eq!(opened.users_seeded, 1);
+    let rows = loaded(handle.client(), USERS);
+    let record = rows[0].record.clone().unwrap();
+    assert_eq!(
+        (&*rows[0].key, record.get(0), record.get(3), record.get(4)),
+        ("ann", &Value::text("Ann O'Nymous"), &Value::text("employee editor"), &Value::Boolean(true))
+    );
+    assert!(passwords::verify(record.get(5).as_text().unwrap(), "secret"));
+    mutated(handle.client(), vec![Mutation { table: USERS, key: "ann".into(), change: Change::Delete }]);
+    handle.stop().unwrap();
+    let (handle, opened) = open(users);
+    assert_eq!(opened.users_seeded, 0, "a deleted user stays deleted");
+    handle.stop().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_restart_finds_the_latest_deploys() {
+    let folder = scratch("deploy");
+    let file = folder.join("data.duckdb");
+    let (handle, opened, _) = start(&file, &shapes());
+    assert_eq!(opened.deployed, []);
+    let source = |text: &str| {
+        vec![("authority.toml".to_owned(), text.to_owned()), ("templates/a.html".to_owned(), "<p>ä'\"</p>".to_owned())]
+    };
+    for (version, application, text) in [(2, "reqcat", "old"), (3, "directory", "d"), (4, "reqcat", "new")] {
+        let outcome = handle.client().ask(PATIENCE, |reply| Request::Deploy {
+            token: 1,
+            version,
+            application: application.into(),
+            sources: source(text),
+            reply,
+        });
+        assert!(matches!(outcome, Ok(Outcome::Committed { .. })));
+    }
+    handle.stop().unwrap();
+    let (handle, opened, _) = start(&file, &shapes());
+    let expected = |version, application: &str, base_digest: &str, text: &str| Deployed {
+        version,
+        application: application.into(),
+        base_digest: base_digest.into(),
+        sources: source(text),
+    };
+    assert_eq!(opened.deployed, [expected(3, "directory", "", "d"), expected(4, "reqcat", "digest-of-reqcat", "new")]);
+    handle.stop().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_full_queue_gives_the_request_back_and_stop_serves_what_is_queued() {
+    let (handle, _) = server::spawn(settings(Vec::new()), || Ok(MemoryStore::new(shapes())), 4, quiet()).unwrap();
+    let client = handle.client().clone();
+    let (gate, opened) = unbounded::<()>();
+    let (sender, replies) = unbounded();
+    // The first reply holds the server's thread until the gate opens.
+    let waiting: ReplySink = Arc::new(move |_| drop(opened.recv_timeout(PATIENCE)));
+    client.try_send(Request::Read { token: 0, table: ITEMS, key: "a".into(), reply: waiting }).map_err(|_| ()).unwrap();
+    let started = Instant::now();
+    while client.waiting() > 0 {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    let reply: ReplySink = Arc::new(move |reply: Reply| drop(sender.send(reply.token)));
+    let ask = |token| client.try_send(Request::Read { token, table: ITEMS, key: "a".into(), reply: reply.clone() });
+    assert!((1..=4).all(|token| ask(token).is_ok()));
+    let Err(Request::Read { token: 5, .. }) = ask(5) else { panic!("the queue has four places") };
+    let stopper = std::thread::spawn(move || handle.stop());
+    gate.send(()).unwrap();
+    stopper.join().unwrap().unwrap();
+    assert_eq!(replies.try_iter().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(client.load(ITEMS).is_err_and(|wrong| wrong.contains("has ended")));
+}
+
+/// Prints rates; asserts only that the work was done.
+#[test]
+#[ignore = "measurement: run with --ignored --nocapture on a quiet machine"]
+fn rates_of_commits_and_bulk() {
+    let folder = scratch("rates");
+    let (handle, _, _) = start(&folder.join("data.duckdb"), &shapes());
+    let client = handle.client();
+    let put = |number: usize, price: i64| Mutation {
+        table: ITEMS,
+        key: format!("package-{number:06}").into(),
+        change: Change::Put(item(
+            &format!("a package with a name and a longer description, number {number}"),
+            price,
+            true,
+        )),
+    };
+    for (name, price) in [("new", 1), ("equal", 1), ("changed", 2)] {
+        let began = Instant::now();
+        let mut written = 0;
+        for part in 0..12 {
+            written +=
+                mutated(client, (part * 5000..(part + 1) * 5000).map(|number| put(number, price)).collect()).len();
+        }
+        println!(
+            "bulk of 60000 records, {name}: {written} written, {:.0} records/s",
+            60_000.0 / began.elapsed().as_secs_f64()
+        );
+    }
+    for group in [1_usize, 10, 100] {
+        for (kind, base) in [("new", None), ("replacing", Some(()))] {
+            let rounds = 100;
+            let mut spent = Duration::ZERO;
+            for round in 0..rounds {
+                let updates: Vec<Update> = (0..group)
+                    .map(|number| {
+                        let key = if base.is_some() {
+                            format!("package-{:06}", round * group + number)
+                        } else {
+                            format!("new-{group}-{round}-{number}")
+                        };
+                        let base = base.map_or(ABSENT, |()| read(client, &key).unwrap().stamp);
+                        update(
+                            &key,
+                            base.sequence + 1,
+                            0,
+                            base,
+                            Some(item("a text of a usual length for a form field", 1, true)),
+                        )
+                    })
+                    .collect();
+                let began = Instant::now();
+                committed(client, updates);
+                spent += began.elapsed();
+            }
+            println!(
+                "commit of {group} {kind}: {:.2} ms",
+                spent.as_secs_f64() * 1000.0 / f64::from(u32::try_from(rounds).unwrap())
+            );
+        }
+    }
+    let began = Instant::now();
+    let rows = loaded(client, ITEMS).len();
+    println!("load of {rows} rows: {:.0} ms", began.elapsed().as_secs_f64() * 1000.0);
+    let began = Instant::now();
+    handle.stop().unwrap();
+    println!("stop with checkpoint: {:.0} ms", began.elapsed().as_secs_f64() * 1000.0);
+    let began = Instant::now();
+    let (handle, _, _) = start(&folder.join("data.duckdb"), &shapes());
+    println!("open of {rows} rows: {:.0} ms", began.elapsed().as_secs_f64() * 1000.0);
+    handle.stop().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+type Replies = (crossbeam::channel::Sender<Reply>, Receiver<Reply>);
+
+fn field(name: &str, kind: FieldKind) -> Field {
+    Field { name: name.into(), kind, required: false, length_max: 1000, secret: false, index: false, words: false }
+}
+
+fn shape(table: &str, key: &str, fields: Vec<Field>) -> DocumentShape {
+    DocumentShape { table: table.into(), application: "reqcat".into(), key: key.into(), fields: fields.into() }
+}
+
+fn shapes() -> Arc<ShapeSet> {
+    let text = |name| field(name, FieldKind::Text);
+    let users = vec![
+        text("name"),
+        text("department"),
+        text("email"),
+        text("roles"),
+        field("active", FieldKind::Boolean),
+        text("password_hash"),
+    ];
+    let items = vec![text("name"), field("price", FieldKind::Money), field("stocked", FieldKind::Boolean)];
+    Arc::new(ShapeSet {
+        shapes: vec![Arc::new(shape("user_profile", "user", users)), Arc::new(shape("item", "item", items))],
+    })
+}
+
+fn item(name: &str, price: i64, stocked: bool) -> Record {
+    Record(Box::new([Value::text(name), Value::Integer(price), Value::Boolean(stocked)]))
+}
+
+fn update(key: &str, sequence: u32, server: u8, base: Stamp, record: Option<Record>) -> Update {
+    let stamp = Stamp { sequence, time: u64::from(sequence) << 16, server };
+    Update { table: ITEMS, key: key.into(), stamp, versions: VersionVector::default().edited_by(server), base, record }
+}
+
+/// As it comes out of the store.
+fn bare(update: &Update) -> Update {
+    Update { base: ABSENT, ..update.clone() }
+}
+
+fn sorted(updates: Vec<Update>) -> Vec<Update> {
+    let mut updates: Vec<Update> = updates.iter().map(bare).collect();
+    updates.sort_by(|one, other| one.key.cmp(&other.key));
+    updates
+}
+
+fn settings(users: Vec<SeedUser>) -> server::Settings {
+    server::Settings { server: SERVER, users, code_digests: vec![("reqcat".into(), "digest-of-reqcat".into())] }
+}
+
+fn quiet() -> Publisher {
+    Arc::new(|_| {})
+}
+
+type Published = Arc<Mutex<Vec<Arc<Batch>>>>;
+
+fn start(path: &Path, shapes: &Arc<ShapeSet>) -> (Handle, Opened, Published) {
+    let published = Published::default();
+    let sink = published.clone();
+    let (path, shapes) = (path.to_path_buf(), shapes.clone());
+    let publisher: Publisher = Arc::new(move |batch| sink.lock().unwrap().push(batch));
+    let store = move || DuckStore::open(&duckdb::Settings::new(path), shapes);
+    let (handle, opened) = server::spawn(settings(Vec::new()), store, 4096, publisher).unwrap();
+    (handle, opened, published)
+}
+
+fn scratch(name: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let unique = format!("twintier-{}-{}-{name}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(unique);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Runs a test in a file.
+fn each_duck(test: impl Fn(&Path)) {
+    let folder = scratch("duck");
+    test(&folder.join("data.duckdb"));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Runs a test over a DuckDB file, DuckDB in memory, and the store in plain memory.
+fn each_store(test: impl Fn(&Client, &Replies)) {
+    each_duck(|path| {
+        let (handle, _, _) = start(path, &shapes());
+        test(handle.client(), &unbounded());
+        handle.stop().unwrap();
+    });
+    let (handle, _, _) = start(Path::new(":memory:"), &shapes());
+    test(handle.client(), &unbounded());
+    handle.stop().unwrap();
+    let (handle, _) = server::spawn(settings(Vec::new()), || Ok(MemoryStore::new(shapes())), 4096, quiet()).unwrap();
+    test(handle.client(), &unbounded());
+    handle.stop().unwrap();
+}
+
+fn send(client: &Client, make: impl FnOnce(ReplySink) -> Request, replies: &Replies) {
+    let sender = replies.0.clone();
+    client.try_send(make(Arc::new(move |reply| sender.send(reply).unwrap()))).map_err(|_| ()).unwrap();
+}
+
+fn commit(client: &Client, updates: Vec<Update>, mode: CommitMode) -> Outcome {
+    client.ask(PATIENCE, |reply| Request::Commit { token: 1, updates, mode, reply }).unwrap()
+}
+
+fn committed(client: &Client, updates: Vec<Update>) {
+    let outcome = commit(client, updates, CommitMode::Arbitrated);
+    assert!(matches!(&outcome, Outcome::Committed { updates } if updates.is_empty()), "{outcome:?}");
+}
+
+fn mutated(client: &Client, mutations: Vec<Mutation>) -> Vec<Update> {
+    match client.ask(PATIENCE, |reply| Request::Mutate { token: 1, mutations, reply }).unwrap() {
+        Outcome::Committed { updates } => updates,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn read(client: &Client, key: &str) -> Option<Update> {
+    match client.ask(PATIENCE, |reply| Request::Read { token: 1, table: ITEMS, key: key.into(), reply }).unwrap() {
+        Outcome::Row(row) => row,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn loaded(client: &Client, table: TableId) -> Vec<Update> {
+    sorted(client.load(table).unwrap().rows)
+}
+
+fn query(file: &Path, sql: &str) -> String {
+    ::duckdb::Connection::open(file).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn execute(file: &Path, sql: &str) {
+    ::duckdb::Connection::open(file).unwrap().execute_batch(sql).unwrap();
+}
