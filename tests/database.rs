@@ -494,14 +494,14 @@ fn a_full_queue_gives_the_request_back_and_stop_serves_what_is_queued() {
     let (gate, opened) = unbounded::<()>();
     let (sender, replies) = unbounded();
     // The first reply holds the server's thread until the gate opens.
-    let waiting: ReplySink = Arc::new(move |_| drop(opened.recv_timeout(PATIENCE)));
+    let waiting: ReplySink = Arc::new(move |_| opened.recv_timeout(PATIENCE).unwrap());
     client.try_send(Request::Read { token: 0, table: ITEMS, key: "a".into(), reply: waiting }).map_err(|_| ()).unwrap();
     let started = Instant::now();
     while client.waiting() > 0 {
         assert!(started.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
-    let reply: ReplySink = Arc::new(move |reply: Reply| drop(sender.send(reply.token)));
+    let reply: ReplySink = Arc::new(move |reply: Reply| sender.send(reply.token).unwrap());
     let ask = |token| client.try_send(Request::Read { token, table: ITEMS, key: "a".into(), reply: reply.clone() });
     assert!((1..=4).all(|token| ask(token).is_ok()));
     let Err(Request::Read { token: 5, .. }) = ask(5) else { panic!("the queue has four places") };
