@@ -5,8 +5,16 @@
 
 pub mod code;
 pub mod data;
+pub mod digest;
+pub mod index;
+pub mod order;
 pub mod record;
+pub mod row;
+pub mod select;
 pub mod stamp;
 
+pub use data::{Applied, DataTables};
 pub use record::{Batch, DocumentShape, Field, FieldKind, Record, ShapeSet, TableId, Update, Value};
+pub use row::Row;
+pub use select::{Query, Selection};
 pub use stamp::{ServerId, Stamp, VersionVector};
