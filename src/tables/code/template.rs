@@ -1,0 +1,340 @@
+//! Templates: one environment per application and code version, with the filters of the code-table language.
+//!
+//! The template engine notices an unknown filter, test or included template only when a page is shown. [`scan`] reads
+//! the tokens of a template so that a deploy can refuse them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+
+use minijinja::value::Value;
+use minijinja::{Environment, ErrorKind};
+
+use crate::error::Fault;
+
+use super::civil;
+use super::source::{Source, choose};
+
+/// Instructions of one page: a list of [`crate::limits::PAGE_SIZE_MAX`] rows with 20 fields needs a tenth of it.
+pub(super) const FUEL_TEMPLATE: u64 = 2_000_000;
+/// Instructions of one expression.
+pub(super) const FUEL_EXPRESSION: u64 = 20_000;
+
+/// What every template may name. A view's related rows and variables that templates set come on top.
+pub const CONTEXT: [&str; 25] = [
+    "application", "code_version", "csrf", "error", "errors", "facets", "key", "message", "mount", "next", "page",
+    "parameters", "path", "query", "refresh_s", "replica", "row", "rows", "self", "status", "super", "title", "user",
+    "values", "view",
+];
+
+/// An environment with our filters, without templates.
+pub(super) fn environment(fuel: u64) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_fuel(Some(fuel));
+    environment.set_recursion_limit(50);
+    environment.add_filter("money", |value: &Value| value.as_i64().map(civil::money).unwrap_or_default());
+    environment.add_filter("date", |value: &Value| value.as_i64().map(civil::date).unwrap_or_default());
+    environment.add_filter("datetime", |value: &Value| value.as_i64().map(civil::date_time).unwrap_or_default());
+    environment.add_filter("urlencode", |value: &Value| {
+        let mut out = String::new();
+        if !value.is_none() {
+            percent_encode(&value.to_string(), &mut out);
+        }
+        out
+    });
+    // A field without a value prints nothing, as an unknown one does.
+    environment.set_formatter(|out, state, value| {
+        if value.is_none() { Ok(()) } else { minijinja::escape_formatter(out, state, value) }
+    });
+    environment
+}
+
+/// Percent-encodes everything but unreserved characters (RFC 3986 section 2.3).
+pub fn percent_encode(text: &str, out: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+/// The engine's reason in one line.
+pub(super) fn reason(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned).replace('\n', " ")
+}
+
+/// Compiles all templates of an application; `related` are further variable names that views give to templates.
+pub(super) fn compile(
+    sources: &BTreeMap<String, Source>,
+    related: &HashSet<&str>,
+    faults: &mut Vec<Fault>,
+) -> Environment<'static> {
+    let mut environment = environment(FUEL_TEMPLATE);
+    let scans: BTreeMap<&str, Scan> = sources.iter().map(|(name, source)| (name.as_str(), scan(&source.text))).collect();
+    let set: HashSet<&str> = scans.values().flat_map(|scan| scan.set.iter().map(String::as_str)).collect();
+    for (name, source) in sources {
+        if let Err(error) = environment.add_template_owned(name.clone(), source.text.to_string()) {
+            let line = error.line().unwrap_or(1);
+            let cure = "check the tags of this line: each `{%` needs its `%}`, each block its end";
+            faults.push(Fault::new(&source.file, line, 1, reason(&error), cure));
+            continue;
+        }
+        let scan = &scans[name.as_str()];
+        for (included, at) in &scan.templates {
+            if !sources.contains_key(included) {
+                let wrong = format!("there is no template `{included}`");
+                faults.push(source.fault(at, wrong, choose(included, sources.keys().map(String::as_str))));
+            }
+        }
+        for (filter, at) in &scan.filters {
+            if !is_filter(filter) {
+                faults.push(unknown_filter(source, at, filter));
+            }
+        }
+        for (test, at) in &scan.tests {
+            if !is_test(test) {
+                let wrong = format!("there is no test `{test}`");
+                faults.push(source.fault(at, wrong, choose(test, ["defined", "none", "even", "odd", "string", "in"])));
+            }
+        }
+        let Ok(template) = environment.get_template(name) else { continue };
+        let mut used: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+        used.sort_unstable();
+        for variable in used {
+            let known = |known: &str| {
+                CONTEXT.contains(&known) || related.contains(known) || set.contains(known) || is_function(known)
+            };
+            if !known(&variable) {
+                let at = scan.first_use(&variable);
+                let wrong = format!("templates know no variable `{variable}`");
+                let names = CONTEXT.iter().copied().chain(related.iter().copied());
+                faults.push(source.fault(&at, wrong, choose(&variable, names)));
+            }
+        }
+    }
+    environment
+}
+
+pub(super) fn unknown_filter(source: &Source, at: &Range<usize>, name: &str) -> Fault {
+    const COMMON: [&str; 16] = [
+        "money", "date", "datetime", "urlencode", "default", "escape", "first", "last", "join", "length", "lower",
+        "upper", "replace", "safe", "title", "tojson",
+    ];
+    source.fault(at, format!("there is no filter `{name}`"), choose(name, COMMON))
+}
+
+static PROBE: LazyLock<Environment<'static>> = LazyLock::new(|| environment(FUEL_EXPRESSION));
+
+fn fails_with(expression: String, kind: ErrorKind) -> bool {
+    PROBE.compile_expression_owned(expression).and_then(|compiled| compiled.eval(())).is_err_and(|error| error.kind() == kind)
+}
+
+pub(super) fn is_filter(name: &str) -> bool {
+    !fails_with(format!("1|{name}"), ErrorKind::UnknownFilter)
+}
+
+fn is_test(name: &str) -> bool {
+    !fails_with(format!("1 is {name}"), ErrorKind::UnknownTest)
+}
+
+pub(super) fn is_function(name: &str) -> bool {
+    PROBE.globals().any(|(known, _)| known == name)
+}
+
+/// The filters that an expression uses, with the offset of each in it.
+pub(super) fn filters_used(expression: &str) -> Vec<(String, usize)> {
+    let mut scan = Scan::default();
+    scan.code(expression, 0);
+    scan.filters.into_iter().map(|(name, at)| (name, at.start)).collect()
+}
+
+/// Names that a template uses, with their places.
+#[derive(Debug, Default)]
+struct Scan {
+    filters: Vec<(String, Range<usize>)>,
+    tests: Vec<(String, Range<usize>)>,
+    /// Included, extended and imported templates that are named by a literal.
+    templates: Vec<(String, Range<usize>)>,
+    /// Variables that the template sets for itself and those it includes or extends.
+    set: Vec<String>,
+    words: Vec<(String, Range<usize>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token<'a> {
+    Word(&'a str),
+    Text(&'a str),
+    Sign(char),
+}
+
+/// Reads the tags of a template.
+fn scan(text: &str) -> Scan {
+    let mut scan = Scan::default();
+    let mut at = 0;
+    while let Some(open) = text[at..].find('{').map(|open| open + at) {
+        let (inner, close) = match text[open..].as_bytes().get(1) {
+            Some(b'{') => (open + 2, "}}"),
+            Some(b'%') => (open + 2, "%}"),
+            Some(b'#') => (open + 2, "#}"),
+            Some(_) | None => {
+                at = open + 1;
+                continue;
+            }
+        };
+        let end = text[inner..].find(close).map_or(text.len(), |end| end + inner);
+        let code = &text[inner..end];
+        at = (end + 2).min(text.len());
+        if close == "#}" {
+            continue;
+        }
+        if close == "%}" && code.trim_matches(['-', '+', ' ']).trim() == "raw" {
+            at = text[at..].find("endraw").map_or(text.len(), |end| end + at);
+            continue;
+        }
+        scan.code(code, inner);
+    }
+    scan
+}
+
+impl Scan {
+    fn code(&mut self, code: &str, offset: usize) {
+        let tokens = tokens(code);
+        let place = |token: &Token<'_>, at: usize| {
+            let length = match token {
+                Token::Word(text) | Token::Text(text) => text.len(),
+                Token::Sign(_) => 1,
+            };
+            offset + at..offset + at + length
+        };
+        let statement = match tokens.first() {
+            Some((Token::Word(word), _)) => *word,
+            Some((Token::Text(_) | Token::Sign(_), _)) | None => "",
+        };
+        for (index, (token, at)) in tokens.iter().enumerate() {
+            let before = |back: usize| index.checked_sub(back).map(|index| &tokens[index].0);
+            match token {
+                Token::Word(word) => {
+                    self.words.push(((*word).to_owned(), place(token, *at)));
+                    let negated = before(1) == Some(&Token::Word("not")) && before(2) == Some(&Token::Word("is"));
+                    if before(1) == Some(&Token::Sign('|')) || (index == 1 && statement == "filter") {
+                        self.filters.push(((*word).to_owned(), place(token, *at)));
+                    } else if (before(1) == Some(&Token::Word("is")) && *word != "not") || negated {
+                        self.tests.push(((*word).to_owned(), place(token, *at)));
+                    }
+                    let next = tokens.get(index + 1).map(|(token, _)| token);
+                    let ends = |stop: &Token<'_>| tokens[1..index].iter().all(|(token, _)| token != stop);
+                    let binds = match statement {
+                        "set" => index > 0 && ends(&Token::Sign('=')),
+                        "for" => index > 0 && *word != "in" && ends(&Token::Word("in")),
+                        "with" => next == Some(&Token::Sign('=')),
+                        _ => false,
+                    };
+                    if binds {
+                        self.set.push((*word).to_owned());
+                    }
+                }
+                Token::Text(text) => {
+                    if index == 1 && matches!(statement, "include" | "extends" | "import" | "from") {
+                        self.templates.push(((*text).to_owned(), place(token, *at)));
+                    }
+                }
+                Token::Sign(_) => {}
+            }
+        }
+    }
+
+    fn first_use(&self, variable: &str) -> Range<usize> {
+        self.words.iter().find(|(word, _)| word == variable).map_or(0..0, |(_, at)| at.clone())
+    }
+}
+
+fn tokens(code: &str) -> Vec<(Token<'_>, usize)> {
+    let mut tokens = Vec::new();
+    let mut characters = code.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        if character == '"' || character == '\'' {
+            let mut end = code.len();
+            while let Some((next, inner)) = characters.next() {
+                if inner == '\\' {
+                    characters.next();
+                } else if inner == character {
+                    end = next;
+                    break;
+                }
+            }
+            tokens.push((Token::Text(&code[at + 1..end]), at + 1));
+        } else if character.is_alphabetic() || character == '_' {
+            let mut end = at + character.len_utf8();
+            while let Some((next, inner)) = characters.next_if(|(_, inner)| inner.is_alphanumeric() || *inner == '_') {
+                end = next + inner.len_utf8();
+            }
+            tokens.push((Token::Word(&code[at..end]), at));
+        } else if !character.is_whitespace() && !(at == 0 && matches!(character, '-' | '+')) {
+            tokens.push((Token::Sign(character), at));
+        }
+    }
+    tokens
+}
+
+/// Application templates of one code version.
+#[derive(Clone, Debug)]
+pub struct Templates(pub(super) Arc<Environment<'static>>);
+
+impl Templates {
+    /// Renders a template.
+    ///
+    /// # Errors
+    /// No such template, an operation that a value does not have, or out of fuel.
+    pub fn render(&self, name: &str, context: Value) -> Result<String, minijinja::Error> {
+        self.0.get_template(name)?.render(context)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.get_template(name).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{environment, filters_used, is_filter, is_function, is_test, scan};
+
+    #[test]
+    fn scans_names() {
+        let text = "{% extends 'base.html' %}{# {{ x|no }} #}{% raw %}{{ y|no }}{% endraw %}\
+            {% set active, other = 'a|b', 1 %}{% for a, b in rows|batch(2) %}{{ a.price | money }}{% endfor %}\
+            {% include \"part.html\" %}{% if x is not defined or y is odd %}{% endif %}{% with z=1 %}{% endwith %}";
+        let scan = scan(text);
+        let names = |list: &[(String, std::ops::Range<usize>)]| -> Vec<String> {
+            list.iter().map(|(name, at)| { assert_eq!(&text[at.clone()], name); name.clone() }).collect()
+        };
+        assert_eq!(names(&scan.templates), ["base.html", "part.html"]);
+        assert_eq!(names(&scan.filters), ["batch", "money"]);
+        assert_eq!(names(&scan.tests), ["defined", "odd"]);
+        assert_eq!(scan.set, ["active", "other", "a", "b", "z"]);
+        assert_eq!(filters_used("a|lower == 'x|y'"), [("lower".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn knows_what_the_engine_knows() {
+        assert!(is_filter("money") && is_filter("default") && !is_filter("mony"));
+        assert!(is_test("defined") && !is_test("defind"));
+        assert!(is_function("range") && !is_function("rang"));
+    }
+
+    #[test]
+    fn filters_and_none() {
+        let environment = environment(10_000);
+        let shown = |text: &str| {
+            environment.render_named_str("x.html", text, minijinja::context! { c => 1234, t => 1_795_440_180_000_i64, u => "a b/é+<" })
+        };
+        let page = "{{ c|money }} {{ t|datetime }} {{ t|date }} {{ u|urlencode }} {{ u }} [{{ none }}{{ none|money }}]";
+        let expected = "12.34 2026-11-23 13:23 2026-11-23 a%20b%2F%C3%A9%2B%3C a b&#x2f;é+&lt; []";
+        assert_eq!(shown(page).expect("renders"), expected);
+        assert!(shown("{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}").is_err(), "fuel");
+    }
+}
