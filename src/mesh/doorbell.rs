@@ -28,8 +28,9 @@ impl Doorbell {
     /// [`cancel`](Self::cancel) if one of them holds something.
     #[inline]
     pub fn prepare_sleep(&self) {
-        // ORDERING: Relaxed; the fence below orders it before the consumer's look at its queues.
-        self.sleeping.store(true, Ordering::Relaxed);
+        // ORDERING: Acquire, pairs with the Release exchange in `ring_after_fence`: the taking of an earlier sleep comes
+        // before this announcement, so no producer can take the old value for an answer to the new sleep.
+        self.sleeping.swap(true, Ordering::Acquire);
         // ORDERING: SeqCst, pairs with the fence in `published`: the store above and the look at the queues that
         // follows may not change places.
         fence(Ordering::SeqCst);
@@ -62,8 +63,9 @@ impl Doorbell {
     #[inline]
     #[must_use = "the consumer sleeps on unless it is woken"]
     pub fn ring_after_fence(&self) -> bool {
-        // ORDERING: both Relaxed: the fence in `published` orders them, the items travel by their own queue, and of
-        // several producers the exchange picks one. The load first keeps the line shared while the consumer is awake.
-        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed)
+        // ORDERING: the load is Relaxed: the fence in `published` orders it; it comes first to keep the line shared
+        // while the consumer is awake. The exchange is Release, pairs with the Acquire one in `prepare_sleep`; of
+        // several producers it picks one. The items travel by their own queue, so nothing is acquired here.
+        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Release)
     }
 }

@@ -7,10 +7,9 @@
 //! Sent messages are staged and leave together at [`Port::flush`]: one index store per ring, one fence per turn, and
 //! a wake only for workers that sleep.
 
-use std::sync::Arc;
-
 use super::doorbell::Doorbell;
 use super::ring::{Consumer, Producer, ring};
+use super::sync::Arc;
 
 /// How a sleeping thread is woken from another one. A wake that comes before the sleep must end that sleep at once.
 pub trait Wake: Clone + Send {

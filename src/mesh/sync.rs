@@ -1,6 +1,6 @@
-//! The primitives of [`ring`](super::ring) and [`doorbell`](super::doorbell), named in one place.
+//! The primitives of [`ring`](super::ring), [`doorbell`](super::doorbell) and [`grid`](super::grid), named in one place.
 //!
-//! Those two files take every atomic, cell and reference count from here. `tests/loom` compiles the very same files
+//! Those three files take every atomic, cell and reference count from here. `tests/loom` compiles the very same files
 //! below a `sync` of its own that names loom's primitives, so what is proven is what runs.
 
 pub use std::sync::Arc;
