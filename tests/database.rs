@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, unbounded};
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::queue::SegQueue;
 use twintier::database::contract::{
     ABSENT, Change, CommitMode, Deployed, Mutation, Outcome, Publisher, Reply, ReplySink, Request,
@@ -101,7 +101,6 @@ fn one_group_takes_what_fits_and_refuses_the_rest() {
         let updates =
             |key: &str, sequence, server, base| vec![update(key, sequence, server, base, Some(item(key, 1, true)))];
         let first = update("a", 1, 0, ABSENT, None);
-        // A slow load in front lets the others queue up into one group.
         let orders = [
             updates("a", 1, 0, ABSENT),
             updates("a", 1, 1, ABSENT),
@@ -110,9 +109,11 @@ fn one_group_takes_what_fits_and_refuses_the_rest() {
             vec![Update { table: TableId(99), ..first.clone() }],
             vec![Update { record: Some(Record(Box::new([Value::Integer(1)]))), ..update("w", 1, 0, ABSENT, None) }],
         ];
+        let gate = hold(client);
         for (token, updates) in (0..).zip(orders) {
             send(client, |reply| Request::Commit { token, updates, mode: CommitMode::Arbitrated, reply }, replies);
         }
+        gate.send(()).unwrap();
         let outcomes: Vec<Reply> = (0..6).map(|_| replies.1.recv_timeout(PATIENCE).unwrap()).collect();
         let kinds: Vec<&str> = outcomes
             .iter()
@@ -272,11 +273,13 @@ fn a_failing_store_fails_the_guilty_and_keeps_serving() {
         mischief.push(wrong);
         let (sender, replies) = unbounded();
         let sender = (sender, replies);
+        let gate = hold(client);
         for (token, key) in (0..).zip(["x", "bad", "y"]) {
             let mutations =
                 vec![Mutation { table: ITEMS, key: key.into(), change: Change::Put(item(key, token, true)) }];
             send(client, |reply| Request::Mutate { token: u64::try_from(token).unwrap(), mutations, reply }, &sender);
         }
+        gate.send(()).unwrap();
         let mut answered: Vec<Reply> = (0..3).map(|_| sender.1.recv_timeout(PATIENCE).unwrap()).collect();
         answered.sort_by_key(|reply| reply.token);
         assert!(matches!(answered[0].outcome, Outcome::Committed { .. }));
@@ -320,6 +323,63 @@ fn what_was_answered_survives_an_abort() {
     assert_eq!(loaded(handle.client(), ITEMS).len(), 201);
     handle.stop().unwrap();
     assert_eq!(query(&file, "SELECT count(*) || ':' || max(number) FROM change_log"), "203:203");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// The kernel refuses to let the files grow (as a full disk does): commits fail with a sentence, the server goes on
+/// answering, and afterwards exactly what was answered is there.
+#[test]
+fn a_disk_that_takes_no_more_fails_commits_and_loses_none() {
+    const CHILD: &str = "TWINTIER_TEST_FULL";
+    let rows_of = |round: u32| {
+        (0..200).map(move |number| {
+            update(&format!("{round}-{number}"), 1, 0, ABSENT, Some(item(&"x".repeat(500), 1, true)))
+        })
+    };
+    if let Ok(path) = std::env::var(CHILD) {
+        let (handle, _, _) = start(Path::new(&path), &shapes());
+        let mut failed = 0;
+        for round in 0..60 {
+            match commit(handle.client(), rows_of(round).collect(), CommitMode::Arbitrated) {
+                Outcome::Committed { .. } => println!("\ncommitted {round}"),
+                Outcome::Failed(sentence) => {
+                    println!("\nfailed {round} {sentence}");
+                    failed += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        println!("\nfailures {failed}");
+        std::process::exit(0);
+    }
+    let folder = scratch("full");
+    let file = folder.join("data.duckdb");
+    let (handle, _, _) = start(&file, &shapes());
+    handle.stop().unwrap();
+    // Blocks of 512 bytes; the signal that would end the process is ignored, so that writing fails instead.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 6000; exec \"$0\" --exact a_disk_that_takes_no_more_fails_commits_and_loses_none --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD, &file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = format!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && !said.contains("failures 0") && said.contains("failures "), "{complaint}");
+    let rounds = |word: &str| -> Vec<u32> {
+        said.lines().filter_map(|line| line.strip_prefix(word)?.split_whitespace().next()?.parse().ok()).collect()
+    };
+    let (handle, _, _) = start(&file, &shapes());
+    let rows = loaded(handle.client(), ITEMS);
+    let there = |round: u32| {
+        rows_of(round).filter(|row| rows.binary_search_by(|found| found.key.cmp(&row.key)).is_ok()).count()
+    };
+    assert!(rounds("committed ").into_iter().all(|round| there(round) == 200), "{complaint}");
+    // A commit that failed may be there (its fate was unknown when the disk refused), but never in part.
+    assert!(rounds("failed ").into_iter().all(|round| [0, 200].contains(&there(round))), "{complaint}");
+    assert!(!rounds("committed ").is_empty(), "{complaint}");
+    assert!(said.contains("has reached the size that this process may write"), "{complaint}");
+    handle.stop().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -491,16 +551,8 @@ fn a_restart_finds_the_latest_deploys() {
 fn a_full_queue_gives_the_request_back_and_stop_serves_what_is_queued() {
     let (handle, _) = server::spawn(settings(Vec::new()), || Ok(MemoryStore::new(shapes())), 4, quiet()).unwrap();
     let client = handle.client().clone();
-    let (gate, opened) = unbounded::<()>();
     let (sender, replies) = unbounded();
-    // The first reply holds the server's thread until the gate opens.
-    let waiting: ReplySink = Arc::new(move |_| opened.recv_timeout(PATIENCE).unwrap());
-    client.try_send(Request::Read { token: 0, table: ITEMS, key: "a".into(), reply: waiting }).map_err(|_| ()).unwrap();
-    let started = Instant::now();
-    while client.waiting() > 0 {
-        assert!(started.elapsed() < PATIENCE);
-        std::thread::yield_now();
-    }
+    let gate = hold(&client);
     let reply: ReplySink = Arc::new(move |reply: Reply| sender.send(reply.token).unwrap());
     let ask = |token| client.try_send(Request::Read { token, table: ITEMS, key: "a".into(), reply: reply.clone() });
     assert!((1..=4).all(|token| ask(token).is_ok()));
@@ -572,6 +624,20 @@ fn rates_of_commits_and_bulk() {
             );
         }
     }
+    let (mut worst, began) = (Duration::ZERO, Instant::now());
+    for round in 0..200 {
+        let updates = (0..50)
+            .map(|number| update(&format!("burst-{round}-{number}"), 1, 0, ABSENT, Some(item("burst", 1, true))))
+            .collect();
+        let each = Instant::now();
+        committed(client, updates);
+        worst = worst.max(each.elapsed());
+    }
+    println!(
+        "burst of 200 commits of 50: {:.0} updates/s, worst commit with a fold in front {:.1} ms",
+        10_000.0 / began.elapsed().as_secs_f64(),
+        worst.as_secs_f64() * 1000.0
+    );
     let began = Instant::now();
     let rows = loaded(client, ITEMS).len();
     println!("load of {rows} rows: {:.0} ms", began.elapsed().as_secs_f64() * 1000.0);
@@ -585,7 +651,7 @@ fn rates_of_commits_and_bulk() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-type Replies = (crossbeam::channel::Sender<Reply>, Receiver<Reply>);
+type Replies = (Sender<Reply>, Receiver<Reply>);
 
 fn field(name: &str, kind: FieldKind) -> Field {
     Field { name: name.into(), kind, required: false, length_max: 1000, secret: false, index: false, words: false }
@@ -684,6 +750,20 @@ fn each_store(test: impl Fn(&Client, &Replies)) {
 fn send(client: &Client, make: impl FnOnce(ReplySink) -> Request, replies: &Replies) {
     let sender = replies.0.clone();
     client.try_send(make(Arc::new(move |reply| sender.send(reply).unwrap()))).map_err(|_| ()).unwrap();
+}
+
+/// Holds the server's thread in a reply until something is sent: what is queued meanwhile becomes one group.
+fn hold(client: &Client) -> Sender<()> {
+    let (gate, opened) = unbounded::<()>();
+    let (entered, held) = unbounded::<()>();
+    let waiting: ReplySink = Arc::new(move |_| {
+        entered.send(()).unwrap();
+        opened.recv_timeout(PATIENCE).unwrap();
+    });
+    let request = Request::Read { token: 0, table: ITEMS, key: "held".into(), reply: waiting };
+    client.try_send(request).map_err(|_| ()).unwrap();
+    held.recv_timeout(PATIENCE).unwrap();
+    gate
 }
 
 fn commit(client: &Client, updates: Vec<Update>, mode: CommitMode) -> Outcome {

@@ -154,6 +154,11 @@ pub fn sentence(text: &str, path: &Path) -> String {
     if text.contains("No space left on device") {
         return format!("the disk of {file} is full; free some space and try again");
     }
+    if text.contains("File too large") {
+        return format!(
+            "{file} has reached the size that this process may write; raise the limit (ulimit -f) or use another disk"
+        );
+    }
     if text.contains("Permission denied") {
         return format!("no permission to use the database file {file}; change its owner or name another file");
     }

@@ -18,8 +18,9 @@ use super::dialect::{self, HOUSE, SCHEMA_VERSION, STAGE, TableSql, column_type};
 use super::revisions::{Revisions, record_of, record_text, versions_of, versions_text};
 use crate::tables::{DocumentShape, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
 
-/// Pending rows at which a fold does not wait for an idle moment: bounds memory and the work of a restart.
-pub const PENDING_MAX: usize = 8192;
+/// Pending rows at which a fold does not wait for an idle moment: bounds memory, the work of a restart, and the
+/// pause that the fold is for the commits behind it.
+pub const PENDING_MAX: usize = 2048;
 /// Idle time after which pending rows are folded.
 pub const FOLD_IDLE: Duration = Duration::from_millis(200);
 /// Idle time after which the write-ahead log is emptied, if it has grown past [`CHECKPOINT_IDLE_BYTES`].
@@ -585,6 +586,10 @@ impl Store for DuckStore {
             self.connection
                 .prepare_cached("INSERT INTO deployment VALUES (?, ?, ?, ?)")?
                 .execute(params_from_iter(values))?;
+            // Only the latest sources are ever run again; the line in `deployment` stays.
+            self.connection
+                .prepare_cached("DELETE FROM code_table WHERE application = ?")?
+                .execute([&*deployed.application])?;
             let mut insert = self.connection.prepare_cached("INSERT INTO code_table VALUES (?, ?, ?, ?)")?;
             for (path, source) in &deployed.sources {
                 insert.execute(params_from_iter([version, application, Cell::Text(path), Cell::Text(source)]))?;

@@ -1,4 +1,4 @@
--- Deploys and the sources of their code tables, so that a restart runs the same code.
+-- Deploys, and the sources of each application's latest one, so that a restart runs the same code.
 CREATE TABLE IF NOT EXISTS deployment (
     version BIGINT NOT NULL,
     application VARCHAR NOT NULL,
