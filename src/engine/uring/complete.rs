@@ -93,10 +93,18 @@ impl Uring {
         let result = if result < 0 {
             slot.failure = Some(-result);
             slot.phase = Phase::Closing;
+            if slot.flush_ordered {
+                return;
+            }
             Err(io::Error::from_raw_os_error(-result))
         } else {
-            slot.phase = Phase::Open;
             self.statistics.connected += 1;
+            if slot.flush_ordered {
+                slot.phase = Phase::Flushing;
+                slot.wants_receive = true;
+                return;
+            }
+            slot.phase = Phase::Open;
             Ok(())
         };
         events.push(Event::Connected { conn, result });

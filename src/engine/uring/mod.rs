@@ -132,6 +132,14 @@ impl Uring {
         Ok(())
     }
 
+    /// Events that completions leave to timers that are due: without it, a flood of completions would hold them up.
+    fn room_for_timers(&self) -> usize {
+        match self.wheel.deadline_ns() {
+            Some(deadline_ns) if deadline_ns <= self.now_ns => self.events_max.div_ceil(8),
+            Some(_) | None => 0,
+        }
+    }
+
     fn fire_timers(&mut self, events: &mut Vec<Event>, length_max: usize) {
         while events.len() < length_max {
             match self.wheel.pop(self.now_ns) {
@@ -265,7 +273,7 @@ impl Engine for Uring {
     fn send(&mut self, conn: Conn, chunk: Chunk) {
         let Some(slot) = self.slots.get_mut(conn) else { return };
         let takes = match slot.phase {
-            Phase::Connecting | Phase::Open => slot.shutdown == Shutdown::Open,
+            Phase::Connecting | Phase::Open => slot.shutdown == Shutdown::Open && !slot.flush_ordered,
             Phase::Free | Phase::Flushing | Phase::Lingering | Phase::Closing => false,
         };
         let bytes = chunk.as_slice().len();
@@ -298,7 +306,8 @@ impl Engine for Uring {
                 slot.wants_receive = true;
             }
             (Phase::Flushing | Phase::Lingering | Phase::Closing, Close::Flush) => return,
-            (Phase::Connecting, Close::Flush) => slot.phase = Phase::Closing,
+            // Goes on when the outcome of the connect is known.
+            (Phase::Connecting, Close::Flush) => slot.flush_ordered = true,
             (Phase::Connecting | Phase::Open | Phase::Flushing | Phase::Lingering | Phase::Closing, Close::Reset) => {
                 slot.phase = Phase::Closing;
                 slot.reset = true;
@@ -340,7 +349,7 @@ impl Engine for Uring {
         {
             events.push(event);
         }
-        self.reap(events, length_max);
+        self.reap(events, length_max - self.room_for_timers());
         self.fire_timers(events, length_max);
         Ok(())
     }
