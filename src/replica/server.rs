@@ -559,3 +559,21 @@ fn guarded(job: &mut Box<Job>, handler: impl FnOnce(&mut Job) -> Option<String>)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, guarded};
+    use crate::replica::job::Job;
+
+    #[test]
+    fn a_panic_is_answered_500() {
+        let mut job = Box::new(Job::default());
+        let failure = guarded(&mut job, |job| {
+            job.response.body.extend_from_slice(b"half a page");
+            panic!("index out of bounds")
+        });
+        assert!(matches!(failure, Some(Failure::Panic(text)) if text.ends_with("index out of bounds")));
+        assert_eq!(job.response.status, 500);
+        assert!(!job.response.body.starts_with(b"half"));
+    }
+}
