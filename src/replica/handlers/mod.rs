@@ -33,6 +33,7 @@ use input::Sent;
 use who::Who;
 
 pub use action::written;
+pub use page::refuse_plainly;
 pub use sign_in::verified;
 
 /// What a handler looks at.
