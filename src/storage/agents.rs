@@ -10,12 +10,11 @@
 //! An agent may be run again at any time from the row alone: what it has done is in the database before it goes on,
 //! and a back-end server sees the same idempotency key every time.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use crate::tables::{DocumentShape, FieldKind, Record, ShapeSet, TableId, Update, Value};
+use crate::tables::{DocumentShape, FieldKind, Record, ShapeSet, TableId, Value};
 
 /// What the code table of a `post` agent says, by name.
 #[derive(Clone, Debug, Default)]
@@ -298,44 +297,6 @@ impl WorkTable {
     }
 }
 
-/// The greatest number given out per numbered field. One application server gives out all numbers, so this needs no
-/// arbiter; it is filled from the loaded rows before agents run, and again for tables that a deploy adds.
-#[derive(Debug, Default)]
-pub struct Numbers {
-    greatest: Mutex<HashMap<(TableId, usize), u64>>,
-}
-
-impl Numbers {
-    /// Digits of a number at least.
-    const DIGITS: usize = 6;
-
-    /// Takes note of the numbers that rows of the agent's table have already.
-    pub fn load<'a>(&self, agent: &PostAgent, rows: impl IntoIterator<Item = &'a Update>) {
-        let Some(number) = &agent.number else { return };
-        for record in rows.into_iter().filter_map(|row| row.record.as_ref()) {
-            self.see(agent.table, number, record);
-        }
-    }
-
-    /// Takes note of one row's number.
-    pub fn see(&self, table: TableId, number: &NumberField, record: &Record) {
-        let digits = record.get(number.field).as_text().and_then(|text| text.strip_prefix(&*number.prefix));
-        if let Some(seen) = digits.and_then(|digits| digits.parse::<u64>().ok()) {
-            let mut greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = greatest.entry((table, number.field)).or_insert(0);
-            *entry = seen.max(*entry);
-        }
-    }
-
-    /// A number that no row has and none will get again, even if this one is not used after all.
-    pub fn next(&self, table: TableId, number: &NumberField) -> String {
-        let mut greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = greatest.entry((table, number.field)).or_insert(0);
-        *entry = entry.saturating_add(1);
-        format!("{}{:0width$}", number.prefix, *entry, width = Self::DIGITS)
-    }
-}
-
 /// The text without the bytes that its field has no room for.
 pub(super) fn clip(text: &str, bytes_max: usize) -> &str {
     let mut end = bytes_max.min(text.len());
@@ -380,28 +341,9 @@ fn text_field(shape: &DocumentShape, name: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ImportAgent, ImportSource, Numbers, PostAgent, PostSource, WorkTable};
+    use super::{ImportAgent, ImportSource, PostAgent, PostSource, WorkTable};
     use crate::storage::fixture;
     use crate::tables::{Record, Value};
-
-    #[test]
-    fn numbers_follow_the_greatest_and_never_repeat() {
-        let shapes = fixture::shapes();
-        let agent = fixture::post_agent(&shapes);
-        let number = agent.number.clone().expect("numbered");
-        let numbers = Numbers::default();
-        assert_eq!(numbers.next(agent.table, &number), "REQ-000001");
-        let rows = [
-            fixture::requisition(Some("REQ-000122")),
-            fixture::requisition(Some("other 9")),
-            fixture::requisition(None),
-        ];
-        for record in &rows {
-            numbers.see(agent.table, &number, record);
-        }
-        assert_eq!(numbers.next(agent.table, &number), "REQ-000123");
-        assert_eq!(numbers.next(agent.table, &number), "REQ-000124");
-    }
 
     #[test]
     fn the_body_has_key_number_and_fields() {

@@ -1,7 +1,8 @@
 //! The way into the storage thread: orders from workers, admin and supervisor, replies from the database server.
 //!
 //! Nobody who sends ever blocks, and the executor sleeps until somebody sends: the first sender after a sleep wakes
-//! the desk's task through its waker, which glommio turns into a write to the executor's eventfd.
+//! the desk's task through its waker, which glommio turns into a write to the executor's eventfd. What glommio makes
+//! of it in rare cases, and the remedy: `HEARTBEATS_MS` in [`super::unit`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -255,7 +255,10 @@ mod tests {
         assert_eq!(cut(&file, 4096), vec![(2, Some(b"A: 1\n".to_vec()))]);
     }
 
-    fn read(record: &[u8]) -> Result<Vec<(String, String, u64)>, (u64, String)> {
+    /// Name, text and line of each field.
+    type Fields = Vec<(String, String, u64)>;
+
+    fn read(record: &[u8]) -> Result<Fields, (u64, String)> {
         let mut found = Vec::new();
         fields(record, 10, |name, raw, line| {
             found.push((name.to_owned(), text(raw), line));

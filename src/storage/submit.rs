@@ -98,7 +98,7 @@ async fn attempt_all(shared: &Shared, run: &AgentRun) -> Result<End, String> {
                 return close(shared, run, "failed", &failed).await;
             }
             Attempt::Later(reason, _) if attempts >= agent.attempts => {
-                let reason = format!("{reason}; given up after {attempts} attempts");
+                let reason = format!("{reason}; given up after attempt {attempts}");
                 let failed = Progress { state: WorkState::Failed, attempts, reason: &reason, result: "" };
                 return close(shared, run, "failed", &failed).await;
             }

@@ -129,7 +129,7 @@ fn attempts_end() {
     rig.submit("R1");
     rig.until_finished("R1");
     assert_eq!(rig.subject("R1", POSTING), Value::text("failed"));
-    assert_eq!(rig.work_text("R1", 5), "suppliers answered 500; given up after 3 attempts");
+    assert_eq!(rig.work_text("R1", 5), "suppliers answered 500; given up after attempt 3");
     assert_eq!(backend.requests().len(), 3);
     rig.handle.stop().expect("stopped");
 }
@@ -171,12 +171,19 @@ fn a_back_end_server_that_comes_up_later_is_found() {
 
 #[test]
 fn silence_is_a_failure_with_a_limit() {
-    let backend = FakeBackend::start(vec![Act::Hang, OK]);
+    let backend = FakeBackend::start(vec![Act::Hang, OK, Act::Hang]);
     let rig = rig(Address::Tcp(backend.address), |_| ());
     rig.submit("R1");
-    until("the silence was noticed", || rig.work_text("R1", 5).contains("no answer within 100ms"));
     rig.until_finished("R1");
-    assert_eq!(rig.work_text("R1", 3), "done");
+    assert_eq!(rig.database.states(&work("R1")), ["running", "running", "waiting", "running", "done"]);
+    let mut hasty = (*rig.agent).clone();
+    hasty.attempts = 1;
+    rig.database.put(REQUISITION, "R2", fixture::requisition(None));
+    let run = AgentRun { agent: Arc::new(hasty), ..rig.run("R2") };
+    assert!(rig.handle.orders().try_send(Order::RunAgent(run)).is_ok());
+    rig.until_finished("R2");
+    let reason = format!("suppliers at {}: no answer within 100ms; given up after attempt 1", backend.address);
+    assert_eq!(rig.work_text("R2", 5), reason);
     rig.handle.stop().expect("stopped");
 }
 
@@ -216,7 +223,7 @@ fn an_interrupted_agent_keeps_its_number() {
     values[4] = Value::Integer(3);
     rig.database.put(2, &work("R1"), Record(values.into()));
     let number = rig.agent.number.clone().expect("numbered");
-    let numbers = super::agents::Numbers::default();
+    let numbers = super::numbers::Numbers::default();
     numbers.see(rig.agent.table, &number, &fixture::requisition(Some("REQ-000041")));
     assert!(rig.handle.orders().try_send(Order::RunAgent(rig.run("R1"))).is_ok());
     rig.until_finished("R1");

@@ -9,36 +9,30 @@
 //! work row in the database keeps it. One agent runs per piece of work, and one import at a time.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::future::Future;
+use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::timer::Timer;
-use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, Task, TaskQueueHandle};
+use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 
 pub use super::bridge::Database;
 pub use super::report::ImportProgress;
 pub use super::watch::Notify;
 pub use super::work::Counters;
 
-use super::agents::{ImportAgent, Numbers, PostAgent, WorkTable};
+use super::agents::{ImportAgent, PostAgent, WorkTable};
 use super::backend::Backend;
-use super::bridge::{Bridge, within};
+use super::bridge::Bridge;
+use super::desk::{Desk, Limits};
 use super::inbox::Inbox;
+use super::numbers::Numbers;
 use super::random::SplitMix;
-use super::watch::{self, Watched};
-use super::work::{End, Shared, count};
-use super::{import, submit};
+use super::work::{Shared, count};
 
 /// CPU shares of the two task queues, and how soon file work must get its turn.
 const FILES_SHARES: usize = 600;
@@ -47,8 +41,17 @@ const FILES_LATENCY: Duration = Duration::from_millis(2);
 /// Memory that glommio registers with each of its three rings: counted against the memlock limit three times. The
 /// agents' buffered reads do not come from it.
 const IO_MEMORY_BYTES: usize = 1 << 20;
-/// Time to record that an agent was given up.
-const GIVE_UP_LIMIT: Duration = Duration::from_secs(10);
+/// Periods in which the executor is woken in any case, without a common divisor so that they do not fall together.
+///
+/// glommio 0.9 may go to sleep with runnable tasks: its loop skips the task queues if a completion without a waiter
+/// (an eventfd read whose wakers ran already, a preemption timer) is in its latency ring at the wrong moment, takes
+/// the skipping for idleness, and parks. One wake in some 40,000 is delayed like this under load until the next
+/// event, which may never come. A heartbeat is that event; there are three because a heartbeat's own task may be the
+/// one that is left runnable. The price is 14 wakes a second: 60 were measured to cost 0.8 % of a core, and each one
+/// interrupts the workers' cores (glommio's membarrier).
+const HEARTBEATS_MS: [u64; 3] = [199, 211, 223];
+/// The cure where io_uring is blocked; glommio has no other way to the kernel.
+const ALLOW_URING: &str = "allow io_uring (`sysctl kernel.io_uring_disabled=0`, or the container's seccomp profile)";
 /// Reports of imports that are kept for the status.
 const REPORTS_KEPT_MAX: usize = 16;
 
@@ -120,7 +123,8 @@ pub struct ImportRun {
 pub enum Order {
     RunAgent(AgentRun),
     Import(ImportRun),
-    /// Announces changes of these files from now on, until the unit stops.
+    /// Announces changes of these files since the order was taken, until the unit stops. Who wants to miss none
+    /// orders the watch first and reads the files then.
     WatchFiles {
         paths: Vec<PathBuf>,
         interval_ms: u64,
@@ -139,8 +143,6 @@ pub struct Orders {
 impl Orders {
     /// Never blocks. Gives the order back if the queue is full or the unit stops; for work that has its row in the
     /// database nothing is lost then, since unfinished rows are ordered again at the next start.
-    // The order goes back as it came, without a box: both ways are rare.
-    #[allow(clippy::result_large_err)]
     pub fn try_send(&self, order: Order) -> Result<(), Order> {
         let report = match &order {
             Order::Import(run) => Some(Arc::clone(&run.progress)),
@@ -187,6 +189,11 @@ impl Handle {
         &self.orders
     }
 
+    /// The thread lives; `false` after a panic.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// Refuses new orders, lets running agents finish within the drain limit, and ends the thread. Agents in a pause
     /// between attempts are left as they are: their rows say `waiting`.
     pub fn stop(self) -> io::Result<()> {
@@ -209,7 +216,6 @@ pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
         let executor = LocalExecutorBuilder::new(Placement::Unbound)
             .name("storage")
             .io_memory(IO_MEMORY_BYTES)
-            .preempt_timer(FILES_LATENCY)
             .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
             .make();
         match executor {
@@ -226,15 +232,19 @@ pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
     match started.recv() {
         Ok(Ok(())) => Ok(Handle { orders, thread }),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(io::Error::other("the storage thread ended before its executor ran")),
+        // glommio asserts that the kernel answers its probe.
+        Err(_) => {
+            let wrong = "the storage thread ended before its executor ran";
+            Err(io::Error::other(format!("{wrong}; {ALLOW_URING}")))
+        }
     }
 }
 
 fn cannot_start(error: &io::Error) -> io::Error {
-    let cure = match error.raw_os_error() {
-        Some(12) => "raise the memlock limit (`ulimit -l`), it needs 4 MiB",
-        Some(1 | 38) => "allow io_uring (`sysctl kernel.io_uring_disabled=0`, or the container's seccomp profile)",
-        Some(_) | None => "it needs io_uring and a memlock limit of 4 MiB",
+    let cure = match error.kind() {
+        io::ErrorKind::OutOfMemory => "raise the memlock limit (`ulimit -l`), it needs 4 MiB",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => ALLOW_URING,
+        _ => "it needs io_uring and a memlock limit of 4 MiB",
     };
     io::Error::new(error.kind(), format!("the storage thread's executor cannot start: {error}; {cure}"))
 }
@@ -254,198 +264,24 @@ async fn serve(settings: Settings, database: Database, orders: Orders) {
         random: RefCell::new(SplitMix::new(settings.seed)),
         resting: RefCell::new(HashSet::new()),
     });
-    let mut desk = Desk {
-        shared,
-        files,
-        agents,
+    let limits = Limits {
         agents_max: settings.agents_max.max(1),
         waiting_max: settings.orders_max.max(1),
-        agent_limit: settings.agent_limit,
-        import_limit: settings.import_limit,
-        drain_limit: settings.drain_limit,
-        waiting_runs: VecDeque::new(),
-        waiting_imports: VecDeque::new(),
-        running: HashMap::new(),
-        importing: None,
-        watches: Vec::new(),
-        finished: Rc::default(),
-        deadline: None,
+        agent: settings.agent_limit,
+        import: settings.import_limit,
+        drain: settings.drain_limit,
     };
-    std::future::poll_fn(|context| desk.turn(context)).await;
-    for (_, task) in desk.running.drain() {
-        count(&desk.shared.counters.agents_left);
-        task.cancel().await;
-    }
-    for task in desk.watches {
-        task.cancel().await;
+    let heartbeats = HEARTBEATS_MS.map(|period| glommio::spawn_local(beat(Duration::from_millis(period))));
+    Desk::new(shared, files, agents, limits).run().await;
+    for heartbeat in heartbeats {
+        heartbeat.cancel().await;
     }
     inbox.close();
 }
 
-/// Takes orders, hands out replies, starts agents.
-struct Desk {
-    shared: Rc<Shared>,
-    files: TaskQueueHandle,
-    agents: TaskQueueHandle,
-    agents_max: usize,
-    waiting_max: usize,
-    agent_limit: Duration,
-    import_limit: Duration,
-    drain_limit: Duration,
-    /// Work that waits for a free place, oldest first.
-    waiting_runs: VecDeque<AgentRun>,
-    waiting_imports: VecDeque<ImportRun>,
-    /// Agents by the key of their work.
-    running: HashMap<Box<str>, Task<()>>,
-    /// The running import's work.
-    importing: Option<Box<str>>,
-    watches: Vec<Task<()>>,
-    /// Work that ended since the last turn.
-    finished: Rc<RefCell<Vec<Box<str>>>>,
-    /// Set when the unit stops.
-    deadline: Option<Timer>,
-}
-
-impl Desk {
-    /// One turn; ready when the unit has stopped.
-    fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.shared.inbox.listen(context.waker());
-        while let Some(reply) = self.shared.inbox.next_reply() {
-            self.shared.bridge.deliver(reply);
-        }
-        for work in self.finished.take() {
-            self.running.remove(&work);
-            if self.importing.as_ref() == Some(&work) {
-                self.importing = None;
-            }
-        }
-        while self.waiting() < self.waiting_max
-            && let Some(order) = self.shared.inbox.next_order()
-        {
-            count(&self.shared.counters.orders_taken);
-            match order {
-                Order::RunAgent(run) => self.waiting_runs.push_back(run),
-                Order::Import(run) => self.waiting_imports.push_back(run),
-                Order::WatchFiles { paths, interval_ms, notify } => self.start_watch(paths, interval_ms, notify),
-            }
-        }
-        self.start_waiting();
-        let counters = &self.shared.counters;
-        counters.agents_running.store(u64::try_from(self.running.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        counters.agents_waiting.store(u64::try_from(self.waiting()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if self.shared.inbox.is_stopping() { self.drain(context) } else { Poll::Pending }
-    }
-
-    fn waiting(&self) -> usize {
-        self.waiting_runs.len() + self.waiting_imports.len()
-    }
-
-    /// Ready when nothing runs any more or the drain limit is over.
-    fn drain(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.watches.clear();
-        // These lose nothing; whoever wants to rest from here on ends instead.
-        for work in self.shared.resting.take() {
-            if self.running.remove(&work).is_some() {
-                count(&self.shared.counters.agents_left);
-            }
-        }
-        if self.running.is_empty() && self.waiting() == 0 && self.shared.inbox.orders_waiting() == 0 {
-            return Poll::Ready(());
-        }
-        let limit = self.drain_limit;
-        Pin::new(self.deadline.get_or_insert_with(|| Timer::new(limit))).poll(context).map(drop)
-    }
-
-    /// Starts what has a free place, oldest first. Work that is ordered twice waits until its first run has ended,
-    /// and then finds itself finished.
-    fn start_waiting(&mut self) {
-        if self.importing.is_none()
-            && let Some(run) = take_first(&mut self.waiting_imports, |run| !self.running.contains_key(&run.work))
-        {
-            self.start_import(run);
-        }
-        while self.running.len() - usize::from(self.importing.is_some()) < self.agents_max
-            && let Some(run) = take_first(&mut self.waiting_runs, |run| !self.running.contains_key(&run.work))
-        {
-            self.start_run(run);
-        }
-    }
-
-    fn start_run(&mut self, run: AgentRun) {
-        let shared = Rc::clone(&self.shared);
-        let limit = self.agent_limit;
-        self.start_agent(run.work.clone(), async move {
-            match guarded(limit, submit::run(&shared, &run)).await {
-                Ok(end) => end,
-                Err(reason) => {
-                    shared.resting.borrow_mut().remove(&run.work);
-                    within(GIVE_UP_LIMIT, submit::give_up(&shared, &run, &reason)).await.unwrap_or(End::Left)
-                }
-            }
-        });
-    }
-
-    fn start_import(&mut self, run: ImportRun) {
-        let shared = Rc::clone(&self.shared);
-        let limit = self.import_limit;
-        self.importing = Some(run.work.clone());
-        self.start_agent(run.work.clone(), async move {
-            match guarded(limit, import::run(&shared, &run)).await {
-                Ok(end) => end,
-                Err(reason) => {
-                    within(GIVE_UP_LIMIT, import::close(&shared, &run, Err(reason))).await.unwrap_or(End::Left)
-                }
-            }
-        });
-    }
-
-    fn start_watch(&mut self, paths: Vec<PathBuf>, interval_ms: u64, notify: Notify) {
-        let shared = Rc::clone(&self.shared);
-        let files = paths.into_iter().map(Watched::new).collect();
-        let interval = Duration::from_millis(interval_ms.max(1));
-        let task = async move { watch::run(&shared, files, interval, notify).await };
-        self.watches.push(spawn_into(task, self.files));
-    }
-
-    /// Runs an agent and notes at its end how it ended.
-    fn start_agent(&mut self, work: Box<str>, agent: impl Future<Output = End> + 'static) {
-        let shared = Rc::clone(&self.shared);
-        let finished = Rc::clone(&self.finished);
-        let key = work.clone();
-        let task = async move {
-            count(match agent.await {
-                End::Done => &shared.counters.agents_done,
-                End::Failed => &shared.counters.agents_failed,
-                End::Left => &shared.counters.agents_left,
-            });
-            finished.borrow_mut().push(key);
-            shared.inbox.ring();
-        };
-        self.running.insert(work, spawn_into(task, self.agents));
-    }
-}
-
-/// Takes the first item that may start.
-fn take_first<T>(queue: &mut VecDeque<T>, may_start: impl Fn(&T) -> bool) -> Option<T> {
-    let index = queue.iter().position(may_start)?;
-    queue.remove(index)
-}
-
-fn spawn_into(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> Task<()> {
-    glommio::spawn_local_into(task, queue).expect("invariant: the unit never removes its task queues")
-}
-
-/// The agent's end, or why it must be given up. A panic in one agent costs that agent only.
-async fn guarded(limit: Duration, agent: impl Future<Output = End>) -> Result<End, String> {
-    let mut agent = std::pin::pin!(agent);
-    let polled = std::future::poll_fn(|context| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| agent.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err("the agent panicked, see the log".to_owned())),
-        }
-    });
-    match within(limit, polled).await {
-        Some(end) => end,
-        None => Err(format!("took longer than {limit:?}")),
+/// Wakes the executor again and again, see [`HEARTBEATS_MS`].
+async fn beat(period: Duration) {
+    loop {
+        glommio::timer::sleep(period).await;
     }
 }

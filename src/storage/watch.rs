@@ -16,8 +16,7 @@ struct Version {
     bytes: u64,
 }
 
-/// Looks at the files every `interval` until the task is dropped. The versions that the caller has read are those of
-/// the moment of the order, so that is when `known` was taken.
+/// Looks at the files every `interval` until the task is dropped.
 pub(super) async fn run(shared: &Shared, mut files: Vec<Watched>, interval: Duration, notify: Notify) {
     loop {
         glommio::timer::sleep(interval).await;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::agents::{Numbers, WorkState, WorkTable, clip};
+use super::agents::{WorkState, WorkTable, clip};
 use super::backend::Backend;
 use super::bridge::{Bridge, Mutated};
 use super::inbox::Inbox;
+use super::numbers::Numbers;
 use super::random::SplitMix;
 use crate::database::contract::{Change, Mutation};
 use crate::tables::{Record, Update, Value};
