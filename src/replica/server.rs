@@ -239,6 +239,14 @@ impl ReplicaServer {
         self.finish(job);
     }
 
+    /// The password thread's queue is full: the job is answered 503.
+    pub fn password_refused(&mut self, token: u64) {
+        if let Some(Parked { job: Some(mut job), .. }) = self.parked.take(token) {
+            handlers::refuse_plainly(&mut job, 503, "Too many people sign in at the moment. Try again.");
+            self.finish(job);
+        }
+    }
+
     /// A message from another replica.
     pub fn receive_replication(&mut self, from: ServerId, message: Message, now: Now) {
         self.replicator.receive(from, message, &mut self.tables);

@@ -37,6 +37,25 @@ pub struct Counters {
     pub files_changed: AtomicU64,
 }
 
+impl Counters {
+    /// All of them, as the admin interface shows them.
+    pub fn to_json(&self) -> serde_json::Value {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        serde_json::json!({
+            "orders_taken": of(&self.orders_taken),
+            "orders_refused": of(&self.orders_refused),
+            "agents_running": of(&self.agents_running),
+            "agents_waiting": of(&self.agents_waiting),
+            "agents_done": of(&self.agents_done),
+            "agents_failed": of(&self.agents_failed),
+            "agents_left": of(&self.agents_left),
+            "backend_requests": of(&self.backend_requests),
+            "backend_retries": of(&self.backend_retries),
+            "files_changed": of(&self.files_changed),
+        })
+    }
+}
+
 /// Adds one; a single writer needs no read-modify-write, but refusals come from several threads.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
