@@ -1,1 +1,110 @@
-//! (skeleton)
+//! The command line, as close to what was typed as possible. Long options only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::engine::Address;
+
+/// A two-tier web cluster on io_uring as a benchmark appliance.
+#[derive(Debug, Parser)]
+#[command(name = "twintier", version, about, long_about = None, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the appliance; SIGTERM or SIGINT drains it
+    Serve(ProfileArgs),
+    /// Validate a profile with its statements and code tables; print what is derived from it and what it costs
+    Check(ProfileArgs),
+    /// Print the claim chart of a running appliance: each element, its evidence, whether it holds
+    Claim(ClaimArgs),
+    /// Publish the code tables of a folder to a running appliance; returns when every replica has them
+    Deploy(DeployArgs),
+    /// Run a reverse proxy without a profile
+    Proxy(ProxyArgs),
+    /// Run a fixed-response origin server, for calibration
+    Origin(OriginArgs),
+    /// Run a byte forwarder on the same engine: the floor of a proxied hop
+    Forward(ForwardArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The run profile, such as profiles/quickstart.toml
+    #[arg(long, value_name = "FILE")]
+    pub profile: PathBuf,
+    /// Override one key of the profile; may be given again
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ClaimArgs {
+    /// Admin address of the running appliance
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Address,
+    /// Bearer token, where the profile sets one
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// Admin address of the running appliance
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Address,
+    /// Bearer token, where the profile sets one
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Folder of one application's code tables
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ProxyArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Address,
+    /// Upstream servers, separated by commas
+    #[arg(long, value_name = "ADDR,…", value_delimiter = ',', required = true)]
+    pub to: Vec<Address>,
+    /// Core to run on
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct OriginArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Address,
+    /// Core to run on
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+    /// Bytes of each answer's body
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub body_bytes: usize,
+    /// Microseconds before each answer
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub delay_us: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct ForwardArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Address,
+    /// Upstream server
+    #[arg(long, value_name = "ADDR")]
+    pub to: Address,
+    /// Core to run on
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+}

@@ -16,6 +16,8 @@ pub const INBOX_SLOTS: usize = 4096;
 pub const DATABASE_QUEUE_MAX: usize = 4096;
 /// Rows that one page of a list view may show.
 pub const PAGE_SIZE_MAX: usize = 500;
+/// Updates that a replica's log keeps for peers that are behind; beyond it a sweep repairs them.
+pub const LOG_UPDATES_MAX: usize = 65_536;
 /// Updates in one replication batch.
 pub const BATCH_UPDATES_MAX: usize = 1024;
 

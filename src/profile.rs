@@ -1,1 +1,509 @@
-//! (skeleton)
+//! Run profiles: one TOML file, every key documented in `profiles/README.md`, unknown keys refused.
+//!
+//! Reading is in two steps: [`Profile`] is as close to the file as possible; what depends on the machine (placement,
+//! budget) is derived from it elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::dispatch::policy::PolicyName;
+use crate::engine::{self, Address};
+use crate::error::Fault;
+use crate::limits;
+use crate::tables::stamp::SERVERS_MAX;
+
+/// A profile as written, with the folder that its relative paths start from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    pub cluster: Cluster,
+    #[serde(default)]
+    pub listen: Listen,
+    #[serde(default)]
+    pub engine: EngineSizes,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    #[serde(default)]
+    pub dispatch: Dispatch,
+    #[serde(default)]
+    pub replication: Replication,
+    #[serde(default)]
+    pub database: Database,
+    pub storage: Storage,
+    #[serde(default)]
+    pub applications: Vec<Application>,
+    /// Back-end servers by the name that agents use.
+    #[serde(default)]
+    pub backends: BTreeMap<String, String>,
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// The file this was read from, and its folder.
+    #[serde(skip)]
+    pub file: PathBuf,
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// Which cores serve, and as what.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    pub name: String,
+    /// `auto`, or a list such as `0-7,16`.
+    #[serde(default = "auto")]
+    pub cores: String,
+    /// `shared`: every worker is a front and a replica; `separate`: each server has a core of its own.
+    #[serde(default)]
+    pub placement: PlacementKind,
+    /// Front servers; 0 derives the number from the cores.
+    #[serde(default)]
+    pub fronts: usize,
+    /// Replica servers; 0 derives the number from the cores.
+    #[serde(default)]
+    pub replicas: usize,
+    /// Core of the storage, database and admin threads: `auto`, `none`, or a number.
+    #[serde(default = "auto")]
+    pub housekeeping: String,
+    /// Use both hardware threads of a core.
+    #[serde(default)]
+    pub smt: bool,
+}
+
+/// How servers share cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlacementKind {
+    #[default]
+    Shared,
+    Separate,
+}
+
+/// Addresses.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    pub http: String,
+    pub admin: String,
+    /// Bearer token of the admin interface; needed when it listens on anything but loopback.
+    pub admin_token: String,
+    pub backlog: i32,
+}
+
+/// Sizes of one worker's engine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSizes {
+    /// `auto` or `uring`.
+    pub kind: String,
+    pub connections_max: u32,
+    pub receive_buffers: u16,
+    pub receive_buffer_bytes: u32,
+    pub send_buffers: u32,
+    pub send_buffer_bytes: u32,
+    pub submission_entries: u32,
+    pub completion_entries: u32,
+}
+
+/// Bounds of requests and connections.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub head_bytes_max: usize,
+    pub header_count_max: usize,
+    pub body_bytes_max: usize,
+    pub connection_requests_max: u32,
+    pub connection_buffer_bytes_max: usize,
+    pub parked_jobs_max: usize,
+}
+
+/// How long things may take, in milliseconds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    pub head_ms: u64,
+    pub body_ms: u64,
+    pub idle_ms: u64,
+    pub send_ms: u64,
+    pub queue_ms: u64,
+    pub job_ms: u64,
+    pub upstream_connect_ms: u64,
+    pub upstream_first_byte_ms: u64,
+    pub upstream_idle_ms: u64,
+    pub drain_ms: u64,
+}
+
+/// The two dispatchers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dispatch {
+    /// Policy of the second dispatcher.
+    pub policy: String,
+    /// Outstanding jobs of one front at one replica (the n of JBSQ).
+    pub outstanding_max: u32,
+    /// Jobs waiting at one front for a free replica.
+    pub queue_max: usize,
+    /// A new connection moves when its front has this much more work than the least loaded one.
+    pub handoff_threshold: u32,
+}
+
+/// Replication between replicas.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replication {
+    pub sweep_ms: u64,
+}
+
+/// The store of record.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// `duckdb`.
+    pub kind: String,
+    /// Relative to the working directory.
+    pub path: PathBuf,
+    pub memory_mb: usize,
+}
+
+/// The storage and execution unit.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// The statement file, relative to the profile.
+    pub statements: PathBuf,
+    #[serde(default = "default_watch_ms")]
+    pub watch_ms: u64,
+    #[serde(default = "default_agents_max")]
+    pub agents_max: usize,
+    #[serde(default = "default_object_bytes_max")]
+    pub object_bytes_max: u64,
+    #[serde(default)]
+    pub import: Option<Import>,
+}
+
+/// A supplier's file that is imported when its table is empty at start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    pub application: String,
+    pub agent: String,
+    /// `apt` takes the machine's package index, or the generator where there is none; otherwise a file.
+    pub source: String,
+}
+
+/// One enterprise application.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    pub name: String,
+    /// Folder of its code tables, relative to the profile.
+    pub code: PathBuf,
+}
+
+/// A user profile that is created when the database does not have it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub user: String,
+    pub name: String,
+    pub department: String,
+    #[serde(default)]
+    pub email: String,
+    pub roles: String,
+    pub password: String,
+}
+
+fn auto() -> String {
+    "auto".into()
+}
+
+fn default_watch_ms() -> u64 {
+    250
+}
+
+fn default_agents_max() -> usize {
+    16
+}
+
+fn default_object_bytes_max() -> u64 {
+    64 * 1024 * 1024
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { http: "127.0.0.1:8080".into(), admin: "127.0.0.1:8081".into(), admin_token: String::new(), backlog: 4096 }
+    }
+}
+
+impl Default for EngineSizes {
+    fn default() -> Self {
+        let sizes = engine::Config::default();
+        Self {
+            kind: "auto".into(),
+            connections_max: sizes.connections_max,
+            receive_buffers: sizes.receive_buffers,
+            receive_buffer_bytes: sizes.receive_buffer_bytes,
+            send_buffers: sizes.send_buffers,
+            send_buffer_bytes: sizes.send_buffer_bytes,
+            submission_entries: sizes.submission_entries,
+            completion_entries: sizes.completion_entries,
+        }
+    }
+}
+
+impl EngineSizes {
+    /// The engine's own form of these sizes.
+    pub fn config(&self) -> engine::Config {
+        engine::Config {
+            connections_max: self.connections_max,
+            receive_buffers: self.receive_buffers,
+            receive_buffer_bytes: self.receive_buffer_bytes,
+            send_buffers: self.send_buffers,
+            send_buffer_bytes: self.send_buffer_bytes,
+            submission_entries: self.submission_entries,
+            completion_entries: self.completion_entries,
+            ..engine::Config::default()
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: limits::HEAD_BYTES_MAX,
+            header_count_max: limits::HEADER_COUNT_MAX,
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            connection_requests_max: 1_000_000,
+            connection_buffer_bytes_max: 256 * 1024,
+            parked_jobs_max: 4096,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head_ms: 10_000,
+            body_ms: 30_000,
+            idle_ms: 60_000,
+            send_ms: 30_000,
+            queue_ms: 1_000,
+            job_ms: 10_000,
+            upstream_connect_ms: 2_000,
+            upstream_first_byte_ms: 30_000,
+            upstream_idle_ms: 55_000,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+impl Default for Dispatch {
+    fn default() -> Self {
+        Self { policy: "jbsq".into(), outstanding_max: 16, queue_max: 4096, handoff_threshold: 2 }
+    }
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self { sweep_ms: 1_000 }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { kind: "duckdb".into(), path: "twintier-data/appliance.duckdb".into(), memory_mb: 1024 }
+    }
+}
+
+impl Profile {
+    /// Reads a profile and applies `section.key=value` settings from the command line.
+    ///
+    /// # Errors
+    /// Every mistake with its place; a setting's place is the command line.
+    pub fn read(file: &Path, settings: &[String]) -> Result<Self, Fault> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Fault::new(file, 0, 0, format!("cannot be read: {error}"), "name a profile such as profiles/quickstart.toml"))?;
+        let mut profile: Self = if settings.is_empty() {
+            toml::from_str(&text).map_err(|error| Fault::toml(file, &text, &error))?
+        } else {
+            // The file alone first, so that its own mistakes keep their place.
+            let _: Self = toml::from_str(&text).map_err(|error| Fault::toml(file, &text, &error))?;
+            let mut tree: toml::Table = toml::from_str(&text).map_err(|error| Fault::toml(file, &text, &error))?;
+            for setting in settings {
+                apply_setting(&mut tree, setting)?;
+            }
+            tree.try_into().map_err(|error: toml::de::Error| setting_fault(settings, error.message()))?
+        };
+        profile.file = file.to_path_buf();
+        profile.folder = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        profile.validate(&text)?;
+        Ok(profile)
+    }
+
+    /// A path of the profile, relative to its folder.
+    pub fn path(&self, relative: &Path) -> PathBuf {
+        self.folder.join(relative)
+    }
+
+    /// Folders of the applications' code tables.
+    pub fn code_folders(&self) -> Vec<PathBuf> {
+        self.applications.iter().map(|application| self.path(&application.code)).collect()
+    }
+
+    fn validate(&self, text: &str) -> Result<(), Fault> {
+        let fault = |section: &str, key: &str, wrong: String, cure: &str| {
+            Fault::at(&self.file, text, locate(text, section, key), wrong, cure)
+        };
+        for (key, value) in [("http", &self.listen.http), ("admin", &self.listen.admin)] {
+            if let Err(wrong) = Address::from_str(value) {
+                return Err(fault("listen", key, wrong, "port 0 lets the kernel choose"));
+            }
+        }
+        if let Ok(Address::Tcp(address)) = Address::from_str(&self.listen.admin)
+            && !address.ip().is_loopback()
+            && self.listen.admin_token.is_empty()
+        {
+            let wrong = format!("the admin interface would listen on {address} without a token");
+            return Err(fault("listen", "admin", wrong, "set listen.admin_token, or listen on 127.0.0.1"));
+        }
+        if !["auto", "uring"].contains(&self.engine.kind.as_str()) {
+            return Err(fault("engine", "kind", format!("`{}` is no engine", self.engine.kind), "write auto or uring"));
+        }
+        if !self.engine.receive_buffers.is_power_of_two() || self.engine.receive_buffers > 32768 {
+            let wrong = format!("{} receive buffers", self.engine.receive_buffers);
+            return Err(fault("engine", "receive_buffers", wrong, "a power of two up to 32768"));
+        }
+        if self.engine.send_buffer_bytes < 4096 || (self.engine.send_buffer_bytes as usize) < self.limits.head_bytes_max / 4 {
+            let wrong = format!("{} bytes cannot hold an answer's head", self.engine.send_buffer_bytes);
+            return Err(fault("engine", "send_buffer_bytes", wrong, "at least 4096 and a quarter of limits.head_bytes_max"));
+        }
+        if self.database.kind != "duckdb" {
+            let wrong = format!("`{}` is no database of this build", self.database.kind);
+            return Err(fault("database", "kind", wrong, "write duckdb"));
+        }
+        if self.cluster.fronts == 1 || self.cluster.replicas == 1 {
+            let key = if self.cluster.fronts == 1 { "fronts" } else { "replicas" };
+            return Err(fault("cluster", key, "a cluster of one server".into(), "write 2 or more, or 0 to derive it from the cores"));
+        }
+        if self.cluster.replicas >= SERVERS_MAX {
+            let wrong = format!("{} replicas", self.cluster.replicas);
+            return Err(fault("cluster", "replicas", wrong, "at most 15: a row's version vector has 16 origins, one is the application server's"));
+        }
+        if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
+            return Err(fault("dispatch", "policy", wrong, ""));
+        }
+        if self.dispatch.outstanding_max == 0 {
+            return Err(fault("dispatch", "outstanding_max", "0 lets no request through".into(), "write 1 or more"));
+        }
+        for (name, address) in &self.backends {
+            if let Err(wrong) = Address::from_str(address) {
+                return Err(fault("backends", name, wrong, ""));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Byte offset of `key` in `[section]`, or of the section, or the start.
+fn locate(text: &str, section: &str, key: &str) -> usize {
+    let mut offset = 0;
+    let mut inside = false;
+    let mut found_section = 0;
+    for line in text.split_inclusive('\n') {
+        let trimmed = line.trim();
+        if trimmed.starts_with('[') {
+            inside = trimmed.trim_matches(['[', ']']) == section;
+            if inside {
+                found_section = offset;
+            }
+        } else if inside && trimmed.split('=').next().is_some_and(|name| name.trim() == key) {
+            return offset + (line.len() - line.trim_start().len());
+        }
+        offset += line.len();
+    }
+    found_section
+}
+
+fn setting_fault(settings: &[String], wrong: &str) -> Fault {
+    let place = PathBuf::from(format!("--set {}", settings.join(" --set ")));
+    Fault::new(&place, 1, 1, wrong.replace('\n', " "), "profiles/README.md lists every key")
+}
+
+fn apply_setting(tree: &mut toml::Table, setting: &str) -> Result<(), Fault> {
+    let usage = "write --set section.key=value, for instance --set listen.http=127.0.0.1:0";
+    let place = PathBuf::from(format!("--set {setting}"));
+    let (path, value) = setting.split_once('=').ok_or_else(|| Fault::new(&place, 1, 1, "no `=`", usage))?;
+    let (section, key) = path.split_once('.').ok_or_else(|| Fault::new(&place, 1, 1, "no section", usage))?;
+    let mut table = tree;
+    let mut parts: Vec<&str> = section.split('.').collect();
+    parts.extend(key.split('.'));
+    let last = parts.pop().expect("invariant: split yields at least one part");
+    for part in parts {
+        table = table
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| Fault::new(&place, 1, 1, format!("`{part}` is no section"), usage))?;
+    }
+    // A bare word is a string: what TOML would read as a number or truth value stays one where the key was one.
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
+    let value = match (table.get(last), parsed) {
+        (Some(toml::Value::String(_)) | None, Some(toml::Value::String(text))) => toml::Value::String(text),
+        (Some(toml::Value::String(_)), _) => toml::Value::String(value.into()),
+        (_, Some(parsed)) => parsed,
+        (_, None) => toml::Value::String(value.into()),
+    };
+    table.insert(last.into(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "[cluster]\nname = \"t\"\n[storage]\nstatements = \"t.statements\"\n";
+
+    fn read(text: &str, settings: &[&str]) -> Result<Profile, String> {
+        let folder = std::env::temp_dir().join(format!("twintier-profile-{}-{:?}", std::process::id(), std::thread::current().id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("p.toml");
+        std::fs::write(&file, text).unwrap();
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        Profile::read(&file, &settings).map_err(|fault| fault.to_string().replace(&format!("{}/", folder.display()), ""))
+    }
+
+    #[test]
+    fn the_least_profile_is_enough() {
+        let profile = read(LEAST, &[]).unwrap();
+        assert_eq!(profile.timeouts.queue_ms, 1000);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place() {
+        let wrong = read(&format!("{LEAST}[timeouts]\nhead_sm = 3\n"), &[]).unwrap_err();
+        assert!(wrong.starts_with("p.toml:6:1: unknown field `head_sm`"), "{wrong}");
+    }
+
+    #[test]
+    fn settings_override_and_are_checked() {
+        assert_eq!(read(LEAST, &["listen.http=127.0.0.1:0"]).unwrap().listen.http, "127.0.0.1:0");
+        assert_eq!(read(LEAST, &["timeouts.head_ms=5"]).unwrap().timeouts.head_ms, 5);
+        assert_eq!(read(LEAST, &["cluster.cores=0"]).unwrap().cluster.cores, "0");
+        assert!(read(LEAST, &["listen.htp=x"]).unwrap_err().starts_with("--set listen.htp=x:1:1: unknown field"));
+        assert!(read(LEAST, &["nonsense"]).unwrap_err().contains("no `=`"));
+    }
+
+    #[test]
+    fn semantic_mistakes_name_their_line() {
+        let wrong = read(&format!("{LEAST}[listen]\nbacklog = 1\nhttp = \"here\"\n"), &[]).unwrap_err();
+        assert!(wrong.starts_with("p.toml:7:1: `here` is no address"), "{wrong}");
+        let wrong = read(&format!("{LEAST}[listen]\nadmin = \"0.0.0.0:1\"\n"), &[]).unwrap_err();
+        assert!(wrong.contains("without a token"), "{wrong}");
+        let wrong = read(&LEAST.replace("name =", "replicas = 1\nname ="), &[]).unwrap_err();
+        assert!(wrong.starts_with("p.toml:2:1: a cluster of one server"), "{wrong}");
+    }
+}

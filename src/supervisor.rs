@@ -1,1 +1,682 @@
-//! (skeleton)
+//! Start order, drain, stop, and what happens when a thread fails.
+//!
+//! ```text
+//!   read profile, statements, code   nothing started: a mistake exits 2
+//!   open database, load rows         the database thread
+//!   storage, passwords               the storage unit's threads
+//!   workers                          each pins itself, makes its engine, fills its replica, listens
+//!   admin                            and then the `ready` line
+//!   … serve …                        SIGTERM or SIGINT: stop listening, finish requests, stop in reverse order
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::admin::cluster::Parts;
+use crate::admin::{self, Cluster};
+use crate::authority::session::SessionKey;
+use crate::clock;
+use crate::database::contract::Loaded;
+use crate::database::duckdb::DuckStore;
+use crate::database::{self, seed::SeedUser};
+use crate::dispatch::requests::{self, RequestDispatcher};
+use crate::engine::uring::Uring;
+use crate::engine::{self, Address, Engine, Waker, socket};
+use crate::error::Fault;
+use crate::front::{FrontServer, Settings};
+use crate::limits;
+use crate::mesh::depth::DepthBoard;
+use crate::mesh::grid::grid;
+use crate::mesh::inbox::inbox;
+use crate::replica;
+use crate::profile::Profile;
+use crate::replica::server::ReplicaServer;
+use crate::replication::{self, Replicator};
+use crate::storage::agents::WorkTable;
+use crate::storage::numbers::Numbers;
+use crate::storage::backend::Backend;
+use crate::storage::passwords::Passwords;
+use crate::storage::site::Site;
+use crate::storage::unit::{self, ImportRun, Order};
+use crate::storage::{agents, orders, supplier};
+use crate::tables::ServerId;
+use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
+use crate::tables::data::DataTables;
+use crate::worker::front_role::FrontRole;
+use crate::worker::placement::{Placement, Topology, WorkerPlan, place};
+use crate::worker::replica_role::{ReplicaRole, Services};
+use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
+
+/// After this long a replica asks its question to another one again.
+const REPLICATION_RETRY_NS: u64 = 200_000_000;
+
+/// Why a command ended: the exit code of DESIGN section 6 and what to print.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+}
+
+impl Failure {
+    /// Bad usage or configuration.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, message: message.into() }
+    }
+
+    /// Something failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into() }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::usage(fault.to_string())
+    }
+}
+
+impl From<Vec<Fault>> for Failure {
+    fn from(faults: Vec<Fault>) -> Self {
+        Self::usage(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// Everything that is read and derived before a thread starts.
+pub struct Plan {
+    pub profile: Profile,
+    pub placement: Placement,
+    pub code: CodeVersion,
+    pub site: Site,
+}
+
+/// Reads and validates a profile with all that it names.
+///
+/// # Errors
+/// Every mistake with its place; exit code 2.
+pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
+    let profile = Profile::read(file, settings)?;
+    let topology = Topology::read(&engine::thread::allowed_cores());
+    let placement = place(&profile, &topology).map_err(|wrong| Failure::usage(format!("{}: {wrong}", file.display())))?;
+    let code = CodeVersion::load(&profile.code_folders(), 1)?;
+    for application in &profile.applications {
+        if code.application(&application.name).is_none() {
+            let wrong = format!("the code in {} is not `{}`'s", application.code.display(), application.name);
+            return Err(Failure::usage(format!("{}: {wrong}; its application.toml says another name", file.display())));
+        }
+    }
+    let site = load_site(&profile, 1)?;
+    Ok(Plan { profile, placement, code, site })
+}
+
+fn load_site(profile: &Profile, version: u64) -> Result<Site, Vec<Fault>> {
+    let applications: Vec<&str> = profile.applications.iter().map(|application| application.name.as_str()).collect();
+    Site::load(&profile.path(&profile.storage.statements), &applications, profile.storage.object_bytes_max, version)
+}
+
+/// Runs the appliance until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting, or a thread that failed.
+pub fn serve(plan: Plan) -> Result<(), Failure> {
+    let Plan { profile, placement, code, site } = plan;
+    if !placement.absent.is_empty() {
+        let absent = &placement.absent;
+        return Err(Failure::usage(format!(
+            "{}: the profile wants cores {absent:?}, which this process does not have; run it with --set cluster.cores=auto --set cluster.placement=shared",
+            profile.file.display()
+        )));
+    }
+    engine::thread::raise_descriptor_limit();
+    let stop_signal = stop_signal()?;
+
+    let layout = Arc::new(layout_of(&placement));
+    let count = placement.workers.len();
+    let application_server = ServerId::try_from(placement.replicas()).unwrap_or(ServerId::MAX);
+
+    // The ways into the workers exist before the workers: other threads are given them first.
+    let mut wakers = Vec::with_capacity(count);
+    for _ in 0..count {
+        wakers.push(Waker::new().map_err(|error| Failure::failed(format!("no eventfd: {error}; raise `ulimit -n`")))?);
+    }
+    let ports: Vec<Port> = grid::<Message, Waker>(count, limits::MESH_RING_SLOTS, wakers.clone());
+    let (senders, inboxes): (Vec<ControlSender>, Vec<_>) =
+        ports.iter().map(|port| inbox::<Control, Waker>(limits::INBOX_SLOTS, port.bell())).unzip();
+
+    // The database: opened, brought to the code's shapes, read whole.
+    let replica_senders: Vec<ControlSender> = layout.replica_workers.iter().map(|&worker| senders[worker].clone()).collect();
+    let publisher: database::contract::Publisher = Arc::new(move |batch| {
+        for sender in &replica_senders {
+            deliver(sender, Control::Published(Arc::clone(&batch)));
+        }
+    });
+    let (database, opened) = open_database(&profile, &code, application_server, publisher)?;
+    let code = Arc::new(resume_deploys(code, &opened.deployed)?);
+    if opened.deployed.iter().any(|deployed| deployed.version == code.version) {
+        reshape(&database, &code)?;
+    }
+    let loaded = load_rows(&database, &code)?;
+
+    // Threads of the storage and execution unit.
+    let numbers = Arc::new(Numbers::default());
+    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, database.client().clone())?;
+    let passwords = Passwords::spawn(256).map_err(Failure::failed)?;
+
+    // Listeners: the first one fixes the port, the others share it.
+    let http: Address = profile.listen.http.parse().map_err(Failure::usage)?;
+    let backlog = u32::try_from(profile.listen.backlog).unwrap_or(4096);
+    let mut listeners = Vec::with_capacity(placement.fronts());
+    let mut bound = http.clone();
+    for _ in 0..placement.fronts() {
+        let socket = socket::listen(&bound, backlog, true).map_err(|error| Failure::failed(error.to_string()))?;
+        bound = socket::local_address(&socket).map_err(|error| Failure::failed(error.to_string()))?;
+        listeners.push(Some(socket));
+    }
+
+    let site = Arc::new(site);
+    let shared = Shared {
+        profile: profile.clone(),
+        layout: Arc::clone(&layout),
+        code: Arc::clone(&code),
+        site: Arc::clone(&site),
+        loaded,
+        session_key: opened.session_key,
+        board: Arc::new(DepthBoard::new(placement.fronts())),
+        replicas: placement.replicas(),
+        http: bound.to_string(),
+        database: database.client().clone(),
+        passwords: passwords.passwords().clone(),
+        storage: storage.orders().clone(),
+    };
+    let shared = Arc::new(shared);
+    let (ready_sender, ready) = channel::bounded::<Result<(), String>>(count);
+    let (end_sender, ended) = channel::bounded::<String>(count + 1);
+    let mut workers: Vec<JoinHandle<()>> = Vec::with_capacity(count);
+    for (index, ((plan, port), (waker, control))) in
+        placement.workers.iter().zip(ports).zip(wakers.into_iter().zip(inboxes)).enumerate()
+    {
+        let start = Start {
+            index,
+            plan: plan.clone(),
+            waker,
+            sender: senders[index].clone(),
+            listener: plan.front.and_then(|front| listeners[usize::from(front)].take()),
+            shared: Arc::clone(&shared),
+        };
+        let (ready, end) = (ready_sender.clone(), end_sender.clone());
+        let body = move || {
+            let outcome = start.run(port, control, &ready);
+            if let Err(wrong) = outcome {
+                // Before the start is complete the first message matters, afterwards the second.
+                let _ = ready.try_send(Err(wrong.clone()));
+                let _ = end.try_send(wrong);
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(body);
+        workers.push(thread.map_err(|error| Failure::failed(format!("worker {index} could not be started: {error}")))?);
+    }
+    for _ in 0..count {
+        match ready.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(wrong)) => return Err(Failure::failed(wrong)),
+            Err(_) => return Err(Failure::failed("a worker ended while it started")),
+        }
+    }
+
+    // The admin interface.
+    let admin_listener = admin_listener(&profile)?;
+    let admin_address = Address::Tcp(admin_listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?);
+    let cluster = Arc::new(Cluster::new(
+        profile.clone(),
+        Parts {
+            engine: Uring::NAME,
+            http: bound.clone(),
+            admin: admin_address.clone(),
+            placement: placement.clone(),
+            layout: Arc::clone(&layout),
+            workers: senders.clone(),
+            database: database.client().clone(),
+            database_statistics: Arc::clone(database.statistics()),
+            storage: storage.orders().clone(),
+            code: Arc::clone(&code),
+            site,
+        },
+    ));
+    let admin_stop = Arc::new(AtomicBool::new(false));
+    let admin_thread = {
+        let (cluster, stop, token) = (Arc::clone(&cluster), Arc::clone(&admin_stop), profile.listen.admin_token.clone());
+        let end = end_sender;
+        std::thread::Builder::new()
+            .name("admin".into())
+            .spawn(move || {
+                if let Err(error) = admin::server::run(admin_listener, cluster, token, stop) {
+                    let _ = end.try_send(format!("the admin thread ended: {error}"));
+                }
+            })
+            .map_err(|error| Failure::failed(format!("the admin thread could not be started: {error}")))?
+    };
+
+    watch_statements(&cluster, storage.orders());
+    println!("ready http={bound} admin={admin_address} engine={} workers={count}", Uring::NAME);
+    resume_work(&code, &shared.loaded, storage.orders());
+    import_catalog(&cluster, &code, &shared.loaded)?;
+
+    let outcome = loop {
+        if stop_signal.load(Ordering::Acquire) {
+            break Ok(());
+        }
+        match ended.recv_timeout(Duration::from_millis(50)) {
+            Ok(wrong) => break Err(Failure::failed(wrong)),
+            Err(channel::RecvTimeoutError::Timeout) => {}
+            Err(channel::RecvTimeoutError::Disconnected) => break Err(Failure::failed("every worker has ended")),
+        }
+    };
+
+    drain(&cluster);
+    admin_stop.store(true, Ordering::Release);
+    let storage_outcome = storage.stop();
+    cluster.broadcast(|| Control::Stop);
+    for worker in workers {
+        let _ = worker.join();
+    }
+    let _ = admin_thread.join();
+    passwords.stop();
+    database.stop().map_err(Failure::failed)?;
+    storage_outcome.map_err(|error| Failure::failed(error.to_string()))?;
+    outcome
+}
+
+/// The same with a waker, for a program of one thread that sleeps in its engine: a helper thread watches the flag.
+///
+/// # Errors
+/// The handlers or the thread could not be installed.
+pub fn stop_signal_with(waker: Waker) -> Result<Arc<AtomicBool>, Failure> {
+    let flag = stop_signal()?;
+    let watched = Arc::clone(&flag);
+    let watch = move || {
+        while !watched.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        waker.wake();
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map_err(|error| Failure::failed(format!("the signal thread could not be started: {error}")))?;
+    Ok(flag)
+}
+
+/// Set by SIGTERM or SIGINT. A second signal ends the process at once.
+///
+/// # Errors
+/// The handlers could not be installed.
+pub fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|error| Failure::failed(format!("signal {signal} cannot be handled: {error}")))?;
+    }
+    Ok(flag)
+}
+
+fn layout_of(placement: &Placement) -> Layout {
+    let mut fronts: Vec<(u16, usize)> =
+        placement.workers.iter().enumerate().filter_map(|(index, plan)| plan.front.map(|front| (front, index))).collect();
+    fronts.sort_unstable();
+    Layout { replica_workers: placement.replica_workers(), front_workers: fronts.into_iter().map(|(_, index)| index).collect() }
+}
+
+fn open_database(
+    profile: &Profile,
+    code: &CodeVersion,
+    application_server: ServerId,
+    publisher: database::contract::Publisher,
+) -> Result<(database::server::Handle, database::server::Opened), Failure> {
+    let path = &profile.database.path;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Failure::usage(format!("{}: {error}; choose another database.path", folder.display())))?;
+    }
+    let users = profile.users.iter().map(|user| SeedUser {
+        user: user.user.clone(),
+        full_name: user.name.clone(),
+        department: user.department.clone(),
+        email: user.email.clone(),
+        roles: user.roles.clone(),
+        password: user.password.clone(),
+    });
+    let settings = database::server::Settings {
+        server: application_server,
+        users: users.collect(),
+        code_digests: code.applications.iter().map(|application| (Box::from(&*application.name), base_digest(code, &application.name))).collect(),
+    };
+    let mut store = database::duckdb::Settings::new(path);
+    store.memory_bytes = profile.database.memory_mb as u64 * 1024 * 1024;
+    let shapes = Arc::clone(&code.shapes);
+    database::server::spawn(settings, move || DuckStore::open(&store, shapes), limits::DATABASE_QUEUE_MAX, publisher)
+        .map_err(Failure::usage)
+}
+
+/// Names the sources of one application, so that an edited profile is told from a deployed one.
+fn base_digest(code: &CodeVersion, application: &str) -> Box<str> {
+    let mut hasher = blake3::Hasher::new();
+    for source in code.sources.iter().filter(|source| &*source.application == application) {
+        for part in [&source.path, &source.text] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    hasher.finalize().to_hex().as_str().into()
+}
+
+/// The code to run: what was deployed, unless the profile's own code was edited since.
+fn resume_deploys(mut code: CodeVersion, deployed: &[database::contract::Deployed]) -> Result<CodeVersion, Failure> {
+    let mut order: Vec<_> = deployed.iter().collect();
+    order.sort_by_key(|deployed| deployed.version);
+    for deploy in order {
+        if base_digest(&code, &deploy.application) != deploy.base_digest {
+            eprintln!(
+                "note: the code of `{}` in the profile was edited after its last deploy (version {}); the profile's code runs",
+                deploy.application, deploy.version
+            );
+            continue;
+        }
+        code = code.deploy(&deploy.application, &deploy.sources, deploy.version).map_err(|faults| {
+            let text = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            Failure::usage(format!("the code deployed as version {} no longer fits:\n{text}", deploy.version))
+        })?;
+    }
+    Ok(code)
+}
+
+fn reshape(database: &database::server::Handle, code: &CodeVersion) -> Result<(), Failure> {
+    let shapes = Arc::clone(&code.shapes);
+    let outcome = database
+        .client()
+        .ask(Duration::from_secs(60), |reply| database::contract::Request::Reshape { token: 0, shapes, reply })
+        .map_err(Failure::failed)?;
+    match outcome {
+        database::contract::Outcome::Failed(wrong) => Err(Failure::failed(wrong)),
+        database::contract::Outcome::Committed { .. }
+        | database::contract::Outcome::Conflict { .. }
+        | database::contract::Outcome::Row(_) => Ok(()),
+    }
+}
+
+fn load_rows(database: &database::server::Handle, code: &CodeVersion) -> Result<Vec<Loaded>, Failure> {
+    let ids = (0..code.shapes.shapes.len()).filter_map(|index| u16::try_from(index).ok());
+    ids.map(|id| database.client().load(crate::tables::TableId(id)).map_err(Failure::failed)).collect()
+}
+
+fn spawn_storage(
+    profile: &Profile,
+    placement: &Placement,
+    code: &CodeVersion,
+    numbers: &Arc<Numbers>,
+    loaded: &[Loaded],
+    database: database::server::Client,
+) -> Result<unit::Handle, Failure> {
+    let work = WorkTable::resolve(&code.shapes).map_err(Failure::failed)?;
+    let mut backends = Vec::new();
+    for (name, address) in &profile.backends {
+        backends.push(Backend::new(name, address.parse().map_err(Failure::usage)?));
+    }
+    for application in &code.applications {
+        for agent in &application.agents {
+            if let Some(post) = orders::post_of(application, agent, &code.shapes) {
+                if !profile.backends.contains_key(&*post.backend) {
+                    return Err(Failure::usage(format!(
+                        "{}: agent `{}` of `{}` posts to the back-end `{}`, which [backends] does not name",
+                        profile.file.display(),
+                        agent.name,
+                        application.name,
+                        post.backend
+                    )));
+                }
+                if let Some(rows) = loaded.iter().find(|loaded| loaded.table == post.table) {
+                    numbers.load(&post, &rows.rows);
+                }
+            }
+        }
+    }
+    let mut settings = unit::Settings::new(work, backends);
+    settings.numbers = Arc::clone(numbers);
+    settings.agents_max = profile.storage.agents_max;
+    settings.seed = random_seed();
+    let housekeeping = placement.housekeeping;
+    settings.prepare = Some(Box::new(move || match housekeeping {
+        // Pinning a helper thread is a wish, not a need.
+        Some(core) => drop(engine::thread::pin_to_core(core)),
+        None => engine::thread::lower_priority(),
+    }));
+    unit::spawn(settings, Arc::new(move |request| database.try_send(request))).map_err(|error| Failure::failed(error.to_string()))
+}
+
+fn random_seed() -> u64 {
+    let mut bytes = [0; 8];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    if read.is_err() { clock::monotonic_ns() } else { u64::from_le_bytes(bytes) }
+}
+
+fn random_seed_wide() -> u128 {
+    u128::from(random_seed()) << 64 | u128::from(random_seed())
+}
+
+fn admin_listener(profile: &Profile) -> Result<std::net::TcpListener, Failure> {
+    let Ok(Address::Tcp(address)) = profile.listen.admin.parse() else {
+        return Err(Failure::usage(format!("listen.admin = `{}`: the admin interface needs a TCP address", profile.listen.admin)));
+    };
+    std::net::TcpListener::bind(address).map_err(|error| {
+        Failure::failed(format!("the admin interface cannot listen on {address}: {error}; stop what does, or write --set listen.admin=127.0.0.1:0"))
+    })
+}
+
+/// What the start of every worker needs.
+struct Shared {
+    profile: Profile,
+    layout: Arc<Layout>,
+    code: Arc<CodeVersion>,
+    site: Arc<Site>,
+    loaded: Vec<Loaded>,
+    session_key: [u8; 32],
+    board: Arc<DepthBoard>,
+    replicas: usize,
+    http: String,
+    database: database::server::Client,
+    passwords: Passwords,
+    storage: unit::Orders,
+}
+
+/// The start of one worker, carried to its thread.
+struct Start {
+    index: usize,
+    plan: WorkerPlan,
+    waker: Waker,
+    sender: ControlSender,
+    listener: Option<std::os::fd::OwnedFd>,
+    shared: Arc<Shared>,
+}
+
+impl Start {
+    fn run(
+        self,
+        port: Port,
+        control: crate::mesh::inbox::Inbox<Control>,
+        ready: &channel::Sender<Result<(), String>>,
+    ) -> Result<(), String> {
+        let shared = &self.shared;
+        let core = self.plan.cpu.number;
+        engine::thread::pin_to_core(core)
+            .map_err(|error| format!("worker {} cannot be pinned to core {core}: {error}; widen the CPU affinity (taskset, cpuset)", self.index))?;
+        let config = shared.profile.engine.config();
+        let mut engine = Uring::new(&config, self.waker.clone()).map_err(|error| error.to_string())?;
+        let replica = self.plan.replica.map(|number| self.replica(number));
+        let front = self.plan.front.map(|number| self.front(number));
+        if let Some(listener) = self.listener {
+            engine.listen(listener).map_err(|error| error.to_string())?;
+        }
+        // The supervisor counts the ones that are ready; if it is gone, so is the process.
+        let _ = ready.try_send(Ok(()));
+        Worker::new(self.index, core, engine, port, control, Arc::clone(&shared.layout), front, replica)
+            .run()
+            .map_err(|error| format!("worker {} failed: {error}", self.index))
+    }
+
+    fn front(&self, number: u16) -> FrontRole {
+        let shared = &self.shared;
+        let dispatch = &shared.profile.dispatch;
+        let dispatcher = RequestDispatcher::new(&requests::Settings {
+            replicas: shared.replicas,
+            policy: dispatch.policy.parse().unwrap_or_default(),
+            credit: dispatch.outstanding_max,
+            outstanding_max: dispatch.outstanding_max,
+            queue_max: dispatch.queue_max,
+            seed: random_seed(),
+        });
+        let server = FrontServer::new(
+            Settings::of(&shared.profile),
+            u16::try_from(self.index).unwrap_or(u16::MAX),
+            self.plan.replica,
+            dispatcher,
+            SessionKey::new(shared.session_key),
+            random_seed_wide(),
+            Arc::clone(&shared.site),
+            shared.profile.engine.connections_max,
+        );
+        FrontRole::new(number, server, shared.http.clone(), dispatch.handoff_threshold, Arc::clone(&shared.board))
+    }
+
+    fn replica(&self, number: ServerId) -> ReplicaRole {
+        let shared = &self.shared;
+        let mut tables = DataTables::new(Arc::clone(&shared.code.shapes));
+        for loaded in &shared.loaded {
+            for row in &loaded.rows {
+                tables.apply(row);
+            }
+        }
+        let replicator = Replicator::new(replication::Settings {
+            me: number,
+            replicas: ServerId::try_from(shared.replicas).unwrap_or(ServerId::MAX),
+            sweep_interval_ns: shared.profile.replication.sweep_ms * 1_000_000,
+            retry_ns: REPLICATION_RETRY_NS,
+            log_updates_max: limits::LOG_UPDATES_MAX,
+        });
+        let settings = replica::server::Settings {
+            parked_max: shared.profile.limits.parked_jobs_max,
+            ..replica::server::Settings::default()
+        };
+        let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings);
+        let to_self = self.sender.clone();
+        let for_password = self.sender.clone();
+        let services = Services {
+            database: shared.database.clone(),
+            passwords: shared.passwords.clone(),
+            storage: shared.storage.clone(),
+            database_reply: Arc::new(move |reply| deliver(&to_self, Control::Database(reply))),
+            password_reply: Arc::new(move |token, right| deliver(&for_password, Control::Password { token, right })),
+        };
+        ReplicaRole::new(number, server, services)
+    }
+}
+
+/// Compiles and publishes statements when their files change; a wrong file is refused and the old table stays.
+fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
+    let profile = &cluster.profile;
+    let file = profile.path(&profile.storage.statements);
+    let watched = Arc::clone(cluster);
+    let notify: unit::Notify = Arc::new(move |_| match load_site(&watched.profile, watched.site().version + 1) {
+        Ok(site) => {
+            eprintln!("statements: version {} is in force", site.version);
+            watched.publish_site(Arc::new(site));
+        }
+        Err(faults) => {
+            for fault in faults {
+                eprintln!("statements refused, the old ones stay: {fault}");
+            }
+        }
+    });
+    let order = Order::WatchFiles { paths: vec![file], interval_ms: profile.storage.watch_ms, notify };
+    if orders.try_send(order).is_err() {
+        eprintln!("note: statement files are not watched: the storage unit takes no orders");
+    }
+}
+
+/// Work that a crash or stop left unfinished is ordered again; its idempotency key keeps its effect single.
+fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
+    let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
+    for row in &rows.rows {
+        let Some(record) = &row.record else { continue };
+        let text = |field: usize| record.get(field).as_text().unwrap_or("");
+        if agents::WorkState::is_finished(text(agent_work::STATE)) {
+            continue;
+        }
+        let order = orders::run_of(code, &row.key, text(agent_work::AGENT), text(agent_work::SUBJECT_KEY), text(agent_work::REQUESTED_BY));
+        if let Some(order) = order
+            && unit.try_send(Order::RunAgent(order)).is_err()
+        {
+            eprintln!("note: the work `{}` waits for the next start: the storage unit's queue is full", row.key);
+        }
+    }
+}
+
+/// Fills an empty catalog from the supplier's file that the profile names.
+fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> Result<(), Failure> {
+    let Some(import) = &cluster.profile.storage.import else { return Ok(()) };
+    let resolved = code.application(&import.application).and_then(|application| {
+        application.agent(&import.agent).and_then(|agent| orders::import_of(application, agent, &code.shapes))
+    });
+    let Some(resolved) = resolved else {
+        return Err(Failure::usage(format!(
+            "{}: storage.import names the agent `{}` of `{}`, which is no import agent of its code",
+            cluster.profile.file.display(),
+            import.agent,
+            import.application
+        )));
+    };
+    if loaded.iter().any(|loaded| loaded.table == resolved.table && !loaded.rows.is_empty()) {
+        return Ok(());
+    }
+    let file = if import.source == "apt" {
+        let folder = cluster.profile.database.path.parent().unwrap_or(Path::new("")).to_path_buf();
+        let target = folder.join("supplier.txt");
+        let source = supplier::supplier_file(&target)
+            .map_err(|error| Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display())))?;
+        eprintln!("import: {source:?}");
+        target
+    } else {
+        cluster.profile.path(Path::new(&import.source))
+    };
+    let run = ImportRun {
+        work: format!("{}//{}", resolved.table_name, import.agent).into(),
+        progress: Arc::new(unit::ImportProgress::new(&file)),
+        agent: Arc::new(resolved),
+        file,
+        requested_by: "supervisor".into(),
+    };
+    if cluster.storage.try_send(Order::Import(run)).is_err() {
+        eprintln!("note: the catalog is not imported: the storage unit takes no orders");
+    }
+    Ok(())
+}
+
+/// Stops accepting, lets requests finish, closes idle connections; bounded by `timeouts.drain_ms`.
+fn drain(cluster: &Cluster) {
+    let until = clock::monotonic_ns() + cluster.profile.timeouts.drain_ms * 1_000_000;
+    cluster.broadcast(|| Control::StopListening);
+    cluster.broadcast(|| Control::Drain { on: true });
+    while clock::monotonic_ns() < until {
+        let statuses = cluster.statuses_blocking();
+        let open: u32 = statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum();
+        if open == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    eprintln!("note: connections were still open after timeouts.drain_ms = {} and are cut", cluster.profile.timeouts.drain_ms);
+}

@@ -1,1 +1,14 @@
-//! The admin thread on monoio: status, counters, claim chart, deploys.
+//! The admin thread on monoio: status, counters, claim chart, deploys, and the switches of single servers.
+//!
+//! Architecture invariant: nothing here is on a request's way; the admin thread asks workers by their inboxes and
+//! waits, workers never wait for it.
+
+pub mod api;
+pub mod claim;
+pub mod client;
+pub mod cluster;
+pub mod console;
+pub mod counters;
+pub mod server;
+
+pub use cluster::Cluster;

@@ -4,3 +4,6 @@
 
 pub mod session;
 pub mod table;
+
+pub use session::{SessionFault, SessionKey};
+pub use table::{AuthorityTable, Decision, Rule, Verb, roles_of};

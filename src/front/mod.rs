@@ -1,1 +1,26 @@
-//! A front server: takes connections, parses requests, routes them among the enterprise applications.
+//! A front server: takes connections, parses requests, routes them among the enterprise applications, and sends each
+//! answer back in the order of its request.
+//!
+//! ```text
+//!            Accepted                      head complete
+//!   (free) ───────────▶ Idle ──▶ Head ──▶ route ─┬─▶ Collect ─▶ Queued ─▶ (replica) ─▶ respond ─┐
+//!                        ▲                       ├─▶ Relay ──▶ (upstream server) ──▶ respond ───┤
+//!                        │                       └─▶ static object, redirect, refusal ──────────┤
+//!                        └───────────────────── keep-alive ─────────────────────────────────────┘
+//! ```
+//! Architecture invariants: a front never opens the database and never decides a permission; a byte goes upstream only
+//! after the whole request head was found sound; an upstream connection is used again only when its response was read
+//! to the end.
+
+pub mod admit;
+pub mod authorize;
+pub mod connection;
+pub mod counters;
+pub mod exchange;
+pub mod forward;
+pub mod respond;
+pub mod server;
+pub mod upstream;
+
+pub use counters::Counters;
+pub use server::{FrontServer, Settings};

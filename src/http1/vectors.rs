@@ -347,6 +347,16 @@ const REQUESTS: &[Vector] = &[
         Ok("GET / a 1.1 none close"),
     ),
     ("9110 7.6.1 option is no token", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: a b\r\n\r\n", Err(400)),
+    (
+        "9110 7.6.1 Connection names as many fields as the limit",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p\r\n\r\n",
+        Ok("GET / a 1.1 none"),
+    ),
+    (
+        "9110 7.6.1 Connection names one field too many",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: a,b,c,d,e,f,g,h\r\nConnection: i,j,k,l,m,n,o,p,q\r\n\r\n",
+        Err(400),
+    ),
     ("9110 7.6.1 Connection names Host", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: host\r\n\r\n", Err(400)),
     (
         "9110 7.6.1 Connection names Content-Length",
@@ -621,4 +631,23 @@ proptest! {
         });
         assert_eq!(whole.map_err(|reject| reject.status), parts.map_err(|reject| reject.status));
     }
+}
+
+#[test]
+fn known_names_are_found_in_any_case() {
+    let names = "te via host date etag range allow accept cookie expect server origin upgrade trailer if-range if-match \
+        location forwarded x-real-ip connection user-agent keep-alive set-cookie retry-after content-type x-csrf-token \
+        max-forwards authorization cache-control content-range if-none-match last-modified server-timing content-length \
+        accept-encoding x-forwarded-for content-encoding x-forwarded-host proxy-connection transfer-encoding \
+        if-modified-since x-forwarded-proto proxy-authenticate if-unmodified-since proxy-authorization";
+    let mut found = Vec::new();
+    for name in names.split_whitespace() {
+        let known = Known::from_name(name.as_bytes());
+        assert!(known != Known::Other && !found.contains(&known), "{name}");
+        assert_eq!(Known::from_name(name.to_ascii_uppercase().as_bytes()), known, "{name}");
+        assert_eq!(Known::from_name(format!("{name}x").as_bytes()), Known::Other, "{name}");
+        found.push(known);
+    }
+    assert_eq!(Known::from_name(b""), Known::Other);
+    assert_eq!(Known::from_name(b"x"), Known::Other);
 }

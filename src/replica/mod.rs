@@ -5,4 +5,8 @@
 
 pub mod handlers;
 pub mod job;
+pub mod parked;
 pub mod server;
+
+#[cfg(test)]
+mod tests;

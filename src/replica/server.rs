@@ -1,1 +1,587 @@
-//! (skeleton)
+//! The replica server: executes jobs on its full copy of code and data, and orders what they need.
+//!
+//! ```text
+//!   execute ─▶ handler ─▶ Finished ──────────────────────────────────────────────▶ answer
+//!                 ▲  │
+//!                 │  ├─▶ Write, durable ─▶ row busy? wait ─▶ Commit ─▶ committed ─▶ apply, replicate ─▶ answer
+//!                 │  │                       │                 └─▶ conflict: apply the newer rows ─┐
+//!                 │  │                       │                                                     │
+//!                 └──┼───────────────────────┴─────────────────────────────────────────────────────┘ again
+//!                    ├─▶ Write, all ─▶ apply, replicate, Commit ─▶ every live replica holds it ─▶ answer
+//!                    ├─▶ Write, local ─▶ apply, replicate, Commit ─▶ answer
+//!                    └─▶ Verify ─▶ password checked ─▶ answer
+//! ```
+//! A durable write changes nothing here before the database has committed it: the database compares revisions, so two
+//! replicas cannot both win. The other levels apply first and let the greater stamp win.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::database::contract::{CommitMode, Outcome};
+use crate::replication::{self, Message, Replicator};
+use crate::tables::code::{Acknowledge, CodeVersion};
+use crate::tables::stamp::HybridClock;
+use crate::tables::{Batch, DataTables, ServerId, Update};
+
+use super::handlers::{self, AgentRun, After, Scene, Step, Verify, Write};
+use super::job::Job;
+use super::parked::{Parked, ParkedJobs, RowKey, Stage};
+
+/// How a replica server works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Jobs that may wait at the same time; more are answered 503.
+    pub parked_max: usize,
+    /// Times that a write is executed again because the database had a newer revision; then it is answered 409.
+    pub conflicts_max: u32,
+    /// A password hash with the costs of real ones that no password has: checked where a user is unknown, so that
+    /// the time of the answer does not tell who exists.
+    pub decoy_hash: Box<str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { parked_max: 4096, conflicts_max: 5, decoy_hash: "".into() }
+    }
+}
+
+/// What the worker is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// The job's response is complete.
+    Finished(Box<Job>),
+    /// To the database server; its reply comes back by [`ReplicaServer::committed`].
+    Commit { token: u64, updates: Vec<Update>, mode: CommitMode },
+    /// To the password thread; its answer comes back by [`ReplicaServer::password_verified`].
+    VerifyPassword { token: u64, user: Box<str>, hash: Box<str>, password: Box<str> },
+    /// To the application server: there is work.
+    RunAgent(AgentRun),
+    /// A handler failed: one line for the log.
+    Fault(String),
+}
+
+/// Since the replica was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub executed: u64,
+    pub finished: u64,
+    /// Jobs that had to wait for anything.
+    pub parked: u64,
+    /// Writes that waited behind another one of the same row.
+    pub waited: u64,
+    pub committed: u64,
+    /// Commits that the database did not take: disk full, locked.
+    pub commits_failed: u64,
+    /// Writes executed again on newer rows.
+    pub conflicts_retried: u64,
+    /// Writes that gave up doing so.
+    pub conflicts_lost: u64,
+    /// Jobs answered 503 because their time was over.
+    pub expired: u64,
+    /// Jobs answered 503 because too many were parked.
+    pub shed: u64,
+    /// Handlers that panicked.
+    pub panicked: u64,
+    /// Templates or expressions that failed.
+    pub faults: u64,
+}
+
+/// For `GET /replication` and the claim chart.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub id: ServerId,
+    pub code_version: u64,
+    pub code_digest: u128,
+    /// By table number.
+    pub tables: Vec<TableStatus>,
+    pub parked: usize,
+    /// Rows with a commit on its way.
+    pub rows_writing: usize,
+    pub counters: Counters,
+    pub replication: replication::Report,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableStatus {
+    pub table: Arc<str>,
+    pub application: Arc<str>,
+    pub rows: usize,
+    pub stubs: usize,
+    /// Losers of conflicts that are kept.
+    pub losers: usize,
+    pub digest: u128,
+}
+
+/// One server of the second cluster.
+#[derive(Debug)]
+pub struct ReplicaServer {
+    id: ServerId,
+    settings: Settings,
+    code: Arc<CodeVersion>,
+    tables: DataTables,
+    replicator: Replicator,
+    clock: HybridClock,
+    parked: ParkedJobs,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+/// Both clocks, as the worker read them for this turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Monotonic nanoseconds.
+    pub monotonic_ns: u64,
+    pub unix_ms: u64,
+}
+
+impl ReplicaServer {
+    /// A replica with its tables loaded and its replicator ready or joining.
+    pub fn new(
+        id: ServerId,
+        code: Arc<CodeVersion>,
+        mut tables: DataTables,
+        mut replicator: Replicator,
+        settings: Settings,
+    ) -> Self {
+        tables.set_shapes(code.shapes.clone());
+        replicator.set_code_version(code.version);
+        Self {
+            id,
+            settings,
+            code,
+            tables,
+            replicator,
+            clock: HybridClock::default(),
+            parked: ParkedJobs::default(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Executes a job. It comes back as [`Output::Finished`], now or later.
+    pub fn execute(&mut self, mut job: Box<Job>, now: Now) {
+        self.counters.executed += 1;
+        job.started_ns = now.monotonic_ns;
+        if job.deadline_ns > 0 && now.monotonic_ns >= job.deadline_ns {
+            return self.expire(job);
+        }
+        let code = self.code.clone();
+        self.perform(job, code, 0, now);
+    }
+
+    /// The database's reply to [`Output::Commit`].
+    pub fn committed(&mut self, token: u64, outcome: Outcome, now: Now) {
+        let Some(parked) = self.parked.take(token) else {
+            // A merged commit, whose job was not made to wait for it.
+            return self.count_commit(&outcome);
+        };
+        let Parked { job, code, stage, conflicts } = parked;
+        let Stage::Committing { updates, after } = stage else {
+            // The reply to the merged commit of a job that waits for the replicas.
+            self.count_commit(&outcome);
+            return self.parked.park(token, Parked { job, code, stage, conflicts });
+        };
+        let waiting = self.parked.end(&updates);
+        match outcome {
+            Outcome::Committed { .. } => {
+                self.counters.committed += 1;
+                for update in updates {
+                    self.replicator.local_update(update, &mut self.tables);
+                }
+                self.run_agent(&after);
+                if let Some(job) = job {
+                    self.answer_written(job, &code, &after, now);
+                }
+            }
+            Outcome::Conflict { current } => {
+                for update in &current {
+                    self.clock.see(update.stamp.time);
+                    self.tables.apply(update);
+                }
+                match job {
+                    Some(mut job) if conflicts >= self.settings.conflicts_max => {
+                        self.counters.conflicts_lost += 1;
+                        let reason = "Others changed this at the same time. Look at it again, then repeat.";
+                        handlers::refuse_plainly(&mut job, 409, reason);
+                        self.finish(job);
+                    }
+                    Some(job) => {
+                        self.counters.conflicts_retried += 1;
+                        self.perform(job, code, conflicts + 1, now);
+                    }
+                    None => {}
+                }
+            }
+            Outcome::Failed(_) | Outcome::Row(_) => {
+                self.count_commit(&outcome);
+                if let Some(mut job) = job {
+                    handlers::refuse_plainly(&mut job, 503, "The database cannot take this now. Try again.");
+                    self.finish(job);
+                }
+            }
+        }
+        self.resume(waiting, now);
+    }
+
+    /// The password thread's answer to [`Output::VerifyPassword`].
+    pub fn password_verified(&mut self, token: u64, right: bool, now: Now) {
+        let Some(Parked { job, code, stage, conflicts }) = self.parked.take(token) else { return };
+        let Stage::Verifying { user, known } = stage else {
+            return self.parked.park(token, Parked { job, code, stage, conflicts });
+        };
+        let Some(mut job) = job else { return };
+        let fault = {
+            let scene = self.scene(&code, now);
+            guarded(&mut job, |job| handlers::verified(scene, &user, right && known, job))
+        };
+        self.note(fault);
+        self.finish(job);
+    }
+
+    /// The password thread's queue is full: the job is answered 503.
+    pub fn password_refused(&mut self, token: u64) {
+        if let Some(Parked { job: Some(mut job), .. }) = self.parked.take(token) {
+            handlers::refuse_plainly(&mut job, 503, "Too many people sign in at the moment. Try again.");
+            self.finish(job);
+        }
+    }
+
+    /// A message from another replica.
+    pub fn receive_replication(&mut self, from: ServerId, message: Message, now: Now) {
+        self.replicator.receive(from, message, &mut self.tables);
+        self.answer_replicated(now);
+    }
+
+    /// Updates that the application server's agents committed.
+    pub fn receive_published(&mut self, batch: &Arc<Batch>) {
+        self.replicator.receive_external(batch, &mut self.tables);
+    }
+
+    /// Ends a turn: sends what changed to the other replicas, and answers jobs whose time is over.
+    pub fn tick(&mut self, now: Now) {
+        self.replicator.tick(now.monotonic_ns, &mut self.tables);
+        self.answer_replicated(now);
+        while let Some(job) = self.parked.expired(now.monotonic_ns) {
+            self.expire(job);
+        }
+    }
+
+    /// When [`Self::tick`] has something to do although nothing came in, in monotonic nanoseconds.
+    pub fn next_tick_ns(&self) -> u64 {
+        let replication = self.replicator.next_tick_ns();
+        self.parked.next_deadline_ns().map_or(replication, |deadline| deadline.min(replication))
+    }
+
+    /// What the worker is to do next.
+    pub fn output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The next message for another replica.
+    pub fn drain_replication(&mut self) -> Option<(ServerId, Message)> {
+        self.replicator.outgoing()
+    }
+
+    /// The ring to a peer was full: the message comes back.
+    pub fn undelivered(&mut self, peer: ServerId, message: &Message) {
+        self.replicator.undelivered(peer, message);
+    }
+
+    pub fn replication_event(&mut self) -> Option<replication::Event> {
+        self.replicator.event()
+    }
+
+    pub fn peer_up(&mut self, peer: ServerId) {
+        self.replicator.peer_up(peer);
+    }
+
+    pub fn peer_down(&mut self, peer: ServerId, now: Now) {
+        self.replicator.peer_down(peer);
+        self.answer_replicated(now);
+    }
+
+    /// Takes a new code version for the jobs that come from now on; an older one is refused.
+    pub fn set_code(&mut self, code: Arc<CodeVersion>) -> bool {
+        if code.version < self.code.version {
+            return false;
+        }
+        self.tables.set_shapes(code.shapes.clone());
+        self.replicator.set_code_version(code.version);
+        self.code = code;
+        true
+    }
+
+    pub fn id(&self) -> ServerId {
+        self.id
+    }
+
+    pub fn code(&self) -> &Arc<CodeVersion> {
+        &self.code
+    }
+
+    pub fn tables(&self) -> &DataTables {
+        &self.tables
+    }
+
+    pub fn replicator(&self) -> &Replicator {
+        &self.replicator
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Jobs that wait.
+    pub fn parked_count(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// May take traffic: it holds all data.
+    pub fn is_ready(&self) -> bool {
+        self.replicator.is_ready()
+    }
+
+    pub fn status(&self) -> Status {
+        let shapes = self.code.shapes.shapes.iter().filter_map(|shape| Some((shape, self.code.shapes.id(&shape.table)?)));
+        let tables = shapes.map(|(shape, id)| TableStatus {
+            table: shape.table.clone(),
+            application: shape.application.clone(),
+            rows: self.tables.live_count(id),
+            stubs: self.tables.stub_count(id),
+            losers: self.tables.loser_count(id),
+            digest: self.tables.digest(id),
+        });
+        Status {
+            id: self.id,
+            code_version: self.code.version,
+            code_digest: self.code.digest,
+            tables: tables.collect(),
+            parked: self.parked.len(),
+            rows_writing: self.parked.rows_writing(),
+            counters: self.counters,
+            replication: self.replicator.report(),
+        }
+    }
+
+    fn scene<'a>(&'a self, code: &'a CodeVersion, now: Now) -> Scene<'a> {
+        Scene {
+            code,
+            tables: &self.tables,
+            replica: self.id,
+            unix_ms: now.unix_ms,
+            fresh: 0,
+            decoy_hash: &self.settings.decoy_hash,
+        }
+    }
+
+    /// Runs the handler and does what it asks for.
+    fn perform(&mut self, mut job: Box<Job>, code: Arc<CodeVersion>, conflicts: u32, now: Now) {
+        self.clock.see(self.replicator.time_seen());
+        let fresh = self.clock.tick(now.unix_ms);
+        job.response.clear();
+        let mut step = Step::Finished;
+        let fault = {
+            let scene = Scene { fresh, ..self.scene(&code, now) };
+            guarded(&mut job, |job| {
+                let (next, fault) = handlers::handle(scene, job);
+                step = next;
+                fault
+            })
+        };
+        let failed = fault.is_some();
+        self.note(fault);
+        match step {
+            Step::Write(write) if !failed => self.write(job, code, write, conflicts, now),
+            Step::Verify(verify) if !failed => self.verify(job, code, verify),
+            Step::Finished | Step::Write(_) | Step::Verify(_) => self.finish(job),
+        }
+    }
+
+    fn write(&mut self, job: Box<Job>, code: Arc<CodeVersion>, write: Write, conflicts: u32, now: Now) {
+        let Write { edits, acknowledge, after } = write;
+        if let Some(row) = self.parked.busy(edits.iter().map(|edit| (edit.table, &*edit.key))) {
+            let parked = Parked { job: Some(job), code, stage: Stage::Waiting, conflicts };
+            if let Some(token) = self.park(parked) {
+                self.counters.waited += 1;
+                self.parked.wait_for(row, token);
+            }
+            return;
+        }
+        let mut updates = Vec::with_capacity(edits.len());
+        for edit in edits {
+            let time = self.clock.tick(now.unix_ms);
+            updates.push(self.tables.edit(edit.table, &edit.key, edit.record, self.id, time));
+        }
+        let after = Box::new(after);
+        match acknowledge {
+            Acknowledge::Durable => {
+                let stage = Stage::Committing { updates: updates.clone(), after };
+                let Some(token) = self.park(Parked { job: Some(job), code, stage, conflicts }) else { return };
+                self.parked.begin(&updates);
+                self.outputs.push_back(Output::Commit { token, updates, mode: CommitMode::Arbitrated });
+            }
+            Acknowledge::All => {
+                let stage = Stage::Replicating { after };
+                let Some(token) = self.park(Parked { job: Some(job), code, stage, conflicts }) else { return };
+                let position = self.apply(&updates);
+                self.parked.await_replicas(position, token);
+                self.outputs.push_back(Output::Commit { token, updates, mode: CommitMode::Merged });
+            }
+            Acknowledge::Local => {
+                self.apply(&updates);
+                let token = self.parked.token();
+                self.outputs.push_back(Output::Commit { token, updates, mode: CommitMode::Merged });
+                self.answer_written(job, &code, &after, now);
+            }
+        }
+    }
+
+    /// Applies own updates and numbers them for the others; the number of the last one.
+    fn apply(&mut self, updates: &[Update]) -> u64 {
+        let mut position = 0;
+        for update in updates {
+            position = self.replicator.local_update(update.clone(), &mut self.tables).0;
+        }
+        position
+    }
+
+    fn verify(&mut self, job: Box<Job>, code: Arc<CodeVersion>, verify: Verify) {
+        let Verify { user, hash, password, known } = verify;
+        let stage = Stage::Verifying { user: user.clone(), known };
+        if let Some(token) = self.park(Parked { job: Some(job), code, stage, conflicts: 0 }) {
+            self.outputs.push_back(Output::VerifyPassword { token, user, hash, password });
+        }
+    }
+
+    /// Parks a job, or answers 503 if too many are parked.
+    fn park(&mut self, parked: Parked) -> Option<u64> {
+        if self.parked.len() >= self.settings.parked_max {
+            self.counters.shed += 1;
+            if let Some(mut job) = parked.job {
+                handlers::refuse_plainly(&mut job, 503, "Too much is waiting here. Try again.");
+                self.finish(job);
+            }
+            return None;
+        }
+        self.counters.parked += 1;
+        let token = self.parked.token();
+        self.parked.park(token, parked);
+        Some(token)
+    }
+
+    /// Executes jobs that waited for rows, in order, until one writes its row again.
+    fn resume(&mut self, mut waiting: VecDeque<(RowKey, VecDeque<u64>)>, now: Now) {
+        while let Some((row, queue)) = waiting.pop_front() {
+            let Some((row, mut queue)) = self.parked.requeue(row, queue) else { continue };
+            let Some(token) = queue.pop_front() else { continue };
+            // A job that was answered meanwhile has left its token behind.
+            if let Some(Parked { job: Some(job), code, conflicts, .. }) = self.parked.take(token) {
+                self.perform(job, code, conflicts, now);
+            }
+            waiting.push_front((row, queue));
+        }
+    }
+
+    fn answer_written(&mut self, mut job: Box<Job>, code: &CodeVersion, after: &After, now: Now) {
+        let fault = {
+            let scene = self.scene(code, now);
+            guarded(&mut job, |job| handlers::written(scene, after, job))
+        };
+        self.note(fault);
+        self.finish(job);
+    }
+
+    fn answer_replicated(&mut self, now: Now) {
+        while let Some((_, parked)) = self.parked.replicated(self.replicator.acknowledged()) {
+            let (Stage::Replicating { after }, Some(job)) = (parked.stage, parked.job) else { continue };
+            self.answer_written(job, &parked.code, &after, now);
+        }
+    }
+
+    fn run_agent(&mut self, after: &After) {
+        if let Some(run) = &after.agent {
+            self.outputs.push_back(Output::RunAgent(run.clone()));
+        }
+    }
+
+    fn expire(&mut self, mut job: Box<Job>) {
+        self.counters.expired += 1;
+        handlers::refuse_plainly(&mut job, 503, "This took too long. Try again.");
+        self.finish(job);
+    }
+
+    fn count_commit(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Committed { .. } => self.counters.committed += 1,
+            Outcome::Conflict { .. } | Outcome::Row(_) => self.counters.commits_failed += 1,
+            Outcome::Failed(reason) => {
+                self.counters.commits_failed += 1;
+                self.outputs.push_back(Output::Fault(format!("replica {}: commit failed: {reason}", self.id)));
+            }
+        }
+    }
+
+    fn note(&mut self, fault: Option<Failure>) {
+        let text = match fault {
+            None => return,
+            Some(Failure::Code(text)) => {
+                self.counters.faults += 1;
+                text
+            }
+            Some(Failure::Panic(text)) => {
+                self.counters.panicked += 1;
+                text
+            }
+        };
+        self.outputs.push_back(Output::Fault(format!("replica {}: {text}", self.id)));
+    }
+
+    fn finish(&mut self, mut job: Box<Job>) {
+        self.counters.finished += 1;
+        job.response.replica = self.id;
+        if job.response.code_version == 0 {
+            job.response.code_version = self.code.version;
+        }
+        self.outputs.push_back(Output::Finished(job));
+    }
+}
+
+/// Why a handler's answer is a 500.
+enum Failure {
+    /// A template or expression failed.
+    Code(String),
+    Panic(String),
+}
+
+/// Runs a handler; a panic in it answers 500 and harms no other job, since handlers only read what others share.
+fn guarded(job: &mut Box<Job>, handler: impl FnOnce(&mut Job) -> Option<String>) -> Option<Failure> {
+    match catch_unwind(AssertUnwindSafe(|| handler(job))) {
+        Ok(fault) => fault.map(Failure::Code),
+        Err(payload) => {
+            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+            job.response.clear();
+            handlers::refuse_plainly(job, 500, "The application failed.");
+            Some(Failure::Panic(format!("a handler panicked: {text}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, guarded};
+    use crate::replica::job::Job;
+
+    #[test]
+    fn a_panic_is_answered_500() {
+        let mut job = Box::new(Job::default());
+        let failure = guarded(&mut job, |job| {
+            job.response.body.extend_from_slice(b"half a page");
+            panic!("index out of bounds")
+        });
+        assert!(matches!(failure, Some(Failure::Panic(text)) if text.ends_with("index out of bounds")));
+        assert_eq!(job.response.status, 500);
+        assert!(!job.response.body.starts_with(b"half"));
+    }
+}

@@ -1,7 +1,31 @@
 //! The storage and execution unit's own thread: the file server's objects and the application server's agents, on a
 //! glommio executor whose shares keep agents from starving file work.
+//!
+//! Architecture invariant: an agent never sees a browser and never opens the database; it reads and writes rows
+//! through the database server, and every write is stamped there.
 
 pub mod agents;
 pub mod backend;
+mod bridge;
+mod convert;
+mod desk;
 pub mod files;
+pub mod import;
+mod inbox;
+pub mod orders;
+pub mod numbers;
 pub mod passwords;
+pub mod random;
+pub mod report;
+pub mod rfc822;
+pub mod site;
+mod submit;
+pub mod supplier;
+pub mod unit;
+mod watch;
+mod work;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

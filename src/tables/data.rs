@@ -103,17 +103,20 @@ impl DataTables {
         self.table_mut(update.table).apply(update)
     }
 
-    /// Takes a loser that another replica kept: true if it is new here.
-    pub fn apply_loser(&mut self, loser: &Update) -> bool {
+    /// Takes a loser that another replica kept.
+    pub fn apply_loser(&mut self, loser: &Update) -> Applied {
         let table = self.table_mut(loser.table);
         match table.row(&loser.key) {
             Some(row) if row.stamp > loser.stamp => {
                 let winner = row.versions;
-                table.keep_loser(loser.clone(), winner)
+                match table.keep_loser(loser.clone(), winner) {
+                    true => Applied::Conflict { loser: Box::new(loser.clone()) },
+                    false => Applied::Duplicate,
+                }
             }
-            Some(row) if row.stamp == loser.stamp => false,
+            Some(row) if row.stamp == loser.stamp => Applied::Duplicate,
             // The winner is not here yet: until it comes, the rule decides.
-            Some(_) | None => table.apply(loser) != Applied::Duplicate,
+            Some(_) | None => table.apply(loser),
         }
     }
 

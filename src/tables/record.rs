@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::stamp::{ServerId, Stamp, VersionVector};
 
 /// A data table's number in the [`ShapeSet`]; never reused while the process lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u16);
 
 /// A field's value. Money is in cents, times in Unix milliseconds.

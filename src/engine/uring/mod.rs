@@ -26,7 +26,7 @@ mod vectors;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use io_uring::{opcode, types::Fd};
 
@@ -113,6 +113,22 @@ impl Uring {
         self.vectors.advance();
     }
 
+    /// Closes the sockets in completions that nobody will read any more.
+    fn drop_accepted(&mut self) {
+        while self.ring.sync_completions() {
+            while let Some(completion) = self.ring.completion() {
+                let operation = Operation::decode(completion.user_data());
+                if operation.is_some_and(|operation| operation.kind == Kind::Accept) {
+                    // SAFETY: this is the completion of an accept, and taking it off the queue makes it ours alone.
+                    drop(unsafe { complete::accepted_socket(completion.result()) });
+                }
+            }
+            if self.ring.overflown() {
+                self.ring.enter(Wait::Not).ok();
+            }
+        }
+    }
+
     fn count_submissions(&mut self, taken: usize) {
         self.statistics.submissions += u64::try_from(taken).unwrap_or(0);
     }
@@ -192,7 +208,6 @@ impl Engine for Uring {
     }
 
     fn listen(&mut self, socket: OwnedFd) -> io::Result<ListenerId> {
-        use std::os::fd::AsFd;
         socket::set_blocking(socket.as_fd())?;
         let id = u32::try_from(self.listeners.len()).expect("invariant: fewer than 2^32 listeners");
         self.listeners.push(Listener {
@@ -237,7 +252,6 @@ impl Engine for Uring {
     }
 
     fn adopt(&mut self, socket: OwnedFd) -> io::Result<Conn> {
-        use std::os::fd::AsFd;
         socket::set_blocking(socket.as_fd())?;
         self.slots.claim(socket, Phase::Open).map_err(|_| {
             io::Error::new(io::ErrorKind::QuotaExceeded, "every connection slot is taken; raise connections_max")
@@ -361,7 +375,10 @@ impl Engine for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
+        // Descriptors that wait to be closed go with this last enter, and those that were accepted meanwhile below.
+        self.ring.enter(Wait::Not).ok();
         self.ring.cancel_everything();
+        self.drop_accepted();
         // The kernel must forget the buffers before they are unmapped. It cannot fail for a group that exists.
         self.ring.submitter().unregister_buf_ring(receive::GROUP).ok();
     }

@@ -202,6 +202,12 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
     };
     let location = location(source, &raw, &inputs, &parameters, faults);
     let agent = raw.agent.as_ref().map(|agent| names.code(source, "agent", &names.agents, agent, faults));
+    if let (Some(acknowledge), Some(_)) = (&raw.acknowledge, &raw.agent)
+        && *acknowledge.get_ref() != Acknowledge::Durable
+    {
+        let cure = "write \"durable\": an agent finds its work in the database";
+        faults.push(source.fault(&acknowledge.span(), "an action with an agent is durable", cure));
+    }
     let form = raw.form.as_ref().and_then(|form| {
         let name = names.code(source, "form", &names.forms, form, faults);
         names.forms.iter().position(|known| **known == *name)

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::authority::table::{AuthorityTable, Verb};
+use crate::authority::table::{AuthorityTable, Rule, RuleFault};
 use crate::error::Fault;
 
 use super::source::{Source, choose};
@@ -20,70 +20,76 @@ struct Raw {
 struct RawAllow {
     role: Spanned<String>,
     code: Spanned<String>,
-    verbs: Spanned<Vec<Spanned<RawVerb>>>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum RawVerb {
-    Read,
-    Open,
-    Run,
+    verbs: Spanned<Vec<Spanned<String>>>,
 }
 
 /// The verb that a folder's code tables have.
-fn verb_of(name: &str) -> Option<(RawVerb, &'static str)> {
-    match name.split('/').next()? {
-        "views" => Some((RawVerb::Read, "read")),
-        "forms" => Some((RawVerb::Open, "open")),
-        "actions" | "agents" => Some((RawVerb::Run, "run")),
-        _ => None,
+fn verb_of(name: &str) -> &'static str {
+    match name.split('/').next() {
+        Some("views") => "read",
+        Some("forms") => "open",
+        Some(_) | None => "run",
     }
 }
 
 /// `names` are the names of all code tables that can be authorized, such as `views/browse`.
 pub(super) fn compile(source: &Source, names: &[String], faults: &mut Vec<Fault>) -> AuthorityTable {
-    let mut table = AuthorityTable::default();
     let raw: Raw = match source.parse() {
         Ok(raw) => raw,
         Err(fault) => {
             faults.push(fault);
-            return table;
+            return AuthorityTable::default();
         }
     };
+    let mut rules = Vec::new();
     for allow in &raw.allow {
-        let role = allow.role.get_ref();
-        if role.is_empty() || !role.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-            let cure = "write lower-case letters, digits and -, such as \"employee\"; `anonymous` is everyone, `member` who signed in";
-            faults.push(source.fault(&allow.role.span(), format!("`{role}` is no name for a role"), cure));
-        }
+        let verbs: Vec<&str> = allow.verbs.get_ref().iter().map(|verb| verb.get_ref().as_str()).collect();
         let code = allow.code.get_ref();
-        let matching = |name: &&String| match code.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => *name == code,
+        let rule = match Rule::new(allow.role.get_ref(), code, &verbs) {
+            Ok(rule) => rule,
+            Err(fault) => {
+                faults.push(rule_fault(source, allow, fault, names));
+                continue;
+            }
         };
-        let matched: Vec<&String> = names.iter().filter(matching).collect();
+        let matched: Vec<&String> = names.iter().filter(|name| rule.covers(name)).collect();
         if matched.is_empty() {
-            let wrong = format!("no code table is called `{code}`");
-            let known = names.iter().map(String::as_str).chain(["views/*", "forms/*", "actions/*", "agents/*"]);
-            faults.push(source.fault(&allow.code.span(), wrong, choose(code, known)));
-        }
-        if allow.verbs.get_ref().is_empty() {
-            let cure = "name some of \"read\" (views), \"open\" (forms), \"run\" (actions, agents)";
-            faults.push(source.fault(&allow.verbs.span(), "nothing is allowed here", cure));
+            faults.push(no_code(source, allow, names));
         }
         for verb in allow.verbs.get_ref() {
-            let fits = matched.iter().any(|name| verb_of(name).is_some_and(|(known, _)| known == *verb.get_ref()));
-            if !fits && let Some((_, right)) = matched.first().and_then(|name| verb_of(name)) {
-                let wrong = format!("`{code}` does not have this verb");
-                faults.push(source.fault(&verb.span(), wrong, format!("write \"{right}\"")));
+            let fits = matched.iter().any(|name| verb_of(name) == verb.get_ref());
+            if !fits && let Some(name) = matched.first() {
+                let wrong = format!("nothing that `{code}` names has the verb `{}`", verb.get_ref());
+                faults.push(source.fault(&verb.span(), wrong, format!("write \"{}\"", verb_of(name))));
             }
-            table.allow(role, code, match verb.get_ref() {
-                RawVerb::Read => Verb::Read,
-                RawVerb::Open => Verb::Open,
-                RawVerb::Run => Verb::Run,
-            });
+        }
+        rules.push(rule);
+    }
+    AuthorityTable::new(rules, names.iter().map(String::as_str))
+}
+
+fn no_code(source: &Source, allow: &RawAllow, names: &[String]) -> Fault {
+    let code = allow.code.get_ref();
+    let known = names.iter().map(String::as_str).chain(["views/*", "forms/*", "actions/*", "agents/*"]);
+    source.fault(&allow.code.span(), format!("no code table is called `{code}`"), choose(code, known))
+}
+
+/// A rule that says nothing, at the part that is wrong.
+fn rule_fault(source: &Source, allow: &RawAllow, fault: RuleFault, names: &[String]) -> Fault {
+    match fault {
+        RuleFault::Role(role) => {
+            let cure = "write one word, such as \"employee\"; `anonymous` is everyone, `member` whoever signed in";
+            source.fault(&allow.role.span(), format!("`{role}` is no name for a role"), cure)
+        }
+        RuleFault::Code(_) => no_code(source, allow, names),
+        RuleFault::NoVerbs => {
+            let cure = "name some of \"read\" (views), \"open\" (forms), \"run\" (actions, agents)";
+            source.fault(&allow.verbs.span(), "nothing is allowed here", cure)
+        }
+        RuleFault::Verb(word) => {
+            let place = allow.verbs.get_ref().iter().find(|verb| *verb.get_ref() == word);
+            let at = place.map_or_else(|| allow.verbs.span(), Spanned::span);
+            source.fault(&at, format!("there is no verb `{word}`"), choose(&word, ["read", "open", "run"]))
         }
     }
-    table
 }

@@ -20,6 +20,8 @@ mod pattern;
 mod router;
 mod source;
 mod template;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::fmt;

@@ -21,8 +21,8 @@ pub(super) const FUEL_TEMPLATE: u64 = 2_000_000;
 pub(super) const FUEL_EXPRESSION: u64 = 20_000;
 
 /// What every template may name. A view's related rows and variables that templates set come on top.
-pub const CONTEXT: [&str; 25] = [
-    "application", "code_version", "csrf", "error", "errors", "facets", "key", "message", "mount", "next", "page",
+pub const CONTEXT: [&str; 26] = [
+    "action", "application", "code_version", "csrf", "error", "errors", "facets", "key", "message", "mount", "next", "page",
     "parameters", "path", "query", "refresh_s", "replica", "row", "rows", "self", "status", "super", "title", "user",
     "values", "view",
 ];
@@ -286,12 +286,12 @@ fn tokens(code: &str) -> Vec<(Token<'_>, usize)> {
 pub struct Templates(pub(super) Arc<Environment<'static>>);
 
 impl Templates {
-    /// Renders a template.
+    /// Renders a template at the end of `out`.
     ///
     /// # Errors
-    /// No such template, an operation that a value does not have, or out of fuel.
-    pub fn render(&self, name: &str, context: Value) -> Result<String, minijinja::Error> {
-        self.0.get_template(name)?.render(context)
+    /// No such template, an operation that a value does not have, or out of fuel; `out` then holds a part.
+    pub fn render_to(&self, name: &str, context: Value, out: &mut Vec<u8>) -> Result<(), minijinja::Error> {
+        self.0.get_template(name)?.render_captured_to(context, out).map(|_| ())
     }
 
     pub fn contains(&self, name: &str) -> bool {

@@ -49,7 +49,7 @@ fn no_wake_is_lost() {
 }
 
 /// Pins the same for a consumer that sleeps, is woken and sleeps again: a ring that was answered once must not hide
-/// the next one.
+/// the next one. Pins too the announcement as an exchange, which loom needs and C11 does not: see `prepare_sleep`.
 #[test]
 fn no_wake_is_lost_the_second_time() {
     model(|| {
@@ -67,8 +67,8 @@ fn no_wake_is_lost_the_second_time() {
     });
 }
 
-/// Pins that one producer may rely on another's wake: the exchange with Relaxed gives the wake to one of them, and the
-/// other's item is still found, although nothing but the fences orders the two.
+/// Pins that one producer may rely on another's wake: the exchange gives the wake to one of them, and the other's item
+/// is still found, although nothing but the fences orders the two.
 #[test]
 fn two_producers_share_one_bell() {
     let mut builder = model::Builder::new();

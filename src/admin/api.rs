@@ -1,0 +1,129 @@
+//! What each path of the admin interface answers (DESIGN section 6).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::http1::head::Method;
+use crate::worker::{Control, deliver};
+
+use super::server::{Asked, Reply};
+use super::{Cluster, claim, console, counters};
+
+/// Answers one request.
+pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
+    let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
+    match (asked.method, parts.as_slice()) {
+        (Method::Get | Method::Head, [""]) => console::page(cluster),
+        (Method::Get | Method::Head, ["status"]) => Reply::json(&status(cluster).await),
+        (Method::Get | Method::Head, ["metrics"]) => Reply {
+            status: 200,
+            content_type: "text/plain; version=0.0.4",
+            body: counters::render(&status(cluster).await).into_bytes(),
+        },
+        (Method::Get | Method::Head, ["replication"]) => Reply::json(&replication(cluster).await),
+        (Method::Get | Method::Head, ["claim"]) => Reply::json(&claim::chart(cluster).await),
+        (Method::Post, ["servers", "replica", number, order @ ("stop" | "start")]) => replica(cluster, number, order),
+        (Method::Post, ["servers", "front", number, order @ ("drain" | "start")]) => front(cluster, number, order),
+        (Method::Post, ["deploy"]) => deploy(cluster, &asked.body).await,
+        (_, ["" | "status" | "metrics" | "replication" | "claim"]) => Reply::text(405, "this can only be read (GET)"),
+        (_, ["deploy"] | ["servers", _, _, _]) => Reply::text(405, "this is an order (POST)"),
+        (_, _) => Reply::text(
+            404,
+            "there are /status /metrics /claim /replication /deploy /servers/replica/N/stop|start /servers/front/N/drain|start",
+        ),
+    }
+}
+
+/// The whole status as JSON.
+pub async fn status(cluster: &Cluster) -> Value {
+    let workers = cluster.statuses().await;
+    let database = &cluster.database_statistics;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let imports: Vec<Value> = cluster.storage.imports().iter().map(|import| import.to_json(20)).collect();
+    json!({
+        "name": cluster.profile.cluster.name,
+        "profile": cluster.profile.file,
+        "version": env!("CARGO_PKG_VERSION"),
+        "engine": cluster.engine,
+        "http": cluster.http.to_string(),
+        "admin": cluster.admin.to_string(),
+        "uptime_ms": clock::unix_ms().saturating_sub(cluster.started_unix_ms),
+        "code_version": cluster.code().version,
+        "site_version": cluster.site().version,
+        "workers": workers,
+        "database": {
+            "kind": cluster.profile.database.kind,
+            "path": cluster.profile.database.path,
+            "waiting": cluster.database.waiting(),
+            "groups": count(&database.groups),
+            "orders": count(&database.orders),
+            "updates": count(&database.updates),
+            "conflicts": count(&database.conflicts),
+            "failures": count(&database.failures),
+            "group_ns": count(&database.group_ns),
+        },
+        "storage": {
+            "orders_waiting": cluster.storage.waiting(),
+            "agents": cluster.storage.counters().to_json(),
+            "imports": imports,
+        },
+    })
+}
+
+/// Per replica: digest of every table, applied positions, lag.
+pub async fn replication(cluster: &Cluster) -> Value {
+    let statuses = cluster.statuses().await;
+    let replicas: Vec<_> = statuses.iter().filter_map(|status| status.replica.as_ref()).collect();
+    let equal = replicas.windows(2).all(|pair| pair[0].tables == pair[1].tables && pair[0].code_digest == pair[1].code_digest);
+    json!({ "equal": equal && replicas.len() == cluster.layout.replica_workers.len(), "replicas": replicas })
+}
+
+fn replica(cluster: &Cluster, number: &str, order: &str) -> Reply {
+    let found = number.parse::<u8>().ok().and_then(|number| cluster.replica_worker(number).map(|worker| (number, worker)));
+    let Some((number, worker)) = found else {
+        return Reply::text(404, format!("there is no replica {number}; they count from 0 to {}", cluster.layout.replica_workers.len() - 1));
+    };
+    let running = order == "start";
+    if running {
+        deliver(worker, Control::Replica { running });
+        cluster.broadcast(|| Control::Available { replica: number, available: true });
+    } else {
+        cluster.broadcast(|| Control::Available { replica: number, available: false });
+        deliver(worker, Control::Replica { running });
+    }
+    Reply::json(&json!({ "replica": number, "running": running }))
+}
+
+fn front(cluster: &Cluster, number: &str, order: &str) -> Reply {
+    let found = number.parse::<usize>().ok().and_then(|number| cluster.front_worker(number).map(|worker| (number, worker)));
+    let Some((number, worker)) = found else {
+        return Reply::text(404, format!("there is no front {number}; they count from 0 to {}", cluster.layout.front_workers.len() - 1));
+    };
+    let on = order == "drain";
+    deliver(worker, Control::Drain { on });
+    Reply::json(&json!({ "front": number, "draining": on }))
+}
+
+/// What `twintier deploy` sends.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    pub application: String,
+    /// Path and text of every code table.
+    pub sources: Vec<(String, String)>,
+}
+
+async fn deploy(cluster: &Cluster, body: &[u8]) -> Reply {
+    let deploy: Deploy = match serde_json::from_slice(body) {
+        Ok(deploy) => deploy,
+        Err(error) => return Reply::text(400, format!("the body is no deploy: {error}; send it with `twintier deploy`")),
+    };
+    let tables = deploy.sources.len();
+    match cluster.deploy(&deploy.application, deploy.sources).await {
+        Ok(version) => Reply::json(&json!({ "application": deploy.application, "code_tables": tables, "version": version })),
+        Err(wrong) => Reply::text(422, wrong),
+    }
+}

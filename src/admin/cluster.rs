@@ -1,0 +1,192 @@
+//! The running cluster as threads that are no workers reach it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam::channel;
+
+use crate::clock;
+use crate::database;
+use crate::engine::Address;
+use crate::profile::Profile;
+use crate::storage::site::Site;
+use crate::storage::unit;
+use crate::tables::ServerId;
+use crate::tables::code::CodeVersion;
+use crate::worker::placement::Placement;
+use crate::worker::{Control, ControlSender, Layout, WorkerStatus, deliver};
+
+/// How long a worker may take to report.
+const REPORT_NS: u64 = 2_000_000_000;
+
+/// Everything that the admin thread and the supervisor know of the running process.
+pub struct Cluster {
+    pub profile: Profile,
+    pub engine: &'static str,
+    pub http: Address,
+    pub admin: Address,
+    pub started_unix_ms: u64,
+    pub placement: Placement,
+    pub layout: Arc<Layout>,
+    pub workers: Vec<ControlSender>,
+    pub database: database::server::Client,
+    pub database_statistics: Arc<database::server::Statistics>,
+    pub storage: unit::Orders,
+    code: Mutex<Arc<CodeVersion>>,
+    site: Mutex<Arc<Site>>,
+}
+
+/// What [`Cluster::new`] takes beside the profile.
+pub struct Parts {
+    pub engine: &'static str,
+    pub http: Address,
+    pub admin: Address,
+    pub placement: Placement,
+    pub layout: Arc<Layout>,
+    pub workers: Vec<ControlSender>,
+    pub database: database::server::Client,
+    pub database_statistics: Arc<database::server::Statistics>,
+    pub storage: unit::Orders,
+    pub code: Arc<CodeVersion>,
+    pub site: Arc<Site>,
+}
+
+impl Cluster {
+    pub fn new(profile: Profile, parts: Parts) -> Self {
+        let Parts { engine, http, admin, placement, layout, workers, database, database_statistics, storage, code, site } = parts;
+        Self {
+            profile,
+            engine,
+            http,
+            admin,
+            started_unix_ms: clock::unix_ms(),
+            placement,
+            layout,
+            workers,
+            database,
+            database_statistics,
+            storage,
+            code: Mutex::new(code),
+            site: Mutex::new(site),
+        }
+    }
+
+    /// The code version deployed last.
+    pub fn code(&self) -> Arc<CodeVersion> {
+        Arc::clone(&self.code.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The statements published last.
+    pub fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives every worker the same order.
+    pub fn broadcast(&self, mut control: impl FnMut() -> Control) {
+        for worker in &self.workers {
+            deliver(worker, control());
+        }
+    }
+
+    /// Publishes new statements to every front server.
+    pub fn publish_site(&self, site: Arc<Site>) {
+        *self.site.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&site);
+        self.broadcast(|| Control::Site(Arc::clone(&site)));
+    }
+
+    /// The worker that carries a replica.
+    pub fn replica_worker(&self, replica: ServerId) -> Option<&ControlSender> {
+        self.layout.replica_workers.get(usize::from(replica)).map(|&worker| &self.workers[worker])
+    }
+
+    /// The worker that carries a front server.
+    pub fn front_worker(&self, front: usize) -> Option<&ControlSender> {
+        self.layout.front_workers.get(front).map(|&worker| &self.workers[worker])
+    }
+
+    /// Asks every worker for its report and waits for those that answer in time, by worker number. For threads that
+    /// may block.
+    pub fn statuses_blocking(&self) -> Vec<WorkerStatus> {
+        let reports = self.ask();
+        let until = clock::monotonic_ns() + REPORT_NS;
+        let mut statuses = Vec::with_capacity(self.workers.len());
+        while statuses.len() < self.workers.len() {
+            let left = Duration::from_nanos(until.saturating_sub(clock::monotonic_ns()));
+            let Ok(status) = reports.recv_timeout(left) else { break };
+            statuses.push(status);
+        }
+        statuses.sort_by_key(|status| status.worker);
+        statuses
+    }
+
+    /// The same for the admin thread, whose other connections go on meanwhile.
+    pub async fn statuses(&self) -> Vec<WorkerStatus> {
+        let reports = self.ask();
+        let until = clock::monotonic_ns() + REPORT_NS;
+        let mut statuses = Vec::with_capacity(self.workers.len());
+        while statuses.len() < self.workers.len() && clock::monotonic_ns() < until {
+            match reports.try_recv() {
+                Ok(status) => statuses.push(status),
+                Err(_) => monoio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+        statuses.sort_by_key(|status| status.worker);
+        statuses
+    }
+
+    fn ask(&self) -> channel::Receiver<WorkerStatus> {
+        let (sender, reports) = channel::bounded(self.workers.len());
+        self.broadcast(|| Control::Status(sender.clone()));
+        reports
+    }
+
+    /// Deploys new code tables of one application: validated, recorded in the database, handed to one replica, which
+    /// replicates them to the others. Returns the new version when every replica executes it.
+    ///
+    /// # Errors
+    /// Every fault of the code, or what the database said; then nothing has changed.
+    pub async fn deploy(&self, application: &str, texts: Vec<(String, String)>) -> Result<u64, String> {
+        let current = self.code();
+        let version = current.version + 1;
+        let code = current.deploy(application, &texts, version).map_err(|faults| {
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        })?;
+        let code = Arc::new(code);
+        let patience = Duration::from_secs(10);
+        if code.shapes != current.shapes {
+            let shapes = Arc::clone(&code.shapes);
+            self.database.ask(patience, |reply| database::contract::Request::Reshape { token: 0, shapes, reply }).and_then(committed)?;
+        }
+        self.database
+            .ask(patience, |reply| database::contract::Request::Deploy {
+                token: 0,
+                version,
+                application: application.into(),
+                sources: texts,
+                reply,
+            })
+            .and_then(committed)?;
+        *self.code.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&code);
+        let first = self.replica_worker(0).ok_or("the cluster has no replica")?;
+        deliver(first, Control::Deploy(code));
+        let until = clock::monotonic_ns() + 10_000_000_000;
+        while clock::monotonic_ns() < until {
+            let statuses = self.statuses().await;
+            let replicas: Vec<_> = statuses.iter().filter_map(|status| status.replica.as_ref()).collect();
+            if replicas.len() == self.layout.replica_workers.len() && replicas.iter().all(|replica| replica.code_version >= version) {
+                return Ok(version);
+            }
+            monoio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err(format!("version {version} is recorded, but not every replica has it yet; GET /replication tells which"))
+    }
+}
+
+fn committed(outcome: database::contract::Outcome) -> Result<(), String> {
+    match outcome {
+        database::contract::Outcome::Failed(wrong) => Err(wrong),
+        database::contract::Outcome::Committed { .. }
+        | database::contract::Outcome::Conflict { .. }
+        | database::contract::Outcome::Row(_) => Ok(()),
+    }
+}

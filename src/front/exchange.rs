@@ -1,0 +1,70 @@
+//! One request and its response on a browser connection.
+
+use crate::engine::Conn;
+use crate::http1::body::BodyReader;
+use crate::http1::head::{RequestHead, Version};
+use crate::replica::job::Job;
+
+use super::connection::Piece;
+
+/// Where the exchange stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Between requests: the connection may be closed or handed off without harm.
+    #[default]
+    Idle,
+    /// A part of a head has arrived.
+    Head,
+    /// The body of a request for a replica is being collected.
+    Collect,
+    /// A job is with a replica, or waits for one.
+    Queued,
+    /// The request goes to an upstream server and its response comes back.
+    Relay,
+    /// The last answer is on its way out; nothing that arrives is read.
+    Closing,
+}
+
+/// The exchange in progress; its parts keep their memory from request to request.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    pub state: State,
+    /// Counts the requests of the connection: a late reply of an earlier one is told apart by it.
+    pub number: u32,
+    pub head: RequestHead,
+    /// The bytes that the head's spans point into.
+    pub head_bytes: Piece,
+    pub body: BodyReader,
+    pub body_done: bool,
+    /// Whether the connection stays open after this exchange.
+    pub keep_alive: bool,
+    /// The job while it is collected or waits for a free replica.
+    pub job: Option<Box<Job>>,
+    /// The upstream connection of a relay.
+    pub upstream: Option<Conn>,
+    /// Index into the routes of the statement that matched.
+    pub route: usize,
+    /// Times the request was sent upstream.
+    pub attempts: u32,
+    /// Whether a part of the response has been sent.
+    pub answered: bool,
+    pub taken_ns: u64,
+}
+
+impl Exchange {
+    /// HTTP/1.0 knows neither chunked bodies nor persistent connections unless it asks.
+    pub fn is_http10(&self) -> bool {
+        self.head.version == Version::Http10
+    }
+
+    /// Makes ready for the next request.
+    pub fn reset(&mut self) {
+        self.state = State::Idle;
+        self.head.clear();
+        self.head_bytes = Piece::Empty;
+        self.body_done = false;
+        self.upstream = None;
+        self.attempts = 0;
+        self.answered = false;
+    }
+}

@@ -1,0 +1,158 @@
+//! Records as JSON (RFC 8259), written straight into the response.
+//!
+//! Money is a number with two decimals, a time a number of Unix milliseconds. Secret fields are left out.
+
+use std::io::Write as _;
+
+use crate::tables::record::Value;
+use crate::tables::{DocumentShape, FieldKind, Row};
+
+/// A row as an object: the key under its name, then the fields in the order of the document.
+pub fn row(shape: &DocumentShape, row: &Row, out: &mut Vec<u8>) {
+    out.push(b'{');
+    text(&shape.key, out);
+    out.push(b':');
+    text(&row.key, out);
+    for (index, field) in shape.fields.iter().enumerate() {
+        if field.secret {
+            continue;
+        }
+        out.push(b',');
+        text(&field.name, out);
+        out.push(b':');
+        value(field.kind, row.get(index), out);
+    }
+    out.push(b'}');
+}
+
+pub fn rows<'t>(shape: &DocumentShape, rows: impl IntoIterator<Item = &'t Row>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (index, each) in rows.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        row(shape, each, out);
+    }
+    out.push(b']');
+}
+
+fn value(kind: FieldKind, value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Text(content) => text(content, out),
+        Value::Boolean(true) => out.extend_from_slice(b"true"),
+        Value::Boolean(false) => out.extend_from_slice(b"false"),
+        Value::Integer(amount) => match kind {
+            FieldKind::Money => {
+                let sign = if *amount < 0 { "-" } else { "" };
+                let cents = amount.unsigned_abs();
+                append(out, format_args!("{sign}{}.{:02}", cents / 100, cents % 100));
+            }
+            FieldKind::Text | FieldKind::Integer | FieldKind::Boolean | FieldKind::Time => number(*amount, out),
+        },
+    }
+}
+
+pub fn number(number: impl std::fmt::Display, out: &mut Vec<u8>) {
+    append(out, format_args!("{number}"));
+}
+
+fn append(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    out.write_fmt(arguments).expect("invariant: writing to a vector cannot fail");
+}
+
+/// A string with its quotes. Runs without special characters are copied whole.
+pub fn text(content: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let bytes = content.as_bytes();
+    let mut begin = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[begin..at]);
+        begin = at + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(control >> 4)]);
+                out.push(HEX[usize::from(control & 15)]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[begin..]);
+    out.push(b'"');
+}
+
+/// `"name":` within an object; with a comma before it unless it is the first.
+pub fn name(content: &str, out: &mut Vec<u8>) {
+    if out.last().is_some_and(|last| *last != b'{') {
+        out.push(b',');
+    }
+    text(content, out);
+    out.push(b':');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{name, number, row, text};
+    use crate::tables::record::Value;
+    use crate::tables::{DocumentShape, Field, FieldKind, Record, Row};
+    use proptest::prelude::any;
+    use proptest::{prop_assert_eq, proptest};
+
+    proptest! {
+        /// Every string comes back from a JSON parser as it was.
+        #[test]
+        fn strings_survive(content in any::<String>()) {
+            let mut out = Vec::new();
+            text(&content, &mut out);
+            let back: String = serde_json::from_slice(&out).expect("JSON");
+            prop_assert_eq!(back, content);
+        }
+    }
+
+    #[test]
+    fn rows_hide_secrets() {
+        let field = |name: &str, kind, secret| Field {
+            name: name.into(), kind, required: false, length_max: 10, secret, index: false, words: false,
+        };
+        let shape = DocumentShape {
+            table: "t".into(),
+            application: "a".into(),
+            key: "id".into(),
+            fields: Box::new([
+                field("a", FieldKind::Text, false),
+                field("b", FieldKind::Text, true),
+                field("c", FieldKind::Money, false),
+                field("d", FieldKind::Time, false),
+                field("e", FieldKind::Boolean, false),
+                field("f", FieldKind::Money, false),
+            ]),
+        };
+        let values = [
+            Value::text("x\"\u{1}é"), Value::text("hidden"), Value::Integer(-5), Value::Integer(7), Value::Boolean(true), Value::Null,
+        ];
+        let it = Row { key: "k\n".into(), record: Some(Record(Box::new(values))), ..Row::default() };
+        let mut out = Vec::new();
+        row(&shape, &it, &mut out);
+        let expected = r#"{"id":"k\n","a":"x\"\u0001é","c":-0.05,"d":7,"e":true,"f":null}"#;
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+
+    #[test]
+    fn names_and_commas() {
+        let mut out = b"{".to_vec();
+        name("a", &mut out);
+        number(1, &mut out);
+        name("b", &mut out);
+        number(2, &mut out);
+        assert_eq!(out, br#"{"a":1,"b":2"#);
+    }
+}

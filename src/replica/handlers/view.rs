@@ -1,0 +1,291 @@
+//! Views: a row, a list of rows, or a page, as HTML or JSON.
+
+use std::borrow::Cow;
+
+use minijinja::Value as Shown;
+
+use crate::http1::form;
+use crate::limits;
+use crate::replica::job::{Accept, Job};
+use crate::tables::code::{Column, FilterBy, List, Related, View, ViewKind};
+use crate::tables::record::Value;
+use crate::tables::{Query, Row, Selection, TableId};
+
+use super::render::Context;
+use super::{Call, Refusal, input, json, page, render};
+
+/// Pages beyond this one are empty anyhow.
+const PAGE_NUMBER_MAX: usize = 1_000_000;
+/// Values of one facet that are shown.
+const FACET_VALUES_MAX: usize = 200;
+
+/// Related rows with their names.
+type Beside<'c> = Vec<(&'c Related, Vec<&'c Row>)>;
+
+/// Shows a view with a status: 200, or 202 behind an action.
+pub fn show<'a>(call: &Call<'a>, view: &'a View, path: &str, status: u16, job: &mut Job) -> Result<(), Refusal> {
+    job.response.cache_control = "private, no-cache";
+    match &view.kind {
+        ViewKind::Page => {
+            let beside = related(call, view, None);
+            finish(call, view, path, None, &beside, status, job)
+        }
+        ViewKind::Row { table, key, guard } => {
+            let key = call.fill(key, &view.path, |_| None).ok_or_else(Refusal::missing)?;
+            let row = call.scene.tables.get(*table, &key).ok_or_else(Refusal::missing)?;
+            if let Some(guard) = guard
+                && !call.guard(guard, &view.path, *table, row)?
+            {
+                return Err(Refusal::missing());
+            }
+            let beside = related(call, view, Some((*table, row)));
+            if status == 200 && unchanged(call, row, &beside, job) {
+                return Ok(());
+            }
+            finish(call, view, path, Some((*table, row)), &beside, status, job)
+        }
+        ViewKind::List(list) => show_list(call, view, list, path, status, job),
+    }
+}
+
+impl Call<'_> {
+    /// Whether a guard keeps a row.
+    pub fn guard(
+        &self,
+        guard: &crate::tables::code::Expression,
+        path: &crate::tables::code::RoutePath,
+        table: TableId,
+        row: &Row,
+    ) -> Result<bool, Refusal> {
+        let shape = self.scene.tables.shapes().get(table);
+        let context = Context::default()
+            .with("row", render::row(shape, row))
+            .with("user", self.who.shown())
+            .with("now", self.scene.unix_ms)
+            .with("key", &*row.key)
+            .with("parameters", self.parameters(path));
+        Ok(guard.eval(&context.into())?.is_true())
+    }
+}
+
+fn show_list(call: &Call<'_>, view: &View, list: &List, path: &str, status: u16, job: &mut Job) -> Result<(), Refusal> {
+    let number = form::find(&job.query, "page").and_then(|page| page.parse::<usize>().ok());
+    let number = number.unwrap_or(1).clamp(1, PAGE_NUMBER_MAX);
+    let selection = select(call, view, list, number, &job.query)?;
+    let shape = call.scene.tables.shapes().get(list.table);
+    let Some(template) = view.template.as_deref().filter(|_| job.accept == Accept::Html) else {
+        let body = begin_json(view, status, job);
+        json::name("total", body);
+        json::number(selection.total, body);
+        json::name("page", body);
+        json::number(number, body);
+        json::name("size", body);
+        json::number(list.page_size, body);
+        json::name("rows", body);
+        json::rows(shape, selection.rows, body);
+        for (related, rows) in related(call, view, None) {
+            json::name(&related.name, body);
+            json::rows(call.scene.tables.shapes().get(related.table), rows, body);
+        }
+        body.push(b'}');
+        return Ok(());
+    };
+    let pages = selection.total.div_ceil(list.page_size);
+    let shown_page = Shown::from_pairs([
+        ("number", Shown::from(number)),
+        ("size", Shown::from(list.page_size)),
+        ("total", Shown::from(selection.total)),
+        ("pages", Shown::from(pages)),
+        ("next", if number < pages { Shown::from(number + 1) } else { Shown::from(()) }),
+        ("previous", if number > 1 { Shown::from(number - 1) } else { Shown::from(()) }),
+    ]);
+    let rows: Vec<Shown> = selection.rows.iter().map(|row| render::row(shape, row)).collect();
+    let facets = Shown::from_pairs(list.facets.iter().map(|facet| {
+        let values = call.scene.tables.facets(list.table, *facet).take(FACET_VALUES_MAX);
+        let counted = values.map(|(value, count)| {
+            Shown::from_pairs([("value", render::shown(value)), ("count", Shown::from(count))])
+        });
+        (shape.fields[*facet].name.to_string(), Shown::from(counted.collect::<Vec<_>>()))
+    }));
+    let beside = related(call, view, None);
+    let context = context(call, view, path, &beside, job).with("rows", rows).with("page", shown_page).with("facets", facets);
+    call.html(template, context, status, job)
+}
+
+/// The rows of one page of a list.
+fn select<'c>(
+    call: &'c Call<'_>,
+    view: &View,
+    list: &List,
+    number: usize,
+    query: &str,
+) -> Result<Selection<'c>, Refusal> {
+    let shape = call.scene.tables.shapes().get(list.table);
+    let mut wanted: Vec<(usize, Value)> = Vec::with_capacity(list.filters.len());
+    for filter in &list.filters {
+        let text = match &filter.by {
+            FilterBy::Parameter(name) => match form::find(query, name) {
+                Some(text) if !text.is_empty() => text,
+                Some(_) | None => continue,
+            },
+            FilterBy::Value(pattern) => match call.fill(pattern, &view.path, |_| None) {
+                Some(text) => Cow::Owned(text),
+                None => return Ok(Selection::default()),
+            },
+        };
+        match input::typed(shape.fields[filter.field].kind, &text) {
+            Some(value) => wanted.push((filter.field, value)),
+            // No row can have a value that the field's kind does not have.
+            None => return Ok(Selection::default()),
+        }
+    }
+    let equal: Vec<(usize, &Value)> = wanted.iter().map(|(field, value)| (*field, value)).collect();
+    let words = list.search.as_ref().and_then(|name| form::find(query, name)).unwrap_or_default();
+    let query = Query {
+        equal: &equal,
+        words: &words,
+        descending: list.descending,
+        offset: (number - 1) * list.page_size,
+        limit: list.page_size,
+    };
+    let Some(guard) = &list.guard else { return Ok(call.scene.tables.select(list.table, &query)) };
+    let mut failed = None;
+    let selection = call.scene.tables.select_where(list.table, &query, &mut |row| {
+        failed.is_none()
+            && call.guard(guard, &view.path, list.table, row).unwrap_or_else(|refusal| {
+                failed = Some(refusal);
+                false
+            })
+    });
+    failed.map_or(Ok(selection), Err)
+}
+
+fn related<'c>(call: &'c Call<'_>, view: &'c View, row: Option<(TableId, &Row)>) -> Beside<'c> {
+    let tables = call.scene.tables;
+    let find = |related: &'c Related| {
+        let value = call.fill(&related.value, &view.path, |name| {
+            let (table, row) = row?;
+            let shape = tables.shapes().get(table);
+            if name == "key" || name == &*shape.key {
+                return Some(Cow::Owned(row.key.to_string()));
+            }
+            let field = shape.field(name)?;
+            Some(Cow::Owned(input::spelled(shape.fields[field].kind, row.get(field))))
+        });
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Vec::new() };
+        match related.by {
+            Column::Key => tables.get(related.table, &value).into_iter().collect(),
+            Column::Field(field) => {
+                let kind = tables.shapes().get(related.table).fields[field].kind;
+                let value = input::typed(kind, &value);
+                value.map_or_else(Vec::new, |value| {
+                    tables.by_index(related.table, field, &value, 0, limits::PAGE_SIZE_MAX).rows
+                })
+            }
+        }
+    };
+    view.related.iter().map(|related| (related, find(related))).collect()
+}
+
+/// A page of at most one row.
+fn finish(
+    call: &Call<'_>,
+    view: &View,
+    path: &str,
+    row: Option<(TableId, &Row)>,
+    beside: &Beside<'_>,
+    status: u16,
+    job: &mut Job,
+) -> Result<(), Refusal> {
+    let shapes = call.scene.tables.shapes();
+    let Some(template) = view.template.as_deref().filter(|_| job.accept == Accept::Html) else {
+        let body = begin_json(view, status, job);
+        if let Some((table, row)) = row {
+            json::name("row", body);
+            json::row(shapes.get(table), row, body);
+        }
+        for (related, rows) in beside {
+            json::name(&related.name, body);
+            json::rows(shapes.get(related.table), rows.iter().copied(), body);
+        }
+        body.push(b'}');
+        return Ok(());
+    };
+    let mut context = context(call, view, path, beside, job);
+    if let Some((table, row)) = row {
+        context.push("key", &*row.key);
+        context.push("row", render::row(shapes.get(table), row));
+    }
+    call.html(template, context, status, job)
+}
+
+fn begin_json<'j>(view: &View, status: u16, job: &'j mut Job) -> &'j mut Vec<u8> {
+    job.response.status = status;
+    job.response.content_type = page::JSON;
+    let body = &mut job.response.body;
+    body.clear();
+    body.push(b'{');
+    json::name("view", body);
+    json::text(&view.name, body);
+    body
+}
+
+fn context(call: &Call<'_>, view: &View, path: &str, beside: &Beside<'_>, job: &Job) -> Context {
+    let mut context = call
+        .context(path, job)
+        .with("view", &*view.name)
+        .with("title", &*view.title)
+        .with("parameters", call.parameters(&view.path))
+        .with("refresh_s", view.refresh_s.map_or_else(|| Shown::from(()), Shown::from));
+    for (related, rows) in beside {
+        let shape = call.scene.tables.shapes().get(related.table);
+        context.push(&related.name, rows.iter().map(|row| render::row(shape, row)).collect::<Vec<_>>());
+    }
+    context
+}
+
+/// Sets the entity tag of a row's page, and answers 304 if the browser has it (RFC 9110 section 13.1.2).
+///
+/// The tag covers all that the page is made of: the code, who sees it in which session, and every row on it. It is
+/// weak because it does not look at the bytes.
+fn unchanged(call: &Call<'_>, row: &Row, beside: &Beside<'_>, job: &mut Job) -> bool {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(bytes);
+    };
+    let mut add_row = |key: &str, stamp: crate::tables::Stamp| {
+        add(key.as_bytes());
+        add(&stamp.sequence.to_le_bytes());
+        add(&stamp.time.to_le_bytes());
+        add(&[stamp.server]);
+    };
+    add_row(&row.key, row.stamp);
+    add_row(call.who.name(), call.who.stamp());
+    for (related, rows) in beside {
+        add_row(&related.name, Default::default());
+        rows.iter().for_each(|row| add_row(&row.key, row.stamp));
+    }
+    add(job.identity.csrf.as_bytes());
+    add(&call.scene.code.digest.to_le_bytes());
+    add(&call.scene.code.version.to_le_bytes());
+    add(&[u8::from(job.accept == Accept::Json)]);
+    let hash = hasher.finalize().to_hex();
+    job.response.etag.clear();
+    job.response.etag.push_str("W/\"");
+    job.response.etag.push_str(&hash[..24]);
+    job.response.etag.push('"');
+    let known = matches_tag(&job.if_none_match, &job.response.etag);
+    if known {
+        job.response.status = 304;
+        job.response.body.clear();
+    }
+    known
+}
+
+/// Whether `If-None-Match` names the tag, by the weak comparison.
+fn matches_tag(header: &str, tag: &str) -> bool {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    header.trim() == "*" || (!header.is_empty() && header.split(',').any(|each| opaque(each) == opaque(tag)))
+}
+

@@ -1,0 +1,6 @@
+//! The replica server as a whole, without sockets: a mini database answers its commits.
+
+mod access;
+mod fixture;
+mod pages;
+mod writes;

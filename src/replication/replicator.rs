@@ -1,0 +1,648 @@
+//! One replica's part in replication: local edits and messages go in, messages to peers come out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::catch_up::Joining;
+use super::log::count;
+use super::peer::Peer;
+use super::{Ack, DeltaLog, Message, Positions, Receiver, Verdict};
+use crate::tables::stamp::SERVERS_MAX;
+use crate::tables::{Applied, Batch, DataTables, ServerId, Stamp, TableId, Update};
+
+/// Batches handed to one peer in one turn, so that a peer that catches up does not fill its ring.
+const BATCHES_PER_TURN: usize = 16;
+/// Batches of the application server that wait for a hole before them to be filled.
+const HELD_BATCHES_MAX: usize = 1024;
+
+/// How a replicator works.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// This replica.
+    pub me: ServerId,
+    /// Replicas; their ids count from 0, and the application server's id is this number.
+    pub replicas: u8,
+    /// Between two sweeps begun by this replica; each goes to the next peer in turn.
+    pub sweep_interval_ns: u64,
+    /// After this long without an answer a question is asked again.
+    pub retry_ns: u64,
+    /// Updates that the log keeps for peers that are behind.
+    pub log_updates_max: usize,
+}
+
+/// What the caller should know or do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Two revisions did not know each other; this one lost and is kept.
+    Conflict(Box<Update>),
+    /// The peer runs an older code version: send it the present one.
+    CodeWanted { peer: ServerId, have: u64 },
+    /// The peer runs a later code version; it has been asked for it.
+    CodeBehind { peer: ServerId, version: u64 },
+    /// A joining replica has caught up and may take traffic.
+    Ready,
+}
+
+/// Since the replicator was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub batches_sent: u64,
+    pub batches_received: u64,
+    pub updates_received: u64,
+    pub gaps: u64,
+    pub undelivered: u64,
+    pub sweeps: u64,
+    /// Rounds in which something differed.
+    pub rounds: u64,
+    pub repairs: u64,
+    pub rows_swept: u64,
+    pub conflicts: u64,
+    pub stubs_purged: u64,
+    pub snapshot_rows: u64,
+}
+
+/// For `GET /replication`.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub me: ServerId,
+    /// Takes traffic.
+    pub ready: bool,
+    pub code_version: u64,
+    /// What the tables hold, by origin; the own number is the last one given.
+    pub positions: Positions,
+    /// Own updates up to here are held by every live replica.
+    pub acknowledged: u64,
+    /// Updates kept for peers.
+    pub log_updates: usize,
+    /// Stubs that wait for acknowledgements.
+    pub stubs: usize,
+    /// Application server's updates that are missing before others that have come: position and first one held.
+    pub external_gap: Option<(u64, u64)>,
+    pub counters: Counters,
+    pub peers: Vec<PeerReport>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PeerReport {
+    pub peer: ServerId,
+    pub live: bool,
+    /// What it holds, as last reported.
+    pub positions: Positions,
+    /// Own updates that it has not acknowledged.
+    pub lag: u64,
+    /// It fell behind the log and is being repaired by a sweep.
+    pub dirty: bool,
+}
+
+/// Stubs of one turn, and what every replica must hold before they go.
+#[derive(Debug)]
+pub(super) struct Stubs {
+    pub barrier: Positions,
+    pub rows: Vec<(TableId, Box<str>, Stamp)>,
+}
+
+/// The state machine. Inputs are its methods; what it wants sent is taken by [`Self::outgoing`].
+#[derive(Debug)]
+pub struct Replicator {
+    pub(super) settings: Settings,
+    pub(super) receiver: Receiver,
+    pub(super) log: DeltaLog,
+    /// Recent batches of the application server, for peers that miss one.
+    external: DeltaLog,
+    /// Batches of the application server that came after a hole, by first number. They are applied, not counted.
+    held: VecDeque<Arc<Batch>>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) joining: Joining,
+    outbox: VecDeque<(ServerId, Message)>,
+    events: VecDeque<Event>,
+    stubs: VecDeque<Stubs>,
+    /// Stubs that came by a log in this turn.
+    stubs_open: Vec<(TableId, Box<str>, Stamp)>,
+    /// Stubs that came otherwise, until the logs have come as far.
+    pub(super) swept_stubs: VecDeque<Stubs>,
+    acknowledged: u64,
+    time_seen: u64,
+    pub(super) code_version: u64,
+    pub(super) now_ns: u64,
+    next_sweep_ns: Option<u64>,
+    sweep_turn: u8,
+    pub(super) next_ask: u32,
+    /// Positions of origins that cannot be asked themselves at which the last summary found this side behind.
+    pub(super) behind: [Option<u64>; SERVERS_MAX],
+    pub(super) counters: Counters,
+}
+
+impl Replicator {
+    /// A replica that starts together with all others, from the same tables.
+    pub fn new(settings: Settings) -> Self {
+        let mut new = Self::alone(settings);
+        for peer in 0..settings.replicas {
+            let other = peer != settings.me;
+            new.peers[usize::from(peer)] = Peer { live: other, ready: other, ..Peer::default() };
+        }
+        new
+    }
+
+    /// A replica that comes back with empty tables while the given peers are live. It becomes ready by their help;
+    /// each of them must be told by [`Self::peer_up`].
+    pub fn joining(settings: Settings, live: &[ServerId]) -> Self {
+        let mut new = Self::alone(settings);
+        for peer in live.iter().filter(|peer| **peer != settings.me) {
+            new.peers[usize::from(*peer)].live = true;
+        }
+        new.joining = Joining::Listening;
+        new
+    }
+
+    fn alone(settings: Settings) -> Self {
+        assert!(settings.me < settings.replicas, "invariant: a replica's id is below their number");
+        assert!(
+            usize::from(settings.replicas) < SERVERS_MAX,
+            "invariant: replicas and application server fit a version vector"
+        );
+        Self {
+            settings,
+            receiver: Receiver::default(),
+            log: DeltaLog::new(settings.me, settings.log_updates_max),
+            external: DeltaLog::new(settings.replicas, settings.log_updates_max),
+            held: VecDeque::new(),
+            peers: (0..settings.replicas).map(|_| Peer::default()).collect(),
+            joining: Joining::Ready,
+            outbox: VecDeque::new(),
+            events: VecDeque::new(),
+            stubs: VecDeque::new(),
+            stubs_open: Vec::new(),
+            swept_stubs: VecDeque::new(),
+            acknowledged: 0,
+            time_seen: 0,
+            code_version: 0,
+            now_ns: 0,
+            next_sweep_ns: None,
+            sweep_turn: 0,
+            next_ask: 0,
+            behind: [None; SERVERS_MAX],
+            counters: Counters::default(),
+        }
+    }
+
+    /// Applies an edit of this replica and numbers it for the others. It leaves with the next [`Self::tick`].
+    pub fn local_update(&mut self, update: Update, tables: &mut DataTables) -> (u64, Applied) {
+        let applied = self.apply_logged(&update, tables);
+        (self.log.append(update), applied)
+    }
+
+    /// Applies updates of the application server, which reach every replica from outside.
+    pub fn receive_external(&mut self, batch: &Arc<Batch>, tables: &mut DataTables) {
+        if batch.origin != self.settings.replicas || batch.updates.is_empty() {
+            return;
+        }
+        match self.receiver.accept(batch) {
+            Verdict::Apply(range) => {
+                self.apply_all(&batch.updates[range], tables);
+                self.external.push(batch.clone());
+                self.ack_everyone();
+                self.count_held(tables);
+            }
+            Verdict::Duplicate => {}
+            Verdict::Gap { have } => {
+                self.counters.gaps += 1;
+                // Applying early is harmless and keeps pages fresh; only the position must wait for the hole.
+                for update in &batch.updates {
+                    let applied = tables.apply(update);
+                    self.note(update, &applied);
+                }
+                let place = self.held.partition_point(|held| held.first < batch.first);
+                let known = self.held.get(place).is_some_and(|held| held.first == batch.first);
+                if !known && self.held.len() < HELD_BATCHES_MAX {
+                    self.held.insert(place, batch.clone());
+                }
+                let peer = self.live_peers().next().filter(|_| self.is_ready());
+                if let Some(peer) = peer {
+                    self.ask_resend(peer, self.settings.replicas, have);
+                }
+            }
+        }
+    }
+
+    /// Takes a message from a peer. Messages from a peer that is not live are dropped.
+    pub fn receive(&mut self, from: ServerId, message: Message, tables: &mut DataTables) {
+        if from == self.settings.me || !self.peers.get(usize::from(from)).is_some_and(|peer| peer.live) {
+            return;
+        }
+        match message {
+            Message::Batch(batch) if batch.origin == self.settings.replicas => self.receive_external(&batch, tables),
+            Message::Batch(batch) => self.receive_batch(from, &batch, tables),
+            Message::Ack(ack) => self.receive_positions(from, &ack.positions, ack.ready),
+            Message::Resend { origin, after } => self.receive_resend(from, origin, after),
+            Message::Summary(summary) => self.receive_summary(from, &summary, tables),
+            Message::Buckets(buckets) => self.send(from, Message::Keys(Box::new(buckets.answer(tables)))),
+            Message::Keys(keys) => self.receive_keys(from, &keys, tables),
+            Message::Wanted(wanted) => self.receive_wanted(from, &wanted, tables),
+            Message::Rows(rows) => self.receive_rows(from, &rows, tables),
+            Message::SnapshotRequest(request) => self.receive_snapshot_request(from, &request, tables),
+            Message::SnapshotChunk(chunk) => self.receive_snapshot_chunk(from, *chunk, tables),
+            Message::CodeWanted { have } => self.events.push_back(Event::CodeWanted { peer: from, have }),
+        }
+    }
+
+    /// Ends a turn: sends what was appended since to every live peer as one batch, acknowledges, purges stubs,
+    /// begins a sweep if one is due, and asks again what was not answered. `now_ns` is monotonic.
+    pub fn tick(&mut self, now_ns: u64, tables: &mut DataTables) {
+        self.now_ns = now_ns;
+        self.tick_joining();
+        self.log.seal();
+        for peer in 0..self.settings.replicas {
+            self.peers[usize::from(peer)].blocked = false;
+            if self.peers[usize::from(peer)].live {
+                self.send_batches(peer);
+            }
+        }
+        self.send_acks();
+        self.purge_stubs(tables);
+        self.tick_sweep(tables);
+        self.settle();
+    }
+
+    /// A peer has come up with empty tables, or begins again.
+    pub fn peer_up(&mut self, peer: ServerId) {
+        if peer == self.settings.me || peer >= self.settings.replicas {
+            return;
+        }
+        // It asks for what it lacks after its snapshot; until then its position holds the log.
+        self.peers[usize::from(peer)] = Peer { live: true, ack_due: true, sent: self.log.sealed(), ..Peer::default() };
+    }
+
+    /// A peer is gone with what it held: nobody waits for it any more.
+    pub fn peer_down(&mut self, peer: ServerId) {
+        if let Some(peer) = self.peers.get_mut(usize::from(peer)) {
+            *peer = Peer { view: peer.view, ..Peer::default() };
+            self.settle();
+        }
+    }
+
+    /// The ring to a peer was full: the message comes back, and what it carried is made good later.
+    pub fn undelivered(&mut self, peer: ServerId, message: &Message) {
+        self.counters.undelivered += 1;
+        let Some(peer) = self.peers.get_mut(usize::from(peer)) else { return };
+        match message {
+            Message::Batch(batch) if batch.origin == self.settings.me => {
+                peer.sent = peer.sent.min(batch.first - 1);
+                peer.blocked = true;
+            }
+            Message::Ack(_) => peer.ack_due = true,
+            Message::Summary(summary) if summary.repair => peer.repair_due = true,
+            Message::Resend { .. } => peer.resend_asked = None,
+            // A question that is lost is asked again after a while, by this side or by the other.
+            Message::Batch(_)
+            | Message::Summary(_)
+            | Message::Buckets(_)
+            | Message::Keys(_)
+            | Message::Wanted(_)
+            | Message::Rows(_)
+            | Message::SnapshotRequest(_)
+            | Message::SnapshotChunk(_)
+            | Message::CodeWanted { .. } => {}
+        }
+    }
+
+    /// The next message to hand to a ring.
+    pub fn outgoing(&mut self) -> Option<(ServerId, Message)> {
+        self.outbox.pop_front()
+    }
+
+    pub fn event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub fn set_code_version(&mut self, version: u64) {
+        self.code_version = version;
+    }
+
+    /// Whether this replica may take traffic.
+    pub fn is_ready(&self) -> bool {
+        match self.joining {
+            Joining::Ready => true,
+            Joining::Listening | Joining::Copying(_) | Joining::CatchingUp { .. } => false,
+        }
+    }
+
+    /// Own updates up to this number are held by every live replica. Never goes back.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Whether every live replica holds this own update: the acknowledgement level `all`.
+    pub fn acknowledged_by_all(&self, id: u64) -> bool {
+        id <= self.acknowledged
+    }
+
+    /// The greatest hybrid time in any update seen, for the clock that stamps the next edit.
+    pub fn time_seen(&self) -> u64 {
+        self.time_seen
+    }
+
+    /// What the tables hold, own updates included.
+    pub fn positions(&self) -> Positions {
+        let mut positions = *self.receiver.applied();
+        positions.0[usize::from(self.settings.me)] = self.log.head();
+        positions
+    }
+
+    /// Takes over the application server's position after the caller has read its tables from the database.
+    pub fn adopt_external(&mut self, position: u64, tables: &DataTables) {
+        self.receiver.adopt(self.settings.replicas, position);
+        self.count_held(tables);
+        self.ack_everyone();
+    }
+
+    /// When [`Self::tick`] has something to do although nothing came in, in monotonic nanoseconds.
+    pub fn next_tick_ns(&self) -> u64 {
+        let retry = self.now_ns.saturating_add(self.settings.retry_ns);
+        let waits = !self.is_ready() || self.peers.iter().any(|peer| peer.needs_repair || peer.round.is_some());
+        let sweep = self.next_sweep_ns.unwrap_or(self.now_ns);
+        if waits { sweep.min(retry) } else { sweep }
+    }
+
+    pub fn report(&self) -> Report {
+        let head = self.log.head();
+        let peers = (0..self.settings.replicas).filter(|peer| *peer != self.settings.me).map(|id| {
+            let peer = &self.peers[usize::from(id)];
+            let lag = head.saturating_sub(peer.view.get(self.settings.me));
+            PeerReport { peer: id, live: peer.live, positions: peer.view, lag, dirty: peer.needs_repair }
+        });
+        Report {
+            me: self.settings.me,
+            ready: self.is_ready(),
+            code_version: self.code_version,
+            positions: self.positions(),
+            acknowledged: self.acknowledged,
+            log_updates: self.log.held(),
+            stubs: self.stubs.iter().map(|stubs| stubs.rows.len()).sum::<usize>()
+                + self.stubs_open.len()
+                + self.swept_stubs.iter().map(|stubs| stubs.rows.len()).sum::<usize>(),
+            external_gap: self
+                .held
+                .front()
+                .map(|held| (self.receiver.applied().get(self.settings.replicas), held.first)),
+            counters: self.counters,
+            peers: peers.collect(),
+        }
+    }
+
+    fn receive_batch(&mut self, from: ServerId, batch: &Batch, tables: &mut DataTables) {
+        if batch.origin != from {
+            return;
+        }
+        self.counters.batches_received += 1;
+        // Before the snapshot has come, later batches would only look like a gap.
+        if matches!(self.joining, Joining::Listening | Joining::Copying(_)) {
+            return;
+        }
+        match self.receiver.accept(batch) {
+            Verdict::Apply(range) => {
+                self.apply_all(&batch.updates[range], tables);
+                self.ack_everyone();
+            }
+            // The acknowledgement may have been lost.
+            Verdict::Duplicate => self.peers[usize::from(from)].ack_due = true,
+            Verdict::Gap { have } => {
+                self.counters.gaps += 1;
+                self.ask_resend(from, from, have);
+            }
+        }
+    }
+
+    /// Takes note of what a peer holds.
+    pub(super) fn receive_positions(&mut self, from: ServerId, positions: &Positions, ready: bool) {
+        let me = self.settings.me;
+        let peer = &mut self.peers[usize::from(from)];
+        peer.heard = true;
+        peer.ready = ready;
+        peer.view.raise_all(positions);
+        if peer.needs_repair && self.log.holds_after(peer.view.get(me)) {
+            peer.needs_repair = false;
+            peer.sent = peer.view.get(me);
+        }
+        self.settle();
+    }
+
+    fn receive_resend(&mut self, from: ServerId, origin: ServerId, after: u64) {
+        let peer = &mut self.peers[usize::from(from)];
+        if origin == self.settings.me {
+            if self.log.holds_after(after) {
+                peer.sent = peer.sent.min(after);
+                peer.needs_repair = false;
+            } else {
+                peer.needs_repair = true;
+            }
+        } else if origin == self.settings.replicas && self.external.batch_after(after).is_some() {
+            let mut at = after;
+            for _ in 0..BATCHES_PER_TURN {
+                let Some(batch) = self.external.batch_after(at).cloned() else { break };
+                at = batch.first + count(batch.updates.len()) - 1;
+                self.send(from, Message::Batch(batch));
+            }
+        } else if self.receiver.applied().get(origin) > after {
+            peer.repair_due = true;
+        }
+    }
+
+    /// Asks for updates, unless the same was asked a moment ago.
+    pub(super) fn ask_resend(&mut self, from: ServerId, origin: ServerId, after: u64) {
+        let (now_ns, retry_ns) = (self.now_ns, self.settings.retry_ns);
+        let peer = &mut self.peers[usize::from(from)];
+        let asked = peer.resend_asked.is_some_and(|(asked, position, at_ns)| {
+            (asked, position) == (origin, after) && now_ns < at_ns.saturating_add(retry_ns)
+        });
+        if !asked {
+            peer.resend_asked = Some((origin, after, now_ns));
+            self.send(from, Message::Resend { origin, after });
+        }
+    }
+
+    fn apply_all(&mut self, updates: &[Update], tables: &mut DataTables) {
+        for update in updates {
+            self.counters.updates_received += 1;
+            self.apply_logged(update, tables);
+        }
+    }
+
+    /// Applies an update that has come by its origin's log.
+    fn apply_logged(&mut self, update: &Update, tables: &mut DataTables) -> Applied {
+        let applied = tables.apply(update);
+        self.note(update, &applied);
+        self.stubs_open.extend(stub_of(update, tables));
+        applied
+    }
+
+    pub(super) fn note(&mut self, update: &Update, applied: &Applied) {
+        self.time_seen = self.time_seen.max(update.stamp.time);
+        match applied {
+            Applied::Conflict { loser } => {
+                self.counters.conflicts += 1;
+                self.events.push_back(Event::Conflict(loser.clone()));
+            }
+            Applied::Inserted | Applied::Replaced | Applied::Obsolete | Applied::Duplicate => {}
+        }
+    }
+
+    /// Takes over positions of a peer whose effects are all here now.
+    pub(super) fn adopt(&mut self, positions: &Positions, tables: &DataTables) {
+        for origin in self.other_origins() {
+            self.receiver.adopt(origin, positions.get(origin));
+        }
+        self.count_held(tables);
+        self.ack_everyone();
+    }
+
+    /// Counts the held batches that continue the position now.
+    fn count_held(&mut self, tables: &DataTables) {
+        while let Some(batch) = self.held.pop_front() {
+            match self.receiver.accept(&batch) {
+                Verdict::Apply(_) => self.external.push(batch.clone()),
+                Verdict::Duplicate => {}
+                Verdict::Gap { .. } => {
+                    self.held.push_front(batch);
+                    break;
+                }
+            }
+            self.stubs_open.extend(batch.updates.iter().filter_map(|update| stub_of(update, tables)));
+        }
+    }
+
+    fn send_batches(&mut self, to: ServerId) {
+        for _ in 0..BATCHES_PER_TURN {
+            let peer = &mut self.peers[usize::from(to)];
+            if peer.blocked || peer.needs_repair || peer.sent >= self.log.sealed() {
+                return;
+            }
+            let Some(batch) = self.log.batch_after(peer.sent).cloned() else {
+                peer.needs_repair = true;
+                return;
+            };
+            peer.sent = batch.first + count(batch.updates.len()) - 1;
+            self.counters.batches_sent += 1;
+            self.send(to, Message::Batch(batch));
+        }
+    }
+
+    pub(super) fn ack_everyone(&mut self) {
+        for peer in self.peers.iter_mut().filter(|peer| peer.live) {
+            peer.ack_due = true;
+        }
+    }
+
+    fn send_acks(&mut self) {
+        if !self.peers.iter().any(|peer| peer.live && peer.ack_due) {
+            return;
+        }
+        let ack = Arc::new(Ack { positions: self.positions(), ready: self.is_ready() });
+        for id in 0..self.settings.replicas {
+            let peer = &mut self.peers[usize::from(id)];
+            if std::mem::take(&mut peer.ack_due) && peer.live {
+                self.send(id, Message::Ack(ack.clone()));
+            }
+        }
+    }
+
+    /// Drops what nobody needs any more and moves the acknowledged number.
+    fn settle(&mut self) {
+        let me = self.settings.me;
+        let views = self.peers.iter().filter(|peer| peer.live).map(|peer| peer.view.get(me));
+        let least = views.min().unwrap_or(self.log.sealed());
+        self.log.truncate(least);
+        self.acknowledged = self.acknowledged.max(least);
+    }
+
+    /// Forgets stubs that every live replica holds. Each of them has then applied the deletion, and whatever it
+    /// wrote before that has been applied here: nothing can bring the row back.
+    fn purge_stubs(&mut self, tables: &mut DataTables) {
+        let positions = self.positions();
+        if !self.stubs_open.is_empty() {
+            let rows = std::mem::take(&mut self.stubs_open);
+            self.stubs.push_back(Stubs { barrier: positions, rows });
+        }
+        while self.swept_stubs.front().is_some_and(|stubs| positions.covers(&stubs.barrier)) {
+            let confirmed = self.swept_stubs.pop_front().expect("invariant: there is a front");
+            self.stubs.push_back(Stubs { barrier: positions, rows: confirmed.rows });
+        }
+        if !self.is_ready() {
+            return;
+        }
+        while let Some(stubs) = self.stubs.front() {
+            let mut live = self.peers.iter().filter(|peer| peer.live);
+            if !live.all(|peer| peer.view.covers(&stubs.barrier) && positions.covers(&peer.view)) {
+                break;
+            }
+            for (table, key, stamp) in &stubs.rows {
+                self.counters.stubs_purged += u64::from(tables.purge(*table, key, *stamp));
+            }
+            self.stubs.pop_front();
+        }
+    }
+
+    fn tick_sweep(&mut self, tables: &DataTables) {
+        let (now_ns, settings) = (self.now_ns, self.settings);
+        if !self.is_ready() {
+            return;
+        }
+        for id in 0..settings.replicas {
+            let peer = &mut self.peers[usize::from(id)];
+            let again = peer.needs_repair && now_ns >= peer.repair_offered_ns.saturating_add(settings.retry_ns);
+            if peer.live && (again || peer.repair_due) {
+                peer.repair_due = false;
+                peer.repair_offered_ns = now_ns;
+                self.counters.repairs += 1;
+                self.send_summary(id, true, tables);
+            }
+        }
+        let due = *self.next_sweep_ns.get_or_insert(now_ns.saturating_add(settings.sweep_interval_ns));
+        if now_ns < due {
+            return;
+        }
+        self.next_sweep_ns = Some(now_ns.saturating_add(settings.sweep_interval_ns));
+        let turn = self.sweep_turn;
+        let mut order = (1..=settings.replicas).map(|step| (turn + step) % settings.replicas);
+        if let Some(peer) = order.find(|peer| self.peers[usize::from(*peer)].live) {
+            self.sweep_turn = peer;
+            self.counters.sweeps += 1;
+            self.send_summary(peer, false, tables);
+        }
+    }
+
+    /// All origins but this one; the application server is the last.
+    pub(super) fn other_origins(&self) -> impl Iterator<Item = ServerId> + use<> {
+        let me = self.settings.me;
+        (0..=self.settings.replicas).filter(move |origin| *origin != me)
+    }
+
+    /// Positions at which every stub here has come by a log.
+    pub(super) fn stub_barrier(&self) -> Positions {
+        let mut barrier = self.positions();
+        for stubs in &self.swept_stubs {
+            barrier.raise_all(&stubs.barrier);
+        }
+        barrier
+    }
+
+    pub(super) fn live_peers(&self) -> impl Iterator<Item = ServerId> + '_ {
+        (0..self.settings.replicas).filter(|peer| self.peers[usize::from(*peer)].live)
+    }
+
+    pub(super) fn send(&mut self, to: ServerId, message: Message) {
+        self.outbox.push_back((to, message));
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+}
+
+/// The stub that an update has left, if the row still is this deletion.
+pub(super) fn stub_of(update: &Update, tables: &DataTables) -> Option<(TableId, Box<str>, Stamp)> {
+    if update.record.is_some() {
+        return None;
+    }
+    let row = tables.get_any(update.table, &update.key)?;
+    (row.stamp == update.stamp).then(|| (update.table, update.key.clone(), update.stamp))
+}

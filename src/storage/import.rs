@@ -1,0 +1,211 @@
+//! The agent that loads a supplier's file into a table while the site is serving.
+//!
+//! The file is read in pieces, cut into records ([`super::rfc822`]), converted ([`super::convert`]), and committed in
+//! batches through the database server. Memory is bounded whatever the file: one piece, one record, [`BATCHES_MAX`]
+//! batches, 8 bytes for each key that was seen. A bad record costs itself only and is reported with its line.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use glommio::io::BufferedFile;
+
+use super::agents::WorkState;
+use super::bridge::{Mutated, Pending};
+use super::convert;
+use super::report::ImportProgress;
+use super::rfc822::Splitter;
+use super::unit::ImportRun;
+use super::work::{End, Progress, Shared, Ticket};
+use crate::database::contract::{Change, Mutation};
+use crate::tables::Record;
+
+/// Rows of one transaction.
+pub const BATCH_ROWS_MAX: usize = 2000;
+/// Transactions under way at a time: one that is committed, one that is ready behind it.
+pub const BATCHES_MAX: usize = 2;
+/// Bytes of one read.
+const PIECE_BYTES: usize = 128 * 1024;
+/// Distinct keys that are remembered to count duplicates: 32 MiB of hashes.
+const KEYS_SEEN_MAX: usize = 4 * 1024 * 1024;
+
+impl ImportRun {
+    fn ticket<'a>(&'a self, file: &'a str) -> Ticket<'a> {
+        Ticket {
+            work: &self.work,
+            agent: &self.agent.name,
+            subject_table: &self.agent.table_name,
+            subject_key: file,
+            requested_by: &self.requested_by,
+        }
+    }
+}
+
+/// Runs the agent to its end.
+pub(super) async fn run(shared: &Shared, run: &ImportRun) -> End {
+    let file = run.file.display().to_string();
+    run.progress.begin();
+    let begin = Progress { state: WorkState::Running, attempts: 1, reason: "", result: "" };
+    let outcome = match shared.put(&run.ticket(&file), &begin).await {
+        Ok(()) => load(shared, run).await,
+        Err(reason) => Err(reason),
+    };
+    close(shared, run, outcome).await
+}
+
+/// Records how the import ended; also when it was given up from outside.
+pub(super) async fn close(shared: &Shared, run: &ImportRun, outcome: Result<(), String>) -> End {
+    let file = run.file.display().to_string();
+    run.progress.end(outcome.clone());
+    let result = run.progress.result(shared.work.result_bytes_max);
+    let (state, reason) = match &outcome {
+        Ok(()) => (WorkState::Done, ""),
+        Err(reason) => (WorkState::Failed, reason.as_str()),
+    };
+    let progress = Progress { state, attempts: 1, reason, result: &result };
+    match (shared.put(&run.ticket(&file), &progress).await, outcome) {
+        (Err(_), _) => End::Left,
+        (Ok(()), Ok(())) => End::Done,
+        (Ok(()), Err(_)) => End::Failed,
+    }
+}
+
+async fn load(shared: &Shared, run: &ImportRun) -> Result<(), String> {
+    let unreadable = |error: glommio::GlommioError<()>| {
+        let error = std::io::Error::from(error);
+        format!("cannot read {}: {error}", run.file.display())
+    };
+    let file = BufferedFile::open(&run.file).await.map_err(unreadable)?;
+    let progress = &*run.progress;
+    progress.bytes_total.store(file.file_size().await.map_err(unreadable)?, Ordering::Relaxed);
+    let mut splitter = Splitter::default();
+    let mut loader = Loader::new(shared, run);
+    let mut position = 0;
+    loop {
+        let piece = file.read_at(position, PIECE_BYTES).await.map_err(unreadable)?;
+        if piece.is_empty() {
+            break;
+        }
+        let mut rest: &[u8] = &piece;
+        while !rest.is_empty() {
+            let (taken, ready) = splitter.take(rest);
+            rest = rest.get(taken..).unwrap_or(&[]);
+            if ready {
+                loader.take(&splitter).await?;
+                splitter.next();
+            }
+            glommio::executor().yield_if_needed().await;
+        }
+        let bytes = u64::try_from(piece.len()).expect("invariant: a piece is small");
+        position += bytes;
+        progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+    if splitter.finish() {
+        loader.take(&splitter).await?;
+    }
+    loader.finish().await?;
+    file.close().await.map_err(unreadable)
+}
+
+/// Collects rows into batches and keeps at most [`BATCHES_MAX`] of them with the database server.
+struct Loader<'a> {
+    shared: &'a Shared,
+    run: &'a ImportRun,
+    batch: Vec<Mutation>,
+    /// Where in the batch a key is: a transaction changes a row once.
+    places: HashMap<Box<str>, usize>,
+    /// Hashes of all keys so far.
+    seen: HashSet<u64>,
+    hasher: RandomState,
+    /// Batches under way with their rows, oldest first.
+    sent: VecDeque<(Pending, usize)>,
+}
+
+impl<'a> Loader<'a> {
+    fn new(shared: &'a Shared, run: &'a ImportRun) -> Self {
+        Self {
+            shared,
+            run,
+            batch: Vec::new(),
+            places: HashMap::new(),
+            seen: HashSet::new(),
+            hasher: RandomState::new(),
+            sent: VecDeque::new(),
+        }
+    }
+
+    /// Takes the splitter's record.
+    async fn take(&mut self, splitter: &Splitter) -> Result<(), String> {
+        let progress = self.progress();
+        add(&progress.read, 1);
+        match convert::row(&self.run.agent, splitter.record()) {
+            Ok((key, record)) => self.put(key, record),
+            Err(wrong) => progress.reject(wrong),
+        }
+        if self.batch.len() >= BATCH_ROWS_MAX { self.send().await } else { Ok(()) }
+    }
+
+    fn put(&mut self, key: Box<str>, record: Record) {
+        if !self.first_time(&key) {
+            add(&self.progress().duplicate, 1);
+        }
+        if let Some(earlier) = self.places.get(&key).and_then(|place| self.batch.get_mut(*place)) {
+            earlier.change = Change::Put(record);
+            return;
+        }
+        self.places.insert(key.clone(), self.batch.len());
+        self.batch.push(Mutation { table: self.run.agent.table, key, change: Change::Put(record) });
+    }
+
+    /// Whether no record of the file had this key before. Two keys of the same hash (one pair in 10^7 files of
+    /// 60,000 records) count as duplicates and are loaded all the same.
+    fn first_time(&mut self, key: &str) -> bool {
+        let hash = self.hasher.hash_one(key);
+        if self.seen.len() < KEYS_SEEN_MAX { self.seen.insert(hash) } else { !self.seen.contains(&hash) }
+    }
+
+    /// Hands the batch to the database server, after the oldest one is committed if too many are under way.
+    async fn send(&mut self) -> Result<(), String> {
+        while self.sent.len() >= BATCHES_MAX {
+            self.settle().await?;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.places.clear();
+        let rows = batch.len();
+        let pending = self.shared.bridge.begin_mutate(batch).await;
+        self.sent.push_back((pending, rows));
+        Ok(())
+    }
+
+    /// Waits for the oldest batch.
+    async fn settle(&mut self) -> Result<(), String> {
+        let Some((pending, rows)) = self.sent.pop_front() else { return Ok(()) };
+        match pending.finish().await? {
+            Mutated::Committed(updates) => {
+                add(&self.progress().taken, updates.len());
+                add(&self.progress().unchanged, rows.saturating_sub(updates.len()));
+                Ok(())
+            }
+            Mutated::Missing => Err("the database server found no row to insert into".to_owned()),
+        }
+    }
+
+    async fn finish(mut self) -> Result<(), String> {
+        if !self.batch.is_empty() {
+            self.send().await?;
+        }
+        while !self.sent.is_empty() {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> &'a ImportProgress {
+        &self.run.progress
+    }
+}
+
+fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+}

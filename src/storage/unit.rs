@@ -1,0 +1,287 @@
+//! The storage thread: a glommio executor with a desk that takes orders and runs agents.
+//!
+//! ```text
+//!  workers, admin, supervisor ─► orders ─┐                    ┌─► files queue   (600 shares): watches
+//!                                        ├─ inbox ─► desk ────┤
+//!  database server ──────────► replies ──┘   waiting: FIFO    └─► agents queue  (100 shares): submissions, imports
+//! ```
+//! Orders are bounded twice, in the inbox and at the desk; an order that finds no room goes back to its sender, whose
+//! work row in the database keeps it. One agent runs per piece of work, and one import at a time.
+
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
+
+pub use super::bridge::Database;
+pub use super::report::ImportProgress;
+pub use super::watch::Notify;
+pub use super::work::Counters;
+
+use super::agents::{ImportAgent, PostAgent, WorkTable};
+use super::backend::Backend;
+use super::bridge::Bridge;
+use super::desk::{Desk, Limits};
+use super::inbox::Inbox;
+use super::numbers::Numbers;
+use super::random::SplitMix;
+use super::work::{Shared, count};
+
+/// CPU shares of the two task queues, and how soon file work must get its turn.
+const FILES_SHARES: usize = 600;
+const AGENTS_SHARES: usize = 100;
+const FILES_LATENCY: Duration = Duration::from_millis(2);
+/// Memory that glommio registers with each of its three rings: counted against the memlock limit three times. The
+/// agents' buffered reads do not come from it.
+const IO_MEMORY_BYTES: usize = 1 << 20;
+/// Periods in which the executor is woken in any case, without a common divisor so that they do not fall together.
+///
+/// glommio 0.9 may go to sleep with runnable tasks: its loop skips the task queues if a completion without a waiter
+/// (an eventfd read whose wakers ran already, a preemption timer) is in its latency ring at the wrong moment, takes
+/// the skipping for idleness, and parks. One wake in some 40,000 is delayed like this under load until the next
+/// event, which may never come. A heartbeat is that event; there are three because a heartbeat's own task may be the
+/// one that is left runnable. The price is 14 wakes a second: 60 were measured to cost 0.8 % of a core, and each one
+/// interrupts the workers' cores (glommio's membarrier).
+const HEARTBEATS_MS: [u64; 3] = [199, 211, 223];
+/// The cure where io_uring is blocked; glommio has no other way to the kernel.
+const ALLOW_URING: &str = "allow io_uring (`sysctl kernel.io_uring_disabled=0`, or the container's seccomp profile)";
+/// Reports of imports that are kept for the status.
+const REPORTS_KEPT_MAX: usize = 16;
+
+/// What the unit needs to know at start.
+pub struct Settings {
+    /// The system table in which work is recorded.
+    pub work: WorkTable,
+    /// Back-end servers of the profile.
+    pub backends: Vec<Backend>,
+    /// The numbers given out so far.
+    pub numbers: Arc<Numbers>,
+    /// Submissions that run at a time; more wait.
+    pub agents_max: usize,
+    /// Orders that the inbox holds, and as many that wait at the desk.
+    pub orders_max: usize,
+    /// Time that one submission may take, all attempts and pauses together.
+    pub agent_limit: Duration,
+    /// Time that one import may take.
+    pub import_limit: Duration,
+    /// Time that running agents get when the unit stops.
+    pub drain_limit: Duration,
+    /// Seed of the jitter between attempts.
+    pub seed: u64,
+    /// Runs first on the new thread: name, niceness, placement.
+    pub prepare: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Settings {
+    /// The usual values.
+    pub fn new(work: WorkTable, backends: Vec<Backend>) -> Self {
+        Self {
+            work,
+            backends,
+            numbers: Arc::default(),
+            agents_max: 16,
+            orders_max: 4096,
+            agent_limit: Duration::from_secs(120),
+            import_limit: Duration::from_secs(3600),
+            drain_limit: Duration::from_secs(5),
+            seed: 1,
+            prepare: None,
+        }
+    }
+}
+
+/// A piece of work for a `post` agent.
+#[derive(Clone, Debug)]
+pub struct AgentRun {
+    /// Key of the work row, and the idempotency key that the back-end server sees.
+    pub work: Box<str>,
+    pub agent: Arc<PostAgent>,
+    pub subject_key: Box<str>,
+    pub requested_by: Box<str>,
+}
+
+/// A piece of work for an `import` agent.
+#[derive(Clone, Debug)]
+pub struct ImportRun {
+    /// Key of the work row; a row of this key is replaced.
+    pub work: Box<str>,
+    pub agent: Arc<ImportAgent>,
+    pub file: PathBuf,
+    pub requested_by: Box<str>,
+    /// Where the import reports how far it is; the sender keeps the other end.
+    pub progress: Arc<ImportProgress>,
+}
+
+/// What the storage thread can be asked to do.
+pub enum Order {
+    RunAgent(AgentRun),
+    Import(ImportRun),
+    /// Announces changes of these files since the order was taken, until the unit stops. Who wants to miss none
+    /// orders the watch first and reads the files then.
+    WatchFiles {
+        paths: Vec<PathBuf>,
+        interval_ms: u64,
+        notify: Notify,
+    },
+}
+
+/// Sends orders; clone one for each thread that does.
+#[derive(Clone)]
+pub struct Orders {
+    inbox: Arc<Inbox>,
+    counters: Arc<Counters>,
+    reports: Arc<Mutex<VecDeque<Arc<ImportProgress>>>>,
+}
+
+impl Orders {
+    /// Never blocks. Gives the order back if the queue is full or the unit stops; for work that has its row in the
+    /// database nothing is lost then, since unfinished rows are ordered again at the next start.
+    pub fn try_send(&self, order: Order) -> Result<(), Order> {
+        let report = match &order {
+            Order::Import(run) => Some(Arc::clone(&run.progress)),
+            Order::RunAgent(_) | Order::WatchFiles { .. } => None,
+        };
+        let sent = self.inbox.send(order);
+        match (&sent, report) {
+            (Ok(()), Some(report)) => {
+                let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+                if reports.len() == REPORTS_KEPT_MAX {
+                    reports.pop_front();
+                }
+                reports.push_back(report);
+            }
+            (Ok(()), None) => {}
+            (Err(_), _) => count(&self.counters.orders_refused),
+        }
+        sent
+    }
+
+    /// Orders that the desk has not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.inbox.orders_waiting()
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Reports of the last imports, oldest first.
+    pub fn imports(&self) -> Vec<Arc<ImportProgress>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// The running unit. Dropping it without [`Self::stop`] leaves the thread running.
+pub struct Handle {
+    orders: Orders,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    pub fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// The thread lives; `false` after a panic.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Refuses new orders, lets running agents finish within the drain limit, and ends the thread. Agents in a pause
+    /// between attempts are left as they are: their rows say `waiting`.
+    pub fn stop(self) -> io::Result<()> {
+        self.orders.inbox.stop();
+        self.thread.join().map_err(|_| io::Error::other("the storage thread ended by a panic"))
+    }
+}
+
+/// Starts the storage thread; returns when its executor runs. The error is one sentence with the cure.
+pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
+    let orders =
+        Orders { inbox: Arc::new(Inbox::new(settings.orders_max)), counters: Arc::default(), reports: Arc::default() };
+    let (ready, started) = mpsc::sync_channel(1);
+    let on_thread = orders.clone();
+    let thread = std::thread::Builder::new().name("storage".to_owned()).spawn(move || {
+        let mut settings = settings;
+        if let Some(prepare) = settings.prepare.take() {
+            prepare();
+        }
+        let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            .name("storage")
+            .io_memory(IO_MEMORY_BYTES)
+            .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+            .make();
+        match executor {
+            Ok(executor) => {
+                // The receiver waits for exactly this message.
+                let _ = ready.send(Ok(()));
+                executor.run(serve(settings, database, on_thread));
+            }
+            Err(error) => {
+                let _ = ready.send(Err(cannot_start(&io::Error::from(error))));
+            }
+        }
+    })?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(Handle { orders, thread }),
+        Ok(Err(error)) => Err(error),
+        // glommio asserts that the kernel answers its probe.
+        Err(_) => {
+            let wrong = "the storage thread ended before its executor ran";
+            Err(io::Error::other(format!("{wrong}; {ALLOW_URING}")))
+        }
+    }
+}
+
+fn cannot_start(error: &io::Error) -> io::Error {
+    let cure = match error.kind() {
+        io::ErrorKind::OutOfMemory => "raise the memlock limit (`ulimit -l`), it needs 4 MiB",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => ALLOW_URING,
+        _ => "it needs io_uring and a memlock limit of 4 MiB",
+    };
+    io::Error::new(error.kind(), format!("the storage thread's executor cannot start: {error}; {cure}"))
+}
+
+async fn serve(settings: Settings, database: Database, orders: Orders) {
+    let executor = glommio::executor();
+    let files = executor.create_task_queue(Shares::Static(FILES_SHARES), Latency::Matters(FILES_LATENCY), "files");
+    let agents = executor.create_task_queue(Shares::Static(AGENTS_SHARES), Latency::NotImportant, "agents");
+    let inbox = orders.inbox;
+    let shared = Rc::new(Shared {
+        bridge: Bridge::new(database, &inbox),
+        inbox: Arc::clone(&inbox),
+        work: settings.work,
+        backends: settings.backends.into_iter().map(|backend| (backend.name.clone(), backend)).collect(),
+        numbers: settings.numbers,
+        counters: orders.counters,
+        random: RefCell::new(SplitMix::new(settings.seed)),
+        resting: RefCell::new(HashSet::new()),
+    });
+    let limits = Limits {
+        agents_max: settings.agents_max.max(1),
+        waiting_max: settings.orders_max.max(1),
+        agent: settings.agent_limit,
+        import: settings.import_limit,
+        drain: settings.drain_limit,
+    };
+    let heartbeats = HEARTBEATS_MS.map(|period| glommio::spawn_local(beat(Duration::from_millis(period))));
+    Desk::new(shared, files, agents, limits).run().await;
+    for heartbeat in heartbeats {
+        heartbeat.cancel().await;
+    }
+    inbox.close();
+}
+
+/// Wakes the executor again and again, see [`HEARTBEATS_MS`].
+async fn beat(period: Duration) {
+    loop {
+        glommio::timer::sleep(period).await;
+    }
+}

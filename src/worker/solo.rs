@@ -1,0 +1,73 @@
+//! `twintier proxy`: one front server on one worker, without replicas, that relays everything.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::authority::session::SessionKey;
+use crate::clock;
+use crate::dispatch::policy::PolicyName;
+use crate::dispatch::requests::{self, RequestDispatcher};
+use crate::engine::uring::Uring;
+use crate::engine::{self, Address, Engine, Waker, socket};
+use crate::front::{FrontServer, Settings};
+use crate::profile::Profile;
+use crate::storage::site::Site;
+
+/// The profile of a proxy: the defaults.
+const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n";
+
+/// Relays until `stop` is set; prints `ready proxy=ADDR` when it accepts.
+///
+/// # Errors
+/// The address is taken, the core is not there, or io_uring is not to be had: one sentence with the cure.
+pub fn run(listen: &Address, to: &[Address], core: Option<usize>, stop: Arc<AtomicBool>, waker: Waker) -> io::Result<()> {
+    if let Some(core) = core {
+        engine::thread::pin_to_core(core)?;
+    }
+    engine::thread::raise_descriptor_limit();
+    let profile: Profile = toml::from_str(PROFILE).map_err(io::Error::other)?;
+    let servers: Vec<String> = to.iter().map(ToString::to_string).collect();
+    let statements = format!("proxy /* upstream {}\n", servers.join(" "));
+    let site = Site::compile(Path::new("--to"), &statements, &[], 0, 1)
+        .map_err(|faults| io::Error::other(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let mut engine = Uring::new(&profile.engine.config(), waker)?;
+    let socket = socket::listen(listen, 4096, true)?;
+    let bound = socket::local_address(&socket)?;
+    engine.listen(socket)?;
+    let slots = profile.engine.connections_max;
+    let dispatcher = RequestDispatcher::new(&requests::Settings {
+        replicas: 0,
+        policy: PolicyName::Jbsq,
+        credit: 1,
+        outstanding_max: 1,
+        queue_max: 0,
+        seed: 0,
+    });
+    let mut front = FrontServer::new(Settings::of(&profile), 0, None, dispatcher, SessionKey::new([0; 32]), 0, Arc::new(site), slots);
+    println!("ready proxy={bound} engine={}", Uring::NAME);
+    let mut events = Vec::new();
+    let mut next_tick_ns = 0;
+    while !stop.load(Ordering::Acquire) {
+        engine.turn(next_tick_ns, &mut events)?;
+        front.set_unix_ms(clock::unix_ms());
+        for event in events.drain(..) {
+            front.on_event(&mut engine, event);
+        }
+        if engine.now_ns() >= next_tick_ns {
+            front.tick(&mut engine);
+            next_tick_ns = engine.now_ns() + crate::front::server::TICK_NS;
+        }
+    }
+    engine.stop_listening();
+    front.drain(&mut engine, true);
+    let until_ns = engine.now_ns() + profile.timeouts.drain_ms * 1_000_000;
+    while front.open_connections() > 0 && engine.now_ns() < until_ns {
+        engine.turn(until_ns, &mut events)?;
+        for event in events.drain(..) {
+            front.on_event(&mut engine, event);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What a worker reports of itself to the admin thread.
+
+use serde::Serialize;
+
+use crate::front::Counters;
+use crate::replica::server::ReplicaServer;
+
+/// One worker's report.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerStatus {
+    pub worker: usize,
+    pub core: usize,
+    pub cpu_ns: u64,
+    pub engine: EngineStatus,
+    pub front: Option<FrontStatus>,
+    pub replica: Option<ReplicaStatus>,
+}
+
+/// The engine's counters, by the names that the metrics use.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct EngineStatus {
+    pub turns: u64,
+    pub enters: u64,
+    pub submissions: u64,
+    pub completions: u64,
+    pub accepted: u64,
+    pub connected: u64,
+    pub closed: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    pub rearms: u64,
+    pub exhaustions: u64,
+    pub overflows: u64,
+    pub refused: u64,
+    pub wakes: u64,
+}
+
+impl From<crate::engine::Statistics> for EngineStatus {
+    fn from(from: crate::engine::Statistics) -> Self {
+        Self {
+            turns: from.turns,
+            enters: from.enters,
+            submissions: from.submissions,
+            completions: from.completions,
+            accepted: from.accepted,
+            connected: from.connected,
+            closed: from.closed,
+            received_bytes: from.received_bytes,
+            sent_bytes: from.sent_bytes,
+            rearms: from.rearms,
+            exhaustions: from.exhaustions,
+            overflows: from.overflows,
+            refused: from.refused,
+            wakes: from.wakes,
+        }
+    }
+}
+
+/// A front server's report.
+#[derive(Clone, Debug, Serialize)]
+pub struct FrontStatus {
+    pub front: u16,
+    pub listen: String,
+    pub load: u32,
+    pub open_connections: u32,
+    pub requests_in_progress: u64,
+    pub draining: bool,
+    pub site_version: u64,
+    pub counters: Counters,
+    /// Jobs that this front has outstanding at each replica.
+    pub outstanding: Vec<u32>,
+    pub waiting: usize,
+    pub dispatched_local: u64,
+    pub dispatched_remote: u64,
+    pub dispatched_after_wait: u64,
+    /// The last decisions of the second dispatcher, newest last.
+    pub request_decisions: Vec<String>,
+    /// The last decisions of the first dispatcher, newest last.
+    pub connection_decisions: Vec<String>,
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// An upstream server as one front sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpstreamStatus {
+    pub address: String,
+    pub outstanding: u32,
+    pub idle_connections: usize,
+    pub requests: u64,
+    pub failures: u32,
+}
+
+/// A replica server's report.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplicaStatus {
+    pub replica: u8,
+    pub running: bool,
+    pub code_version: u64,
+    pub code_digest: String,
+    pub tables: Vec<TableStatus>,
+    /// What the tables hold, by origin; the application server's origin comes after the last replica.
+    pub applied: Vec<u64>,
+    /// Own updates that each peer has not acknowledged.
+    pub peers: Vec<PeerStatus>,
+    pub executed: u64,
+    pub finished: u64,
+    pub parked: usize,
+    pub committed: u64,
+    pub commits_failed: u64,
+    pub conflicts_retried: u64,
+    pub expired: u64,
+    pub shed: u64,
+    pub panicked: u64,
+    pub faults: u64,
+    pub sweeps: u64,
+    pub batches_sent: u64,
+    pub batches_received: u64,
+    pub updates_received: u64,
+    pub rows_swept: u64,
+    pub conflicts: u64,
+}
+
+/// One table of one replica. Equal on all replicas once writes stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableStatus {
+    pub table: String,
+    pub rows: usize,
+    pub stubs: usize,
+    pub conflicts: usize,
+    pub digest: String,
+}
+
+/// Another replica as this one sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerStatus {
+    pub peer: u8,
+    pub live: bool,
+    pub lag: u64,
+    pub dirty: bool,
+}
+
+impl ReplicaStatus {
+    pub fn new(running: bool, server: &ReplicaServer) -> Self {
+        let status = server.status();
+        let counters = status.counters;
+        let replication = status.replication;
+        let origins = replication.peers.len() + 2;
+        Self {
+            replica: status.id,
+            running,
+            code_version: status.code_version,
+            code_digest: format!("{:032x}", status.code_digest),
+            tables: status
+                .tables
+                .iter()
+                .map(|table| TableStatus {
+                    table: table.table.to_string(),
+                    rows: table.rows,
+                    stubs: table.stubs,
+                    conflicts: table.losers,
+                    digest: format!("{:032x}", table.digest),
+                })
+                .collect(),
+            applied: replication.positions.0[..origins.min(replication.positions.0.len())].to_vec(),
+            peers: replication
+                .peers
+                .iter()
+                .map(|peer| PeerStatus { peer: peer.peer, live: peer.live, lag: peer.lag, dirty: peer.dirty })
+                .collect(),
+            executed: counters.executed,
+            finished: counters.finished,
+            parked: status.parked,
+            committed: counters.committed,
+            commits_failed: counters.commits_failed,
+            conflicts_retried: counters.conflicts_retried,
+            expired: counters.expired,
+            shed: counters.shed,
+            panicked: counters.panicked,
+            faults: counters.faults,
+            sweeps: replication.counters.sweeps,
+            batches_sent: replication.counters.batches_sent,
+            batches_received: replication.counters.batches_received,
+            updates_received: replication.counters.updates_received,
+            rows_swept: replication.counters.rows_swept,
+            conflicts: replication.counters.conflicts,
+        }
+    }
+}
