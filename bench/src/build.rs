@@ -41,7 +41,12 @@ pub fn sibling_folder(root: &Path, interrupt: &Interrupt) -> Result<PathBuf, Fai
 fn build(cargo: &Path, root: &Path, target: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let manifest = root.join("Cargo.toml").to_string_lossy().into_owned();
     let target_text = target.to_string_lossy().into_owned();
-    let mut arguments = vec!["build", "--release", "--package", "twintier", "--package", "loadgen", "--manifest-path", &manifest, "--target-dir", &target_text];
+    // The lab itself is named, too: cargo unites the features of what it builds together, and only with this set of
+    // packages does DuckDB from source get the features that it had when cargo built the lab alone. Otherwise it would
+    // be compiled a second time.
+    let packages = ["--package", "twintier", "--package", "loadgen", "--package", "bench"];
+    let mut arguments = vec!["build", "--release", "--manifest-path", &manifest, "--target-dir", &target_text];
+    arguments.extend(packages);
     let prebuilt = std::env::var_os("DUCKDB_LIB_DIR").is_some();
     if prebuilt {
         arguments.extend(["--no-default-features", "--features", "twintier/appliance"]);

@@ -1,1 +1,209 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
+
+use super::{refuse_invalid, terminal, write};
+use crate::compare::{evaluate, read_trials};
+use crate::latency::{Quantiles, histogram};
+use crate::machine::{CoreMap, Machine};
+use crate::quick::{Appliance, Browse, Claim, Import};
+use crate::record::{Absent, PlanRecord, RunRecord, Surveyed, write_json};
+use crate::trial::{BrowseSummary, Trial};
+
+const BLOCKS: u32 = 3;
+
+fn folder(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("bench-report-{name}-{}", std::process::id()))
+}
+
+fn record() -> RunRecord {
+    let surveyed = |name: &str, version: &str| Surveyed {
+        name: name.into(),
+        description: format!("the system {name}"),
+        version: version.into(),
+        program_sha256: String::new(),
+        answer_head_bytes: 60,
+        answer_body_bytes: 128,
+        answer_fields: vec!["content-length".into()],
+    };
+    RunRecord {
+        kind: "quick".into(),
+        argv: vec!["bench".into(), "quick".into()],
+        commit: "0123456789ab".into(),
+        bench_version: "0.1.0".into(),
+        started_unix_s: 1_795_441_620,
+        machine: Machine {
+            cpu_model: "a processor".into(),
+            kernel: "6.18".into(),
+            cores: vec![0, 1],
+            virtualised: true,
+            steal_share_in_run: Some(0.001),
+            ..Machine::default()
+        },
+        cores: CoreMap { system: 0, origin: 1, generator: 1 },
+        generator: "loadgen 0.1.0".into(),
+        plan: Some(PlanRecord {
+            job: "proxy".into(),
+            connections: vec![64],
+            blocks: BLOCKS,
+            duration_s: 2.0,
+            warmup_s: 0.5,
+            body_bytes: 128,
+            seed: 7,
+        }),
+        systems: vec![surveyed("twintier", "twintier 0.1.0"), surveyed("nginx", "nginx 1.22.1")],
+        absent: vec![Absent { name: "haproxy".into(), install: "apt-get install haproxy".into() }],
+        finished: true,
+    }
+}
+
+/// One trial with its histogram log; nginx takes 1.4 times the CPU of twintier, scattered a little by block.
+fn add_trial(run: &Path, system: &str, block: u32, verdict: &str) {
+    let name = format!("trials/c64-b{block:02}-{system}");
+    let folder = run.join(&name);
+    fs::create_dir_all(&folder).unwrap();
+    let mut histogram = histogram();
+    let slower = if system == "nginx" { 1.4 } else { 1.0 };
+    for sample in 0..3000_u32 {
+        histogram.record((f64::from(500_000 + sample * 100) * slower) as u64).unwrap();
+    }
+    let mut bytes = Vec::new();
+    let mut serializer = V2DeflateSerializer::new();
+    let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut bytes, &mut serializer).unwrap();
+    log.write_histogram(&histogram, Duration::ZERO, Duration::from_secs(1), None).unwrap();
+    fs::write(folder.join("latency.hlog"), bytes).unwrap();
+    let cpu_us_per_request = 10.0 * slower * (1.0 + 0.01 * f64::from(block));
+    let trial = Trial {
+        system: system.into(),
+        connections: 64,
+        block,
+        turn: 0,
+        folder: name,
+        requests: 200_000,
+        failed: 0,
+        window_s: 2.0,
+        throughput_per_s: 100_000.0 / slower,
+        cpu_ns: (cpu_us_per_request * 1e3 * 200_000.0) as u64,
+        cpu_us_per_request,
+        latency_ns: Quantiles::of(&histogram),
+        generator_cpu_us_per_request: Some(5.0),
+        verdict: verdict.into(),
+        reasons: if verdict == "valid" { vec![] } else { vec!["its core was busy".into()] },
+        affinity: vec!["0".into()],
+        processes: 1,
+    };
+    write_json(&folder.join("trial.json"), &trial).unwrap();
+}
+
+fn appliance() -> Appliance {
+    Appliance {
+        version: "twintier 0.1.0".into(),
+        engine: "uring".into(),
+        workers: 2,
+        import: Import { file: "apt-cache dumpavail".into(), state: "done".into(), read: 63_000, taken: 62_990, rejected: 10, elapsed_ms: 4_000, records_per_s: 15_750, ..Import::default() },
+        browse: Browse {
+            users: 32,
+            duration_s: 15.0,
+            planned: 1000,
+            completed: 1000,
+            failed: 0,
+            in_flight_at_end: 0,
+            requests_per_s: 66.6,
+            response_ns: Quantiles { p50: Some(900_000), p90: None, p99: Some(2_000_000), p999: None, max: Some(3_000_000), count: 1000 },
+            browsers: Some(BrowseSummary {
+                sessions_started: 40,
+                sessions_completed: 38,
+                sessions_failed: 0,
+                sessions_shed: 0,
+                pages: 400,
+                page_load_ns: Quantiles { p50: Some(3_000_000), p99: Some(9_000_000), ..Quantiles::default() },
+            }),
+            requests_taken: 1000,
+            worker_cpu_us_per_request: Some(31.0),
+            process_cpu_us_per_request: Some(44.0),
+            verdict: "valid".into(),
+            reasons: vec![],
+        },
+        claim: Some(Claim { elements: 12, holding: 12 }),
+    }
+}
+
+/// A run directory as `bench quick` leaves it.
+fn run_directory(name: &str, last_verdict: &str) -> PathBuf {
+    let run = folder(name);
+    fs::create_dir_all(&run).unwrap();
+    record().write(&run).unwrap();
+    write_json(&run.join("quick.json"), &appliance()).unwrap();
+    for block in 0..BLOCKS {
+        add_trial(&run, "twintier", block, "valid");
+        add_trial(&run, "nginx", block, if block + 1 == BLOCKS { last_verdict } else { "valid" });
+    }
+    run
+}
+
+/// The same files give the same bytes, also from a copy of the directory that was listed in another order.
+#[test]
+fn the_report_is_made_again_byte_for_byte() {
+    let run = run_directory("again", "valid");
+    let (first, second) = (run.join("first.md"), run.join("second.md"));
+    write(std::slice::from_ref(&run), &first).unwrap();
+    write(std::slice::from_ref(&run), &second).unwrap();
+    let text = fs::read_to_string(&first).unwrap();
+    assert_eq!(text, fs::read_to_string(&second).unwrap());
+    for line in [
+        "| twintier | 100,000 | 651 µs | 798 µs | 800 µs | 10.10 | 1 | 1 |",
+        "| haproxy | absent |  |  |  |  |  |  |",
+        "- haproxy is absent; install it with `apt-get install haproxy`",
+        "| nginx: the system nginx | nginx 1.22.1 | 600,000 | 0 | 1.12 ms | content-length | 60 + 128 |",
+        "| requests completed / failed | 1,000 / 0 |",
+        "| elements of the claim that hold | 12 of 12 |",
+        "| steal in the run, load before it | 0.10 %, 0.00 |",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+    }
+    assert!(text.contains("2 virtual cores: this shows that the plumbing works"), "{text}");
+    assert!(text.contains("`bench quick` · commit `0123456789ab`"), "{text}");
+    fs::remove_dir_all(run).unwrap();
+}
+
+/// The table that a run prints is made of the same figures, and the ratio is that of the trials.
+#[test]
+fn ratios_come_from_the_trials() {
+    let run = run_directory("ratios", "valid");
+    let record = record();
+    let comparison = evaluate(&run, &record, &read_trials(&run).unwrap()).unwrap();
+    let cpu = comparison.ratios.iter().find(|row| row.metric == "cpu_us_per_request").unwrap();
+    assert_eq!((cpu.a.as_str(), cpu.b.as_str(), cpu.blocks), ("twintier", "nginx", BLOCKS));
+    assert!((cpu.ratio.unwrap() - 1.0 / 1.4).abs() < 1e-12);
+    let text = terminal(&record, &comparison, Some(&appliance()));
+    assert!(text.contains("0.71 [0.71, 0.71]") && text.contains("twintier's CPU ÷ this"), "{text}");
+    assert!(refuse_invalid(&comparison).is_ok());
+    fs::remove_dir_all(run).unwrap();
+}
+
+/// A system with an invalid trial has no headline, its other blocks still pair, and the exit code is 4.
+#[test]
+fn an_invalid_trial_has_no_headline() {
+    let run = run_directory("invalid", "invalid");
+    let record = record();
+    let comparison = evaluate(&run, &record, &read_trials(&run).unwrap()).unwrap();
+    assert_eq!(comparison.ratios[0].blocks, BLOCKS - 1);
+    let failure = refuse_invalid(&comparison).unwrap_err();
+    assert_eq!(failure.code(), 4);
+    assert!(failure.to_string().contains("nginx"), "{failure}");
+    assert!(terminal(&record, &comparison, None).contains("invalid*"));
+    fs::remove_dir_all(run).unwrap();
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_no_report() {
+    let run = folder("short");
+    fs::create_dir_all(&run).unwrap();
+    RunRecord { finished: false, ..record() }.write(&run).unwrap();
+    let failure = write(std::slice::from_ref(&run), &run.join("out.md")).unwrap_err();
+    assert!(failure.to_string().contains("cut short"), "{failure}");
+    fs::remove_dir_all(run).unwrap();
+}
