@@ -171,7 +171,12 @@ pub fn handle(scene: Scene<'_>, job: &mut Job) -> (Step, Option<String>) {
     outcome
 }
 
-fn handle_in<'a>(scene: Scene<'a>, application: &'a Application, path: &'a str, job: &mut Job) -> (Step, Option<String>) {
+fn handle_in<'a>(
+    scene: Scene<'a>,
+    application: &'a Application,
+    path: &'a str,
+    job: &mut Job,
+) -> (Step, Option<String>) {
     let who = who::recognize(scene, &mut job.identity);
     let mut call = Call { scene, application, who, values: Vec::new() };
     match call.run(path, job) {
