@@ -25,6 +25,7 @@ fn a_list_in_pages() {
         let page = rig.get(target, &visitor);
         assert!(body(&page).contains(shown), "{target}: {}", body(&page));
     }
+    assert_eq!(rig.get("/items?format=json", &visitor).response.content_type, "application/json");
     let json = rig.get_json("/items?section=metal&page=1", &visitor);
     let expected = serde_json::json!({
         "view": "views/items", "total": 2, "page": 1, "size": 2,
