@@ -32,19 +32,20 @@ pub struct SnapshotChunk {
     pub ask: u32,
     /// What the donor's tables held when it read the chunk.
     pub positions: Positions,
-    /// Who holds these positions holds every stub in `rows` by its own log.
-    pub stub_barrier: Positions,
     pub rows: Vec<Update>,
     pub losers: Vec<Update>,
+    /// For each table, the greatest sequence of a purged stub.
+    pub purged: Vec<u32>,
     /// Where to go on; `None` after the last chunk.
     pub next: Option<Cursor>,
 }
 
 impl SnapshotChunk {
     /// Reads at most [`CHUNK_ROWS_MAX`] rows from the cursor on.
-    pub fn read(tables: &DataTables, positions: Positions, stub_barrier: Positions, request: &SnapshotRequest) -> Self {
-        let mut chunk =
-            Self { ask: request.ask, positions, stub_barrier, rows: Vec::new(), losers: Vec::new(), next: None };
+    pub fn read(tables: &DataTables, positions: Positions, request: &SnapshotRequest) -> Self {
+        let purged = (0..tables.table_count()).map(|table| tables.purged_sequence(TableId(table))).collect();
+        let (rows, losers) = (Vec::new(), Vec::new());
+        let mut chunk = Self { ask: request.ask, positions, rows, losers, purged, next: None };
         let start = &request.cursor;
         for table in (start.table.0..tables.table_count()).map(TableId) {
             let first = if table == start.table { start.bucket } else { 0 };
@@ -101,6 +102,11 @@ impl Replicator {
     }
 
     pub(super) fn tick_joining(&mut self) {
+        if !self.is_ready() && self.now_ns >= self.told_ns.saturating_add(self.settings.retry_ns) {
+            // Others that join wait for this replica's positions; a message may have been lost.
+            self.told_ns = self.now_ns;
+            self.ack_everyone();
+        }
         match &self.joining {
             Joining::Ready => {}
             Joining::Listening => self.begin_copy(),
@@ -130,7 +136,7 @@ impl Replicator {
 
     pub(super) fn receive_snapshot_request(&mut self, from: ServerId, request: &SnapshotRequest, tables: &DataTables) {
         if self.is_ready() {
-            let chunk = SnapshotChunk::read(tables, self.positions(), self.stub_barrier(), request);
+            let chunk = SnapshotChunk::read(tables, self.positions(), request);
             self.send(from, Message::SnapshotChunk(Box::new(chunk)));
         }
     }
@@ -141,7 +147,10 @@ impl Replicator {
             return;
         }
         let start = *copy.start.get_or_insert(chunk.positions);
-        self.apply_swept(&chunk.rows, &chunk.losers, &chunk.stub_barrier, tables);
+        self.apply_swept(&chunk.rows, &chunk.losers, tables);
+        for (table, purged) in (0..u16::MAX).map(TableId).zip(&chunk.purged) {
+            tables.raise_purged_sequence(table, *purged);
+        }
         self.counters.snapshot_rows += super::log::count(chunk.rows.len());
         match chunk.next {
             Some(cursor) => self.ask_chunk(cursor),
