@@ -74,7 +74,7 @@ impl SnapshotChunk {
 pub(super) enum Joining {
     /// Takes part.
     Ready,
-    /// Waits for the positions of every live peer: its own numbers must go on behind all that they have seen.
+    /// Waits for the positions of every live peer, to find the one that knows most.
     Listening,
     /// Copies from a donor.
     Copying(Copy),
@@ -178,9 +178,10 @@ impl Replicator {
             self.become_ready();
             return;
         };
-        let next = known(&donor) + 1;
-        if next > self.log.head() + 1 {
-            self.log.restart_at(next);
+        if self.log.head() == 0 {
+            // Numbers of an earlier life must not come again, known to anyone or not. An earlier life numbered from
+            // an earlier time, and fewer than one update in a nanosecond.
+            self.log.restart_at(known(&donor).max(self.now_ns) + 1);
         }
         let copy = Copy { donor, cursor: Cursor::default(), ask: 0, asked_ns: self.now_ns, start: None };
         self.joining = Joining::Copying(copy);
@@ -190,6 +191,10 @@ impl Replicator {
     fn become_ready(&mut self) {
         self.joining = Joining::Ready;
         self.ack_everyone();
+        // The peers' positions of this replica are those of its earlier life: a repair brings them forward.
+        for peer in self.peers.iter_mut().filter(|peer| peer.live) {
+            peer.repair_due = true;
+        }
         self.tell(Event::Ready);
     }
 

@@ -127,7 +127,7 @@ impl Net {
     }
 
     fn step(&mut self) {
-        self.now_ns += self.below(100);
+        self.now_ns += 1 + self.below(100);
         match self.below(10) {
             0..=2 => {
                 let node = self.some_node();
