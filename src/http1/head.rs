@@ -1,6 +1,8 @@
 //! The parts of a message head. A head owns no text: every part is a [`Span`] of the bytes it was parsed from, so
 //! parsing copies nothing and a head that is used again allocates nothing.
 
+use std::ops::Range;
+
 use super::parse::Reject;
 
 /// Request methods. `Other` keeps unknown methods apart from known ones without keeping their text.
@@ -93,7 +95,12 @@ impl Span {
 
     /// The text, given the bytes that were parsed. Empty if they are not long enough.
     pub fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes.get(self.start as usize..self.end as usize).unwrap_or(&[])
+        bytes.get(self.range()).unwrap_or(&[])
+    }
+
+    /// The offsets as a range: no loss, as `usize` has at least 32 bits wherever io_uring exists.
+    pub const fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
     }
 
     pub const fn is_empty(self) -> bool {
@@ -161,63 +168,66 @@ pub enum Known {
 impl Known {
     /// Names are case-insensitive (RFC 9110 section 5.1). The length alone excludes almost every candidate.
     pub fn from_name(name: &[u8]) -> Self {
-        let candidates: &[(&str, Self)] = match name.len() {
-            2 => &[("te", Self::Te)],
-            3 => &[("via", Self::Via)],
-            4 => &[("host", Self::Host), ("date", Self::Date), ("etag", Self::Etag)],
-            5 => &[("range", Self::Range), ("allow", Self::Allow)],
+        let candidates: &[(&[u8], Self)] = match name.len() {
+            2 => &[(b"te", Self::Te)],
+            3 => &[(b"via", Self::Via)],
+            4 => &[(b"host", Self::Host), (b"date", Self::Date), (b"etag", Self::Etag)],
+            5 => &[(b"range", Self::Range), (b"allow", Self::Allow)],
             6 => &[
-                ("accept", Self::Accept),
-                ("cookie", Self::Cookie),
-                ("expect", Self::Expect),
-                ("server", Self::Server),
-                ("origin", Self::Origin),
+                (b"accept", Self::Accept),
+                (b"cookie", Self::Cookie),
+                (b"expect", Self::Expect),
+                (b"server", Self::Server),
+                (b"origin", Self::Origin),
             ],
-            7 => &[("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
-            8 => &[("if-range", Self::IfRange), ("if-match", Self::IfMatch), ("location", Self::Location)],
-            9 => &[("forwarded", Self::Forwarded), ("x-real-ip", Self::XRealIp)],
+            7 => &[(b"upgrade", Self::Upgrade), (b"trailer", Self::Trailer)],
+            8 => &[(b"if-range", Self::IfRange), (b"if-match", Self::IfMatch), (b"location", Self::Location)],
+            9 => &[(b"forwarded", Self::Forwarded), (b"x-real-ip", Self::XRealIp)],
             10 => &[
-                ("connection", Self::Connection),
-                ("user-agent", Self::UserAgent),
-                ("keep-alive", Self::KeepAlive),
-                ("set-cookie", Self::SetCookie),
+                (b"connection", Self::Connection),
+                (b"user-agent", Self::UserAgent),
+                (b"keep-alive", Self::KeepAlive),
+                (b"set-cookie", Self::SetCookie),
             ],
-            11 => &[("retry-after", Self::RetryAfter)],
+            11 => &[(b"retry-after", Self::RetryAfter)],
             12 => &[
-                ("content-type", Self::ContentType),
-                ("x-csrf-token", Self::XCsrfToken),
-                ("max-forwards", Self::MaxForwards),
+                (b"content-type", Self::ContentType),
+                (b"x-csrf-token", Self::XCsrfToken),
+                (b"max-forwards", Self::MaxForwards),
             ],
             13 => &[
-                ("authorization", Self::Authorization),
-                ("cache-control", Self::CacheControl),
-                ("content-range", Self::ContentRange),
-                ("if-none-match", Self::IfNoneMatch),
-                ("last-modified", Self::LastModified),
-                ("server-timing", Self::ServerTiming),
+                (b"authorization", Self::Authorization),
+                (b"cache-control", Self::CacheControl),
+                (b"content-range", Self::ContentRange),
+                (b"if-none-match", Self::IfNoneMatch),
+                (b"last-modified", Self::LastModified),
+                (b"server-timing", Self::ServerTiming),
             ],
-            14 => &[("content-length", Self::ContentLength)],
-            15 => &[("accept-encoding", Self::AcceptEncoding), ("x-forwarded-for", Self::XForwardedFor)],
+            14 => &[(b"content-length", Self::ContentLength)],
+            15 => &[(b"accept-encoding", Self::AcceptEncoding), (b"x-forwarded-for", Self::XForwardedFor)],
             16 => &[
-                ("content-encoding", Self::ContentEncoding),
-                ("x-forwarded-host", Self::XForwardedHost),
-                ("proxy-connection", Self::ProxyConnection),
+                (b"content-encoding", Self::ContentEncoding),
+                (b"x-forwarded-host", Self::XForwardedHost),
+                (b"proxy-connection", Self::ProxyConnection),
             ],
             17 => &[
-                ("transfer-encoding", Self::TransferEncoding),
-                ("if-modified-since", Self::IfModifiedSince),
-                ("x-forwarded-proto", Self::XForwardedProto),
+                (b"transfer-encoding", Self::TransferEncoding),
+                (b"if-modified-since", Self::IfModifiedSince),
+                (b"x-forwarded-proto", Self::XForwardedProto),
             ],
-            18 => &[("proxy-authenticate", Self::ProxyAuthenticate)],
+            18 => &[(b"proxy-authenticate", Self::ProxyAuthenticate)],
             19 => {
-                &[("if-unmodified-since", Self::IfUnmodifiedSince), ("proxy-authorization", Self::ProxyAuthorization)]
+                &[(b"if-unmodified-since", Self::IfUnmodifiedSince), (b"proxy-authorization", Self::ProxyAuthorization)]
             }
             _ => &[],
         };
-        candidates
-            .iter()
-            .find(|(text, _)| name.eq_ignore_ascii_case(text.as_bytes()))
-            .map_or(Self::Other, |(_, known)| *known)
+        let [first, .., last] = name else { return Self::Other };
+        let (first, last) = (first | 0x20, last | 0x20);
+        // Two bytes tell almost all names of one length apart; only then is the rest worth comparing.
+        let same = |text: &&(&[u8], Self)| {
+            text.0[0] == first && text.0.ends_with(&[last]) && name.eq_ignore_ascii_case(text.0)
+        };
+        candidates.iter().find(same).map_or(Self::Other, |(_, known)| *known)
     }
 
     /// Fields about one connection that a proxy consumes and never passes on (RFC 9110 section 7.6.1, RFC 9112
@@ -302,6 +312,8 @@ pub struct RequestHead {
     pub framing: Framing,
     /// The client expects the connection to live on (RFC 9112 section 9.3).
     pub keep_alive: bool,
+    /// `Connection` names fields of this message (RFC 9110 section 7.6.1), see [`RequestHead::is_hop_by_hop`].
+    pub connection_names_fields: bool,
     /// The client waits for a 100 before it sends its body (RFC 9110 section 10.1.1).
     pub expect_continue: bool,
     /// The client offers to change the protocol (RFC 9110 section 7.8).
@@ -330,7 +342,8 @@ impl RequestHead {
 
     /// The field concerns this connection only: by its name, or because `Connection` names it (RFC 9110 section 7.6.1).
     pub fn is_hop_by_hop(&self, bytes: &[u8], header: &Header) -> bool {
-        hop_by_hop(&self.headers, bytes, header)
+        header.known.is_hop_by_hop()
+            || (self.connection_names_fields && is_named_by_connection(&self.headers, bytes, header))
     }
 }
 
@@ -346,6 +359,8 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// The connection may carry another exchange once the body was read to its end.
     pub keep_alive: bool,
+    /// `Connection` names fields of this message (RFC 9110 section 7.6.1), see [`ResponseHead::is_hop_by_hop`].
+    pub connection_names_fields: bool,
     /// Bytes of the head with the empty line; the body starts here.
     pub head_bytes: usize,
 }
@@ -375,14 +390,12 @@ impl ResponseHead {
 
     /// The field concerns this connection only: by its name, or because `Connection` names it (RFC 9110 section 7.6.1).
     pub fn is_hop_by_hop(&self, bytes: &[u8], header: &Header) -> bool {
-        hop_by_hop(&self.headers, bytes, header)
+        header.known.is_hop_by_hop()
+            || (self.connection_names_fields && is_named_by_connection(&self.headers, bytes, header))
     }
 }
 
-fn hop_by_hop(headers: &[Header], bytes: &[u8], header: &Header) -> bool {
-    if header.known.is_hop_by_hop() {
-        return true;
-    }
+fn is_named_by_connection(headers: &[Header], bytes: &[u8], header: &Header) -> bool {
     let name = header.name.of(bytes);
     headers
         .iter()

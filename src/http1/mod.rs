@@ -11,5 +11,7 @@ pub mod head;
 pub mod parse;
 mod scan;
 mod semantics;
+#[cfg(test)]
+mod vectors;
 
 pub use head::Method;

@@ -9,12 +9,18 @@ use super::head::{
 use super::parse::Reject;
 use super::scan;
 
+/// Fields that `Connection` may name. Each is compared with each field when a message is passed on, so a long list
+/// would be work without bytes; browsers name at most one, `HTTP2-Settings`.
+const CONNECTION_FIELDS_MAX: usize = 16;
+
 /// What `Connection` says (RFC 9110 section 7.6.1).
 #[derive(Clone, Copy, Default)]
 struct Options {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+    /// Options that name fields.
+    field_count: usize,
 }
 
 impl Options {
@@ -34,16 +40,16 @@ struct Fields {
 
 impl Fields {
     fn take(&mut self, bytes: &[u8], header: &Header, status: u16) -> Result<(), Reject> {
-        let offset = header.value.start as usize;
+        let offset = header.value.range().start;
         if header.known == Known::ContentLength {
             // RFC 9112 section 6.3 lets equal lengths be merged; two fields are two chances to disagree.
             if self.length.is_some() {
-                return Err(Reject::new(status, "Content-Length is repeated", header.name.start as usize));
+                return Err(Reject::new(status, "Content-Length is repeated", header.name.range().start));
             }
             self.length = Some((content_length(header.value.of(bytes), offset, status)?, offset));
         } else if header.known == Known::TransferEncoding {
             if self.coding.is_some() {
-                return Err(Reject::new(status, "Transfer-Encoding is repeated", header.name.start as usize));
+                return Err(Reject::new(status, "Transfer-Encoding is repeated", header.name.range().start));
             }
             self.coding = Some(header.value);
         } else if header.known == Known::Connection {
@@ -57,7 +63,7 @@ impl Fields {
         let Some(coding) = self.coding else {
             return Ok(self.length.map(|(length, _)| Framing::Length(length)));
         };
-        let offset = coding.start as usize;
+        let offset = coding.range().start;
         if let Some((_, length_offset)) = self.length {
             // RFC 9112 section 6.3 rule 3 and section 11.2: this is how requests are smuggled.
             return Err(Reject::new(status, "Content-Length beside Transfer-Encoding", offset.max(length_offset)));
@@ -99,6 +105,11 @@ fn connection(value: &[u8], offset: usize, status: u16, options: &mut Options) -
             return Err(Reject::new(status, "Connection names a field that every recipient needs", offset));
         } else if !option.iter().copied().all(scan::is_token) {
             return Err(Reject::new(status, "Connection option is no token", offset));
+        } else {
+            options.field_count += 1;
+            if options.field_count > CONNECTION_FIELDS_MAX {
+                return Err(Reject::new(status, "Connection names more fields than the limit", offset));
+            }
         }
     }
     Ok(())
@@ -116,7 +127,7 @@ pub(super) fn of_request(bytes: &[u8], head: &mut RequestHead) -> Result<(), Rej
         if header.known == Known::Host {
             // RFC 9112 section 3.2: more than one Host is answered with 400.
             if host.is_some() {
-                return Err(Reject::new(400, "Host is repeated", header.name.start as usize));
+                return Err(Reject::new(400, "Host is repeated", header.name.range().start));
             }
             host = Some(header.value);
         } else if header.known == Known::Upgrade {
@@ -133,13 +144,14 @@ pub(super) fn of_request(bytes: &[u8], head: &mut RequestHead) -> Result<(), Rej
         return Err(Reject::new(400, "TRACE with a body", 0));
     }
     head.keep_alive = fields.options.keep_alive(head.version);
+    head.connection_names_fields = fields.options.field_count > 0;
     let modern = head.version == Version::Http11;
     // RFC 9110 section 7.8: Upgrade counts only with its connection option, and is ignored in HTTP/1.0.
     head.upgrade = modern && upgrade && fields.options.upgrade;
     if let Some(value) = expect.filter(|_| modern) {
         // RFC 9110 section 10.1.1: ignored in HTTP/1.0; 417 for anything but 100-continue.
         if !value.of(bytes).eq_ignore_ascii_case(b"100-continue") {
-            return Err(Reject::new(417, "unknown expectation", value.start as usize));
+            return Err(Reject::new(417, "unknown expectation", value.range().start));
         }
         head.expect_continue = head.framing.has_body();
     }
@@ -154,7 +166,7 @@ fn request_host(bytes: &[u8], head: &mut RequestHead, field: Option<Span>) -> Re
         }
         return Ok(());
     };
-    let offset = field.start as usize;
+    let offset = field.range().start;
     let value = field.of(bytes);
     check_host(value, offset, 400)?;
     if head.host.is_empty() {
@@ -224,6 +236,7 @@ pub(super) fn of_response(bytes: &[u8], request_method: Method, head: &mut Respo
     }
     let bodiless = bodiless_status || head.status == 304 || request_method == Method::Head;
     head.framing = if bodiless { Framing::None } else { declared.unwrap_or(Framing::UntilClose) };
+    head.connection_names_fields = fields.options.field_count > 0;
     // 101 hands the connection to another protocol (RFC 9110 section 15.2.2): no further exchange of ours follows.
     head.keep_alive =
         fields.options.keep_alive(head.version) && head.framing != Framing::UntilClose && head.status != 101;
