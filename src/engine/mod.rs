@@ -5,6 +5,7 @@
 
 pub mod buffers;
 pub mod contract;
+mod mapping;
 pub mod socket;
 pub mod thread;
 pub mod uring;
@@ -14,4 +15,5 @@ pub mod wheel;
 pub use buffers::{Lease, Pool};
 pub use contract::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Event, ListenerId, Statistics};
 pub use thread::clock_monotonic_ns;
+pub use uring::Uring;
 pub use waker::Waker;
