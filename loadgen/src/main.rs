@@ -1,1 +1,31 @@
-fn main(){}
+//! The load generator. Latency counts from the planned send time; a generator that cannot keep its plan says so.
+//!
+//! In the order of a request's way: [`arrivals`] and [`schedule`] plan it, [`run`] or [`browse`] offers it on a
+//! [`connection`], [`response`] reads the answer, [`recorder`] keeps the six stamps, [`report`] writes them down, and
+//! [`verdict`] says whether the numbers may be quoted.
+
+mod arrivals;
+mod cli;
+mod connection;
+mod failure;
+mod hgrm;
+mod hlog;
+mod meter;
+mod recorder;
+mod report;
+mod response;
+mod run;
+mod schedule;
+mod stage;
+mod summary;
+mod target;
+mod verdict;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::main()
+}
