@@ -39,7 +39,12 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no rate: write arrivals a second above 0 and up to {}, such as 5000 or 0.5", Self::PER_S_MAX);
+        let wrong = || {
+            format!(
+                "`{text}` is no rate: write arrivals a second above 0 and up to {}, such as 5000 or 0.5",
+                Self::PER_S_MAX
+            )
+        };
         let per_s: f64 = text.parse().map_err(|_| wrong())?;
         if !(per_s > 0.0 && per_s <= Self::PER_S_MAX) {
             return Err(wrong());
@@ -97,7 +102,13 @@ pub struct ConstantGaps {
 impl ConstantGaps {
     fn new(rate: Rate) -> Self {
         let micro_per_s = rate.micro_per_s;
-        Self { offset_ns: 0, remainder: 0, gap_ns: MICRO_NS_PER_S / micro_per_s, gap_remainder: MICRO_NS_PER_S % micro_per_s, micro_per_s }
+        Self {
+            offset_ns: 0,
+            remainder: 0,
+            gap_ns: MICRO_NS_PER_S / micro_per_s,
+            gap_remainder: MICRO_NS_PER_S % micro_per_s,
+            micro_per_s,
+        }
     }
 
     fn next_offset_ns(&mut self) -> u64 {
@@ -124,7 +135,12 @@ pub struct PoissonGaps {
 
 impl PoissonGaps {
     fn new(rate: Rate, seed: u64) -> Self {
-        Self { offset_ns: 0, fraction_ns: 0.0, gap_mean_ns: 1e9 / rate.per_s(), random: Xoshiro256PlusPlus::seed_from_u64(seed) }
+        Self {
+            offset_ns: 0,
+            fraction_ns: 0.0,
+            gap_mean_ns: 1e9 / rate.per_s(),
+            random: Xoshiro256PlusPlus::seed_from_u64(seed),
+        }
     }
 
     fn next_offset_ns(&mut self) -> u64 {
@@ -213,7 +229,8 @@ mod tests {
         let passed = (0..100)
             .filter(|&seed| {
                 let plan = offsets(Process::Poisson, "1000", seed, COUNT);
-                let mut gaps: Vec<u64> = std::iter::once(plan[0]).chain(plan.windows(2).map(|pair| pair[1] - pair[0])).collect();
+                let mut gaps: Vec<u64> =
+                    std::iter::once(plan[0]).chain(plan.windows(2).map(|pair| pair[1] - pair[0])).collect();
                 gaps.sort_unstable();
                 let distance = gaps.iter().enumerate().fold(0.0_f64, |worst, (rank, &gap)| {
                     let expected = 1.0 - (-(gap as f64) / 1e6).exp();

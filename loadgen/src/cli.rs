@@ -9,7 +9,10 @@ use clap::{Args, Parser, Subcommand};
 use twintier::engine::{Address, Uring};
 
 use crate::arrivals::{Process, Rate};
+use crate::browse::{self, Site};
+use crate::merge::merge;
 use crate::run::{self, Request};
+use crate::scenario::Scenario;
 use crate::stage::{Stage, perform};
 use crate::summary::Summary;
 use crate::target::{Field, Target, write_request};
@@ -23,6 +26,9 @@ const EXIT_INVALID: u8 = 4;
 /// For how long the timing thread polls before an arrival when it has a core of its own.
 const SPIN_US: u64 = 50;
 
+/// Users of a closed browser run without --users.
+const USERS: u32 = 10;
+
 #[derive(Parser)]
 #[command(name = "loadgen", version, about = "Open-loop HTTP load generator that plays the browser")]
 struct Cli {
@@ -34,6 +40,10 @@ struct Cli {
 enum Command {
     /// Send one request over and over: at a rate (open loop) or back to back (closed loop).
     Run(Box<RunOptions>),
+    /// Play users who open pages with their assets, sign in and send forms.
+    Browse(Box<BrowseOptions>),
+    /// Add the runs of several generators to one report.
+    Merge(MergeOptions),
 }
 
 /// What every kind of run takes.
@@ -97,10 +107,41 @@ struct RunOptions {
     expect_status: Vec<u16>,
 }
 
+#[derive(Args, Clone, Debug)]
+struct BrowseOptions {
+    /// A scenario file.
+    scenario: PathBuf,
+    /// The system under test, as in http://127.0.0.1:8080
+    url: Target,
+    /// Sessions a second: they arrive by plan, whatever becomes of them.
+    #[arg(long, value_name = "R", conflicts_with = "users")]
+    rate: Option<Rate>,
+    /// Users, each of whom starts a session when the last one has ended; 10 without --rate.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    users: Option<u32>,
+    /// With --rate: sessions at the same time; more are shed.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    sessions_max: u32,
+    #[command(flatten)]
+    common: CommonOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+struct MergeOptions {
+    /// Run directories.
+    #[arg(required = true)]
+    directories: Vec<PathBuf>,
+    /// Where the merged run goes.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
 /// Parses, performs, and returns the exit code: 0 fine, 1 failed, 2 bad usage, 4 the run is invalid.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => perform_run(*options),
+        Command::Browse(options) => perform_browse(*options),
+        Command::Merge(options) => merge(&options.directories, &options.out, std::env::args().collect()),
     };
     match outcome {
         Ok(summary) => conclude(&summary),
@@ -125,7 +166,8 @@ fn complain(error: &io::Error, code: u8) -> ExitCode {
 fn perform_run(options: RunOptions) -> io::Result<Summary> {
     let body = match &options.body_file {
         None => Vec::new(),
-        Some(path) => fs::read(path).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display())))?,
+        Some(path) => fs::read(path)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display())))?,
     };
     let mut bytes = Vec::new();
     let fields = options.header.iter().map(|field| (field.name.as_str(), field.value.as_str()));
@@ -143,7 +185,30 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
     perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
 }
 
-fn stage(url: String, open: Option<(Process, Rate)>, connections: u32, common: &CommonOptions, tag_names: Vec<String>) -> Stage {
+fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
+    let file = options.scenario.display().to_string();
+    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
+    let text = fs::read_to_string(&options.scenario).map_err(|error| invalid(format!("{file}: {error}")))?;
+    let scenario = Scenario::parse(&file, &text).map_err(invalid)?;
+    let users = match options.rate {
+        Some(_) => options.sessions_max,
+        None => options.users.unwrap_or(USERS),
+    };
+    let site = Site { address: Address::Tcp(options.url.address), authority: options.url.authority.clone(), users };
+    let open = options.rate.map(|rate| (options.common.arrivals, rate));
+    let url = format!("http://{}", options.url.authority);
+    let connections = users * browse::LINES_PER_USER;
+    let stage = stage(url, open, connections, &options.common, browse::tag_names(&scenario));
+    perform(&stage, |ready| browse::run::<Uring>(&stage, &site, &scenario, ready))
+}
+
+fn stage(
+    url: String,
+    open: Option<(Process, Rate)>,
+    connections: u32,
+    common: &CommonOptions,
+    tag_names: Vec<String>,
+) -> Stage {
     let spin_us = common.spin_us.unwrap_or(if common.core.is_some() { SPIN_US } else { 0 });
     Stage {
         url,

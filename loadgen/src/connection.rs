@@ -74,8 +74,13 @@ impl<E: Engine> Lines<E> {
     pub fn new(count: u32, address: Address) -> io::Result<Self> {
         let config = engine_config(count);
         let engine = E::new(&config, Waker::new()?)?;
-        let line =
-            || Line { state: State::Vacant, conn: None, reader: ResponseReader::new(), first_byte_seen: false, request_count: 0 };
+        let line = || Line {
+            state: State::Vacant,
+            conn: None,
+            reader: ResponseReader::new(),
+            first_byte_seen: false,
+            request_count: 0,
+        };
         Ok(Self {
             engine,
             address,
@@ -122,6 +127,9 @@ impl<E: Engine> Lines<E> {
         assert!(line.state == State::Vacant, "invariant: only a vacant line connects");
         line.conn = Some(conn);
         line.state = State::Connecting;
+        // What the last connection left behind says nothing about this one.
+        line.first_byte_seen = false;
+        line.reader.expect(false);
         Ok(())
     }
 
@@ -151,7 +159,10 @@ impl<E: Engine> Lines<E> {
     /// The line that an event is about, if it is about one that is still in use.
     pub fn owner(&self, event: &Event) -> Option<u32> {
         let conn = match event {
-            Event::Connected { conn, .. } | Event::Data { conn, .. } | Event::Eof { conn } | Event::Closed { conn, .. } => conn,
+            Event::Connected { conn, .. }
+            | Event::Data { conn, .. }
+            | Event::Eof { conn }
+            | Event::Closed { conn, .. } => conn,
             Event::Accepted { .. } | Event::Sent { .. } | Event::Timer { .. } | Event::Woken => return None,
         };
         let (generation, index) = self.owners[position(conn.slot)]?;
@@ -193,16 +204,17 @@ impl Line {
                     Err(_) => Progress::Failed(Failure::Parse),
                 }
             }
+            State::Connecting => Progress::Failed(Failure::Parse),
             // Bytes that nobody asked for: the connection cannot be trusted with another request.
-            State::Idle | State::Connecting | State::Vacant => Progress::Lost,
+            State::Idle | State::Vacant => Progress::Lost,
         }
     }
 
     fn eof(&mut self) -> Progress {
         match self.state {
             State::Busy if self.reader.eof() => self.complete(),
-            State::Busy => Progress::Failed(Failure::EofMidResponse),
-            State::Idle | State::Connecting | State::Vacant => Progress::Lost,
+            State::Busy | State::Connecting => Progress::Failed(Failure::EofMidResponse),
+            State::Idle | State::Vacant => Progress::Lost,
         }
     }
 

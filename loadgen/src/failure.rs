@@ -80,7 +80,9 @@ impl Failure {
     /// Which of the five terms of the accounting identity it belongs to.
     pub fn account(self) -> Account {
         match self {
-            Self::Refused | Self::Reset | Self::EofMidResponse | Self::Parse | Self::Status | Self::Validation => Account::Error,
+            Self::Refused | Self::Reset | Self::EofMidResponse | Self::Parse | Self::Status | Self::Validation => {
+                Account::Error
+            }
             Self::ConnectTimeout | Self::HeaderTimeout | Self::BodyTimeout | Self::QueueTimeout => Account::TimedOut,
             Self::Shed => Account::Shed,
         }

@@ -25,7 +25,12 @@ pub fn write(out: &mut impl Write, histogram: &Histogram<u64>) -> io::Result<()>
         }
     }
     let max = if histogram.is_empty() { 0.0 } else { histogram.max() as f64 / UNIT_NS };
-    writeln!(out, "#[Mean    = {:>12.3}, StdDeviation   = {:>12.3}]", histogram.mean() / UNIT_NS, histogram.stdev() / UNIT_NS)?;
+    writeln!(
+        out,
+        "#[Mean    = {:>12.3}, StdDeviation   = {:>12.3}]",
+        histogram.mean() / UNIT_NS,
+        histogram.stdev() / UNIT_NS
+    )?;
     writeln!(out, "#[Max     = {max:>12.3}, Total count    = {:>12}]", histogram.len())?;
     // A sub-bucket half of 1024 values carries three digits; every further bucket adds one half.
     writeln!(out, "#[Buckets = {:>12}, SubBuckets     = {:>12}]", histogram.buckets(), 2048)
@@ -47,8 +52,11 @@ mod tests {
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("       Value     Percentile TotalCount 1/(1-Percentile)"));
         assert_eq!(lines.next(), Some(""));
-        let rows: Vec<Vec<f64>> =
-            lines.by_ref().take_while(|line| !line.starts_with('#')).map(|line| line.split_whitespace().map(|word| word.parse().unwrap()).collect()).collect();
+        let rows: Vec<Vec<f64>> = lines
+            .by_ref()
+            .take_while(|line| !line.starts_with('#'))
+            .map(|line| line.split_whitespace().map(|word| word.parse().unwrap()).collect())
+            .collect();
         assert!(rows[..rows.len() - 1].iter().all(|row| row.len() == 4));
         let last = rows.last().unwrap();
         assert_eq!((last.len(), last[1], last[2]), (3, 1.0, 1000.0));

@@ -44,7 +44,13 @@ impl<W: Write> LogWriter<W> {
     ///
     /// # Errors
     /// What the file says.
-    pub fn write(&mut self, tag: Option<&str>, start: Duration, length: Duration, histogram: &Histogram<u64>) -> io::Result<()> {
+    pub fn write(
+        &mut self,
+        tag: Option<&str>,
+        start: Duration,
+        length: Duration,
+        histogram: &Histogram<u64>,
+    ) -> io::Result<()> {
         self.binary.clear();
         self.text.clear();
         self.serializer.serialize(histogram, &mut self.binary).map_err(|error| io::Error::other(error.to_string()))?;
@@ -73,7 +79,6 @@ pub fn clean_tag(tag: &str) -> String {
 pub struct Line {
     pub tag: Option<String>,
     pub start: Duration,
-    pub length: Duration,
     pub histogram: Histogram<u64>,
 }
 
@@ -97,10 +102,13 @@ pub fn parse(text: &[u8]) -> Result<Log, String> {
             LogEntry::StartTime(since_epoch) => log.start_unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(0),
             LogEntry::BaseTime(_) => return Err("a log with BaseTime: write it with StartTime only".into()),
             LogEntry::Interval(interval) => {
-                let binary = STANDARD.decode(interval.encoded_histogram()).map_err(|error| format!("no base64: {error}"))?;
-                let histogram = deserializer.deserialize(&mut binary.as_slice()).map_err(|error| format!("no histogram: {error}"))?;
+                let binary =
+                    STANDARD.decode(interval.encoded_histogram()).map_err(|error| format!("no base64: {error}"))?;
+                let histogram = deserializer
+                    .deserialize(&mut binary.as_slice())
+                    .map_err(|error| format!("no histogram: {error}"))?;
                 let tag = interval.tag().map(|tag| tag.as_str().to_owned());
-                log.lines.push(Line { tag, start: interval.start_timestamp(), length: interval.duration(), histogram });
+                log.lines.push(Line { tag, start: interval.start_timestamp(), histogram });
             }
         }
     }
@@ -125,7 +133,14 @@ pub fn date(unix_s: u64) -> String {
         day -= lengths[month];
         month += 1;
     }
-    format!("{weekday} {} {:02} {:02}:{:02}:{:02} UTC {year}", MONTHS[month], day + 1, second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{weekday} {} {:02} {:02}:{:02}:{:02} UTC {year}",
+        MONTHS[month],
+        day + 1,
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 #[cfg(test)]
@@ -170,13 +185,21 @@ mod tests {
     fn tags_lose_what_would_end_them() {
         assert_eq!(clean_tag("GET /a, b\n"), "GET_/a__b_");
         let mut bytes = Vec::new();
-        LogWriter::new(&mut bytes, 0).unwrap().write(Some("a b"), Duration::ZERO, Duration::ZERO, &histogram()).unwrap();
+        LogWriter::new(&mut bytes, 0)
+            .unwrap()
+            .write(Some("a b"), Duration::ZERO, Duration::ZERO, &histogram())
+            .unwrap();
         assert_eq!(parse(&bytes).unwrap().lines[0].tag.as_deref(), Some("a_b"));
     }
 
     #[test]
     fn garbage_is_refused() {
-        for text in ["hello\n", "0.000,1.000,1.0,????\n", "0.000,1.000,1.0,AAAA\n", "#[BaseTime: 1.000 (seconds since epoch)]\n"] {
+        for text in [
+            "hello\n",
+            "0.000,1.000,1.0,????\n",
+            "0.000,1.000,1.0,AAAA\n",
+            "#[BaseTime: 1.000 (seconds since epoch)]\n",
+        ] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
     }

@@ -5,16 +5,20 @@
 //! [`verdict`] says whether the numbers may be quoted.
 
 mod arrivals;
+mod browse;
+mod browser;
 mod cli;
 mod connection;
 mod failure;
 mod hgrm;
 mod hlog;
+mod merge;
 mod meter;
 mod recorder;
 mod report;
 mod response;
 mod run;
+mod scenario;
 mod schedule;
 mod stage;
 mod summary;

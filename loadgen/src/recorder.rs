@@ -134,9 +134,10 @@ impl Histograms {
         ]
     }
 
-    /// The part of that tag.
-    pub fn part_mut(&mut self, tag: &str) -> Option<&mut Histogram<u64>> {
-        match tag {
+    /// The part of that tag; the untagged lines are the response times.
+    pub fn part_mut(&mut self, tag: Option<&str>) -> Option<&mut Histogram<u64>> {
+        match tag.unwrap_or("response") {
+            "response" => Some(&mut self.response),
             "service" => Some(&mut self.service),
             "generator_lag" => Some(&mut self.lag),
             "client_queue" => Some(&mut self.queue),
@@ -204,7 +205,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    fn new(tag_count: usize) -> Self {
+    pub fn new(tag_count: usize) -> Self {
         Self {
             start_ns: 0,
             length_ns: 0,
@@ -256,7 +257,9 @@ impl Recorder {
         let (full, full_receiver) = bounded(INTERVALS);
         let (free_sender, free) = bounded(INTERVALS);
         for _ in 1..INTERVALS {
-            free_sender.try_send(Box::new(Interval::new(tag_count))).expect("invariant: the channel holds every interval");
+            free_sender
+                .try_send(Box::new(Interval::new(tag_count)))
+                .expect("invariant: the channel holds every interval");
         }
         let mut recorder = Self {
             window,
@@ -275,16 +278,6 @@ impl Recorder {
     /// When [`Recorder::roll`] has something to do.
     pub fn roll_ns(&self) -> u64 {
         self.roll_ns
-    }
-
-    /// Requests of the measured cohort so far.
-    pub fn totals(&self) -> &Counts {
-        &self.totals
-    }
-
-    /// Requests that were planned before the measured window.
-    pub fn warm_up(&self) -> &Counts {
-        &self.warm_up
     }
 
     /// Intervals that grew longer because the reporter held all others (a slow disk).
@@ -462,7 +455,9 @@ mod tests {
         let interval = exchange.full.recv().unwrap();
         assert_eq!((interval.phase, interval.start_ns), (Phase::Measure, window.measure_ns));
         let histograms = &interval.histograms;
-        let maxima = [&histograms.response, &histograms.service, &histograms.lag, &histograms.queue, &histograms.first_byte].map(|h| h.max());
+        let maxima =
+            [&histograms.response, &histograms.service, &histograms.lag, &histograms.queue, &histograms.first_byte]
+                .map(|h| h.max());
         assert_eq!(maxima, [2_000, 1_885, 15, 100, 1_000]);
         assert_eq!(interval.statuses[100], 1);
         assert_eq!(interval.counts.body_bytes, 7);
@@ -475,8 +470,8 @@ mod tests {
         recorder.plan(window.start_ns);
         recorder.roll(window.measure_ns);
         recorder.finish(&stamps(window.start_ns), window.measure_ns + 1, Outcome::Completed { status: 200 }, 0, 0);
-        assert_eq!(*recorder.totals(), Counts::default());
-        assert_eq!(recorder.warm_up().completed, 1);
+        assert_eq!(recorder.totals, Counts::default());
+        assert_eq!(recorder.warm_up.completed, 1);
         recorder.end(window.measure_ns + 2);
         let lengths: Vec<u64> = exchange.full.iter().map(|interval| interval.histograms.response.len()).collect();
         assert_eq!(lengths, [0, 0]);
@@ -494,11 +489,19 @@ mod tests {
         recorder.finish(&unsent, 5_020, Outcome::Failed { why: Failure::QueueTimeout, status: None }, 0, 0);
         recorder.finish(&stamps(20), 6_020, Outcome::InFlight, 0, 0);
         recorder.finish(&stamps(20), 2_000, Outcome::Failed { why: Failure::Status, status: Some(503) }, 0, 0);
-        assert!(!recorder.totals().balances());
+        assert!(!recorder.totals.balances());
         recorder.finish(&unsent, 25, Outcome::Failed { why: Failure::Shed, status: None }, 0, 0);
-        assert!(recorder.totals().balances());
+        assert!(recorder.totals.balances());
         let (totals, _) = recorder.end(7_000);
-        let expected = Counts { planned: 5, errors: 1, timed_out: 2, shed: 1, in_flight_at_end: 1, censored: 3, ..Counts::default() };
+        let expected = Counts {
+            planned: 5,
+            errors: 1,
+            timed_out: 2,
+            shed: 1,
+            in_flight_at_end: 1,
+            censored: 3,
+            ..Counts::default()
+        };
         assert_eq!(totals, expected);
         let interval = exchange.full.recv().unwrap();
         assert_eq!(interval.histograms.response.len(), totals.completed + totals.censored);
@@ -518,7 +521,8 @@ mod tests {
             recorder.finish(&stamps(planned_ns), planned_ns + 2_000, Outcome::Completed { status: 200 }, 0, 0);
         }
         assert_eq!(recorder.late_rolls(), 16);
-        let reporter = std::thread::spawn(move || exchange.full.iter().map(|interval| interval.counts.completed).sum::<u64>());
+        let reporter =
+            std::thread::spawn(move || exchange.full.iter().map(|interval| interval.counts.completed).sum::<u64>());
         let (totals, _) = recorder.end(21 * INTERVAL_NS);
         assert_eq!(totals.completed, 20);
         assert_eq!(reporter.join().unwrap(), 20);

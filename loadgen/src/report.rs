@@ -40,7 +40,7 @@ impl Totals {
         }
     }
 
-    fn add(&mut self, interval: &Interval) {
+    pub fn add(&mut self, interval: &Interval) {
         self.counts.add(&interval.counts);
         for (sum, count) in self.failures.iter_mut().zip(interval.failures) {
             *sum += count;
@@ -134,7 +134,7 @@ impl RunDirectory {
     }
 }
 
-const INTERVALS_HEADER: &str = "start_s,length_s,phase,planned,completed,errors,timed_out,shed,in_flight_at_end,completed_per_s,\
+pub const INTERVALS_HEADER: &str = "start_s,length_s,phase,planned,completed,errors,timed_out,shed,in_flight_at_end,completed_per_s,\
     response_p50_ns,response_p90_ns,response_p99_ns,response_max_ns,service_p50_ns,service_p99_ns,lag_p99_ns,queue_p99_ns,body_bytes";
 
 /// One row of `intervals.csv`; times count from the start of the measured window, so warm-up rows are negative.
@@ -146,7 +146,8 @@ fn interval_row(interval: &Interval, window: &Window) -> String {
     let (counts, histograms) = (&interval.counts, &interval.histograms);
     let length_s = interval.length_ns as f64 / 1e9;
     // Both are offsets within one run: exact in an f64.
-    let start_s = interval.start_ns.saturating_sub(window.start_ns) as f64 / 1e9 - (window.measure_ns - window.start_ns) as f64 / 1e9;
+    let start_s = interval.start_ns.saturating_sub(window.start_ns) as f64 / 1e9
+        - (window.measure_ns - window.start_ns) as f64 / 1e9;
     [
         format!("{start_s:.3}"),
         format!("{length_s:.3}"),
@@ -181,7 +182,8 @@ impl Live {
     pub fn new(window: &Window, quiet: bool) -> Self {
         let bar = (!quiet && io::stderr().is_terminal()).then(|| {
             let seconds = (window.end_ns - window.start_ns).div_ceil(1_000_000_000);
-            let style = ProgressStyle::with_template("{bar:20} {pos:>4}/{len} s  {msg}").expect("invariant: a constant template");
+            let style = ProgressStyle::with_template("{bar:20} {pos:>4}/{len} s  {msg}")
+                .expect("invariant: a constant template");
             ProgressBar::new(seconds).with_style(style)
         });
         Self { bar, quiet }

@@ -277,7 +277,10 @@ impl Chunk {
             (Self::DataLf, b'\n') => Self::Size { value: 0, digits: 0 },
             (Self::TrailerStart { .. }, b'\r') => Self::EndLf,
             (Self::Trailer { taken }, b'\r') => Self::TrailerLf { taken },
-            (Self::TrailerStart { taken: CHUNK_LINE_BYTES_MAX.. } | Self::Trailer { taken: CHUNK_LINE_BYTES_MAX.. }, _) => return long,
+            (
+                Self::TrailerStart { taken: CHUNK_LINE_BYTES_MAX.. } | Self::Trailer { taken: CHUNK_LINE_BYTES_MAX.. },
+                _,
+            ) => return long,
             (Self::TrailerStart { taken } | Self::Trailer { taken }, _) => Self::Trailer { taken: taken + 1 },
             (Self::TrailerLf { taken }, b'\n') => Self::TrailerStart { taken },
             (Self::EndLf, b'\n') => return Ok(None),
@@ -362,9 +365,21 @@ fn head_length(bytes: &[u8], from: usize) -> Option<usize> {
 fn parse_status_line(line: &[u8]) -> Result<(u8, u16), Defect> {
     let wrong = Defect("a malformed status line");
     match line {
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ (b'0' | b'1'), b' ', a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..]
-            if rest.is_empty() || rest[0] == b' ' =>
-        {
+        [
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            minor @ (b'0' | b'1'),
+            b' ',
+            a @ b'1'..=b'5',
+            b @ b'0'..=b'9',
+            c @ b'0'..=b'9',
+            rest @ ..,
+        ] if rest.is_empty() || rest[0] == b' ' => {
             let digit = |byte: u8| u16::from(byte - b'0');
             Ok((minor - b'0', digit(*a) * 100 + digit(*b) * 10 + digit(*c)))
         }
@@ -435,10 +450,30 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, "hello", true),
             ("HTTP/1.1 204 No Content\r\n\r\n", 204, "", true),
             ("HTTP/1.1 304\r\nETag: \"x\"\r\nContent-Length: 5\r\n\r\n", 304, "", true),
-            ("HTTP/1.1 303 See Other\r\nlocation: /x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", 303, "", false),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0a;x=y\r\n, world!!!\r\n0\r\nTrailer: t\r\n\r\n", 200, "hello, world!!!", true),
-            ("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true),
-            ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true),
+            (
+                "HTTP/1.1 303 See Other\r\nlocation: /x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                303,
+                "",
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0a;x=y\r\n, world!!!\r\n0\r\nTrailer: t\r\n\r\n",
+                200,
+                "hello, world!!!",
+                true,
+            ),
+            (
+                "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                200,
+                "ok",
+                true,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+                200,
+                "ok",
+                true,
+            ),
         ];
         for (text, status, body, keep_alive) in vectors {
             for step in 1..=text.len() {
@@ -483,11 +518,20 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n folded\r\n\r\n", "a field without a colon"),
             ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "a Content-Length that is no number"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n", "a Content-Length that is no number"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "two different Content-Length fields"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding beside Content-Length"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                "two different Content-Length fields",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "Transfer-Encoding beside Content-Length",
+            ),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "a transfer coding other than chunked"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "no chunk size"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n", "a chunk size above 15 digits"),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n",
+                "a chunk size above 15 digits",
+            ),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", "a chunk without its CRLF"),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", "an interim response that nobody asked for"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1", "bytes after the end of the response"),

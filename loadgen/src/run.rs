@@ -86,7 +86,12 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Re
 }
 
 /// Opens every line and waits until each is open or has failed.
-fn preconnect<E: Engine>(lines: &mut Lines<E>, count: u32, patience_ns: u64, events: &mut Vec<Event>) -> io::Result<()> {
+fn preconnect<E: Engine>(
+    lines: &mut Lines<E>,
+    count: u32,
+    patience_ns: u64,
+    events: &mut Vec<Event>,
+) -> io::Result<()> {
     let deadline_ns = monotonic_ns() + patience_ns;
     let mut open = 0;
     for index in 0..count {
@@ -229,7 +234,11 @@ impl<E: Engine> Driver<'_, E> {
                     (from_ns, from_ns)
                 }
             };
-            self.start(index, Stamps { planned_ns, noticed_ns, free_ns: free_ns.max(noticed_ns), ..Stamps::default() }, now_ns);
+            self.start(
+                index,
+                Stamps { planned_ns, noticed_ns, free_ns: free_ns.max(noticed_ns), ..Stamps::default() },
+                now_ns,
+            );
         }
     }
 
@@ -267,7 +276,8 @@ impl<E: Engine> Driver<'_, E> {
             let exchange = &mut self.exchanges[position(index)];
             if exchange.outstanding && exchange.stamps.submitted_ns == 0 {
                 exchange.stamps.submitted_ns = now_ns;
-                self.submitted += u64::from(now_ns < self.window.end_ns && self.window.measures(exchange.stamps.planned_ns));
+                self.submitted +=
+                    u64::from(now_ns < self.window.end_ns && self.window.measures(exchange.stamps.planned_ns));
             }
         }
     }
@@ -314,9 +324,15 @@ impl<E: Engine> Driver<'_, E> {
             }
             Progress::Connected => self.park(index),
             Progress::Complete => {
-                let status = self.lines.line(index).reader.status().expect("invariant: a complete response has a status");
-                let expected = if self.request.expected.is_empty() { status < 400 } else { self.request.expected.contains(&status) };
-                let outcome = if expected { Outcome::Completed { status } } else { failed(Failure::Status, Some(status)) };
+                let status =
+                    self.lines.line(index).reader.status().expect("invariant: a complete response has a status");
+                let expected = if self.request.expected.is_empty() {
+                    status < 400
+                } else {
+                    self.request.expected.contains(&status)
+                };
+                let outcome =
+                    if expected { Outcome::Completed { status } } else { failed(Failure::Status, Some(status)) };
                 self.end(index, now_ns, outcome);
             }
             Progress::Failed(why) => {
@@ -395,12 +411,16 @@ impl<E: Engine> Driver<'_, E> {
         let request_counts = || self.lines.iter().map(|line| line.request_count);
         let late_intervals = self.recorder.late_rolls();
         let (counts, warm_up) = self.recorder.end(now_ns);
-        assert!(counts.balances() && warm_up.balances(), "invariant: every planned request is accounted for once: {counts:?}");
+        assert!(
+            counts.balances() && warm_up.balances(),
+            "invariant: every planned request is accounted for once: {counts:?}"
+        );
         Finished {
             counts,
             warm_up,
             submitted: self.submitted,
             cost,
+            measured_ns: now_ns.min(self.window.end_ns).saturating_sub(self.window.measure_ns),
             late_intervals,
             interrupted,
             connections_opened: self.lines.opened(),

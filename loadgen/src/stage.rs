@@ -88,6 +88,8 @@ pub struct Finished {
     /// Requests of the measured cohort that were submitted before the window's end.
     pub submitted: u64,
     pub cost: Cost,
+    /// Length of the measured window, or of the part of it before a signal.
+    pub measured_ns: u64,
     pub late_intervals: u64,
     pub interrupted: bool,
     pub connections_opened: u64,
@@ -102,7 +104,10 @@ pub struct Finished {
 pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> + Send) -> io::Result<Summary> {
     let descriptors = raise_descriptor_limit();
     if descriptors < u64::from(stage.connections) + DESCRIPTORS_OWN {
-        let message = format!("{} connections need more than the {descriptors} descriptors allowed: raise `ulimit -n`", stage.connections);
+        let message = format!(
+            "{} connections need more than the {descriptors} descriptors allowed: raise `ulimit -n`",
+            stage.connections
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let stop = Arc::new(AtomicBool::new(false));
@@ -112,7 +117,13 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let (start, started) = bounded(1);
-    let ready = Ready { warmup_ns: stage.warmup_ns, duration_ns: stage.duration_ns, tag_count: stage.tag_names.len(), start, stop };
+    let ready = Ready {
+        warmup_ns: stage.warmup_ns,
+        duration_ns: stage.duration_ns,
+        tag_count: stage.tag_names.len(),
+        start,
+        stop,
+    };
     thread::scope(|scope| {
         let timing = thread::Builder::new().name("timing".into()).spawn_scoped(scope, move || {
             if let Some(core) = stage.core {
@@ -130,7 +141,11 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
             return Err(io::Error::other("the timing thread ended before it began"));
         };
         let started_unix_ms = unix_ms() + (window.start_ns.saturating_sub(monotonic_ns())) / 1_000_000;
-        let (mut directory, mut failure) = match stage.out.as_deref().map(|path| RunDirectory::create(path, started_unix_ms + stage.warmup_ns / 1_000_000)) {
+        let (mut directory, mut failure) = match stage
+            .out
+            .as_deref()
+            .map(|path| RunDirectory::create(path, started_unix_ms + stage.warmup_ns / 1_000_000))
+        {
             None => (None, None),
             Some(Ok(directory)) => (Some(directory), None),
             Some(Err(error)) => (None, Some(error)),
@@ -176,7 +191,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         overflow: counts.overflow,
         interrupted: finished.interrupted,
     });
-    let duration_s = cost.wall_ns as f64 / 1e9;
+    let duration_s = finished.measured_ns.max(1) as f64 / 1e9;
     let ended = totals.completed_in_window + counts.errors;
     let mut summary = Summary {
         mode: if stage.open.is_some() { "open" } else { "closed" }.to_owned(),
@@ -241,6 +256,9 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
 
 fn tag_summaries(stage: &Stage, totals: &Totals) -> BTreeMap<String, TagSummary> {
     let named = stage.tag_names.iter().zip(&totals.tags);
-    let present = named.filter_map(|(name, histogram)| Some((name, histogram.as_ref().filter(|histogram| !histogram.is_empty())?)));
-    present.map(|(name, histogram)| (crate::hlog::clean_tag(name), TagSummary { response_ns: Quantiles::of(histogram) })).collect()
+    let present = named
+        .filter_map(|(name, histogram)| Some((name, histogram.as_ref().filter(|histogram| !histogram.is_empty())?)));
+    present
+        .map(|(name, histogram)| (crate::hlog::clean_tag(name), TagSummary { response_ns: Quantiles::of(histogram) }))
+        .collect()
 }

@@ -25,7 +25,14 @@ impl Quantiles {
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let some = |value: u64| (!histogram.is_empty()).then_some(value);
         let at = |quantile: f64| some(histogram.value_at_quantile(quantile));
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: some(histogram.max()), count: histogram.len() }
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: some(histogram.max()),
+            count: histogram.len(),
+        }
     }
 }
 
@@ -144,12 +151,20 @@ pub fn definitions(open_loop: bool) -> BTreeMap<String, String> {
 
 /// Counters of failures by name; kinds that did not occur are left out.
 pub fn failures_by_name(failures: &[u64; Failure::ALL.len()]) -> BTreeMap<String, u64> {
-    Failure::ALL.iter().map(|kind| (kind.name().to_owned(), failures[kind.index()])).filter(|(_, count)| *count > 0).collect()
+    Failure::ALL
+        .iter()
+        .map(|kind| (kind.name().to_owned(), failures[kind.index()]))
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }
 
 /// Counters by status; statuses that did not occur are left out.
 pub fn statuses_by_name(statuses: &[u64]) -> BTreeMap<String, u64> {
-    (usize::from(STATUS_MIN)..).zip(statuses).filter(|(_, count)| **count > 0).map(|(status, count)| (status.to_string(), *count)).collect()
+    (usize::from(STATUS_MIN)..)
+        .zip(statuses)
+        .filter(|(_, count)| **count > 0)
+        .map(|(status, count)| (status.to_string(), *count))
+        .collect()
 }
 
 impl Summary {
@@ -189,7 +204,8 @@ impl Summary {
             self.planned, self.completed, self.errors, self.timed_out, self.shed, self.in_flight_at_end
         );
         if !self.errors_by_kind.is_empty() {
-            let kinds: Vec<String> = self.errors_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            let kinds: Vec<String> =
+                self.errors_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             let _ = writeln!(out, "failures   {}", kinds.join(", "));
         }
         if self.verdict == Verdict::Invalid {
@@ -199,7 +215,8 @@ impl Summary {
         let offered = self.offered_rate.map_or(String::new(), |rate| format!(" of {rate:.1}/s offered"));
         let _ = writeln!(out, "rate       {:.1}/s{offered}", self.achieved_rate);
         if self.mode == "closed" {
-            let _ = writeln!(out, "           closed loop, service time only: not comparable with open-loop percentiles");
+            let _ =
+                writeln!(out, "           closed loop, service time only: not comparable with open-loop percentiles");
             let _ = writeln!(out, "service    {}", quantiles_text(&self.service_ns));
         } else {
             let _ = writeln!(out, "response   {}", quantiles_text(&self.response_ns));
@@ -211,7 +228,11 @@ impl Summary {
             let _ = writeln!(
                 out,
                 "sessions   {} started, {} completed, {} failed, {} shed; {} pages",
-                browse.sessions_started, browse.sessions_completed, browse.sessions_failed, browse.sessions_shed, browse.pages
+                browse.sessions_started,
+                browse.sessions_completed,
+                browse.sessions_failed,
+                browse.sessions_shed,
+                browse.pages
             );
             let _ = writeln!(out, "page load  {}", quantiles_text(&browse.page_load_ns));
             for (step, count) in &browse.failed_steps {
@@ -219,7 +240,12 @@ impl Summary {
             }
         }
         let cpu = self.generator_cpu_us_per_request.map_or("unknown".to_owned(), |us| format!("{us:.2} µs/request"));
-        let _ = writeln!(out, "generator  {cpu}, {:.1} % of its core, {:.1} % spinning", self.generator_cpu_share * 100.0, self.generator_spin_share * 100.0);
+        let _ = writeln!(
+            out,
+            "generator  {cpu}, {:.1} % of its core, {:.1} % spinning",
+            self.generator_cpu_share * 100.0,
+            self.generator_spin_share * 100.0
+        );
         out
     }
 }
@@ -272,7 +298,11 @@ mod tests {
         histogram.record_n(2_000_000, 298).unwrap();
         assert!(quantiles_text(&Quantiles::of(&histogram)).contains("p99       n/a"));
         histogram.record(2_000_000).unwrap();
-        assert!(quantiles_text(&Quantiles::of(&histogram)).contains("p99   2.00 ms"), "{}", quantiles_text(&Quantiles::of(&histogram)));
+        assert!(
+            quantiles_text(&Quantiles::of(&histogram)).contains("p99   2.00 ms"),
+            "{}",
+            quantiles_text(&Quantiles::of(&histogram))
+        );
     }
 
     #[test]

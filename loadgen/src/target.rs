@@ -100,12 +100,21 @@ mod tests {
             let target: Target = url.parse().unwrap();
             (target.address.to_string(), target.authority, target.path)
         };
-        let expect = |address: &str, authority: &str, path: &str| (address.to_owned(), authority.to_owned(), path.to_owned());
+        let expect =
+            |address: &str, authority: &str, path: &str| (address.to_owned(), authority.to_owned(), path.to_owned());
         assert_eq!(parsed("http://127.0.0.1:8080/a/b?c=d#e"), expect("127.0.0.1:8080", "127.0.0.1:8080", "/a/b?c=d"));
         assert_eq!(parsed("http://127.0.0.1"), expect("127.0.0.1:80", "127.0.0.1", "/"));
         assert_eq!(parsed("http://[::1]:81?x"), expect("[::1]:81", "[::1]:81", "/?x"));
         assert_eq!(parsed("http://[::1]/"), expect("[::1]:80", "[::1]", "/"));
-        for url in ["https://127.0.0.1/", "127.0.0.1:80", "http://", "http:///x", "http://u@127.0.0.1/", "http://127.0.0.1/a b", "http://127.0.0.1:99999/"] {
+        for url in [
+            "https://127.0.0.1/",
+            "127.0.0.1:80",
+            "http://",
+            "http:///x",
+            "http://u@127.0.0.1/",
+            "http://127.0.0.1/a b",
+            "http://127.0.0.1:99999/",
+        ] {
             assert!(url.parse::<Target>().is_err(), "{url}");
         }
     }
@@ -118,7 +127,10 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(text("GET", &[], b""), "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
-        assert_eq!(text("POST", &[("host", "other")], b""), "POST /x HTTP/1.1\r\nhost: other\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(
+            text("POST", &[("host", "other")], b""),
+            "POST /x HTTP/1.1\r\nhost: other\r\nContent-Length: 0\r\n\r\n"
+        );
         assert!(text("PUT", &[("A", "b")], b"body").ends_with("A: b\r\nContent-Length: 4\r\n\r\nbody"));
     }
 

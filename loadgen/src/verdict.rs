@@ -84,17 +84,27 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
     }
     let failed_share = evidence.failed as f64 / (evidence.planned.max(1)) as f64;
     if failed_share > FAILED_SHARE_SUSPECT {
-        found.push((Verdict::Suspect, format!("{} of the requests failed: the percentiles are those of the others", percent(failed_share))));
+        found.push((
+            Verdict::Suspect,
+            format!("{} of the requests failed: the percentiles are those of the others", percent(failed_share)),
+        ));
     }
     if evidence.late_intervals > 0 {
-        let reason = format!("{} intervals are longer than a second: the reporter was held up (slow disk or no free core)", evidence.late_intervals);
+        let reason = format!(
+            "{} intervals are longer than a second: the reporter was held up (slow disk or no free core)",
+            evidence.late_intervals
+        );
         found.push((Verdict::Suspect, reason));
     }
     if evidence.overflow > 0 {
-        found.push((Verdict::Suspect, format!("{} values above one hour were recorded as one hour", evidence.overflow)));
+        found
+            .push((Verdict::Suspect, format!("{} values above one hour were recorded as one hour", evidence.overflow)));
     }
     if evidence.interrupted {
-        found.push((Verdict::Suspect, format!("stopped by a signal with {} requests in flight", evidence.in_flight_at_end)));
+        found.push((
+            Verdict::Suspect,
+            format!("stopped by a signal with {} requests in flight", evidence.in_flight_at_end),
+        ));
     }
     found.sort_by_key(|(verdict, _)| std::cmp::Reverse(*verdict));
     let worst = found.first().map_or(Verdict::Valid, |(verdict, _)| *verdict);
@@ -109,7 +119,10 @@ fn judge_pace(evidence: &Evidence, saturated: bool) -> Vec<(Verdict, String)> {
         let cause = if saturated {
             "the generator could not".to_owned()
         } else {
-            format!("all {} connections were busy: the system is past its capacity or the pool is too small", evidence.connections)
+            format!(
+                "all {} connections were busy: the system is past its capacity or the pool is too small",
+                evidence.connections
+            )
         };
         let share = sent_share * 100.0;
         found.push((Verdict::Invalid, format!("only {share:.1} % of the planned requests were sent in time; {cause}")));
@@ -157,9 +170,12 @@ mod tests {
         assert_eq!(judge(&sound()), (Verdict::Valid, vec![]));
     }
 
+    /// The verdict that a change of a sound run must lead to, and words of its reason.
+    type Case = (Verdict, &'static str, fn(&mut Evidence));
+
     #[test]
     fn each_rule_has_its_verdict_and_reason() {
-        let cases: [(Verdict, &str, fn(&mut Evidence)); 10] = [
+        let cases: [Case; 10] = [
             (Verdict::Invalid, "nothing completed", |e| e.completed = 0),
             (Verdict::Invalid, "generator-limited", |e| e.cpu_share = 0.81),
             (Verdict::Invalid, "generator-limited", |e| e.wait_share = 0.6),
@@ -189,7 +205,8 @@ mod tests {
 
     #[test]
     fn a_closed_loop_may_use_its_core_but_says_so() {
-        let (found, reasons) = verdict(|e| (e.open_loop, e.cpu_share, e.submitted, e.lag_p99_ns) = (false, 0.97, 0, 900_000));
+        let (found, reasons) =
+            verdict(|e| (e.open_loop, e.cpu_share, e.submitted, e.lag_p99_ns) = (false, 0.97, 0, 900_000));
         assert_eq!((found, reasons.len()), (Verdict::Suspect, 1));
     }
 }
