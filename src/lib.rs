@@ -26,6 +26,8 @@ pub mod dispatch;
 #[cfg(feature = "appliance")]
 pub mod error;
 #[cfg(feature = "appliance")]
+pub mod floor;
+#[cfg(feature = "appliance")]
 pub mod front;
 #[cfg(feature = "appliance")]
 pub mod http1;

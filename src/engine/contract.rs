@@ -229,7 +229,8 @@ pub trait Engine: Sized {
     /// Sends FIN once the queue is empty; receiving goes on.
     fn shutdown_send(&mut self, conn: Conn);
 
-    /// Closes; see [`Close`]. [`Event::Closed`] follows in a later turn. Idempotent.
+    /// Closes; see [`Close`]. [`Event::Closed`] follows in a later turn and is the only further event. Idempotent; a
+    /// reset overtakes a flush. A flush lasts as long as the peer takes bytes slowly: bound it with a timer and a reset.
     fn close(&mut self, conn: Conn, how: Close);
 
     /// An empty buffer to fill and send; `None` when all are in use.

@@ -76,12 +76,44 @@ pub fn echoes_over_a_unix_socket<E: Engine>() {
     peer.join().unwrap();
     // The engine's own connect reaches the same address.
     let ours = driver.engine.connect(&Address::Unix(path.clone())).unwrap();
-    driver.wait("a Unix connect", |_, event| match event {
-        Event::Connected { conn, result } if conn == ours => Some(result.unwrap()),
-        _ => None,
-    });
+    driver
+        .wait("a Unix connect", |_, event| match event {
+            Event::Connected { conn, result } if conn == ours => Some(result),
+            _ => None,
+        })
+        .unwrap();
     assert_eq!(driver.engine.peer(ours), None, "Unix sockets have no address to show");
     std::fs::remove_file(path).unwrap();
+}
+
+/// Queues of four and eight entries overflow all the time, which may cost speed but no byte.
+pub fn tiny_queues_lose_nothing<E: Engine>() {
+    let mut driver =
+        Driver::<E>::new(&Config { submission_entries: 4, completion_entries: 8, receive_buffers: 16, ..small() });
+    let address = driver.tcp();
+    let peers: Vec<_> = (0..4)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut streams: Vec<_> = (0..12).map(|_| TcpStream::connect(address).unwrap()).collect();
+                let bytes = pattern(3_000);
+                for _ in 0..20 {
+                    for stream in &mut streams {
+                        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                        stream.write_all(&bytes).unwrap();
+                    }
+                    for stream in &mut streams {
+                        let mut answer = vec![0; bytes.len()];
+                        stream.read_exact(&mut answer).unwrap();
+                        assert!(answer == bytes);
+                    }
+                }
+            })
+        })
+        .collect();
+    echo(&mut driver, 48);
+    for peer in peers {
+        peer.join().unwrap();
+    }
 }
 
 /// 4 MiB in chunks of all kinds fill the socket's buffers many times over.
@@ -115,10 +147,11 @@ pub fn sends_everything_to_a_peer_that_reads_late<E: Engine>() {
         assert!(got[..] == expected[..]);
         peer
     });
-    driver.wait("everything to be sent", |_, event| match event {
-        Event::Sent { conn: which } => Some(assert_eq!(which, conn)),
+    let sent = driver.wait("everything to be sent", |_, event| match event {
+        Event::Sent { conn } => Some(conn),
         other => panic!("unexpected {other:?}"),
     });
+    assert_eq!(sent, conn);
     assert_eq!(driver.engine.queued_bytes(conn), 0);
     reader.join().unwrap();
 }
@@ -378,4 +411,28 @@ pub fn what_was_sent_before_the_connect_finished_goes_out<E: Engine>() {
     });
     assert_eq!(got, b"early bird");
     assert_eq!(driver.engine.statistics().connected, 1);
+}
+
+pub fn a_flushing_close_during_the_connect_still_delivers<E: Engine>() {
+    let mut driver = Driver::<E>::new(&small());
+    let address = driver.address.clone();
+    let ours = driver.engine.connect(&address).unwrap();
+    driver.engine.send(ours, Chunk::Static(b"fire and forget"));
+    driver.engine.close(ours, Close::Flush);
+    driver.engine.send(ours, Chunk::Static(b"too late"));
+    let (mut got, mut closed) = (Vec::new(), 0);
+    driver.wait("the bytes and both ends", |engine, event| {
+        match event {
+            Event::Accepted { conn, .. } => engine.receive(conn, true),
+            Event::Data { bytes, .. } => got.extend_from_slice(&bytes),
+            Event::Eof { conn } => engine.close(conn, Close::Flush),
+            Event::Closed { reason, .. } => {
+                assert_eq!(reason, CloseReason::Ordered);
+                closed += 1;
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+        (closed == 2).then_some(())
+    });
+    assert_eq!(got, b"fire and forget");
 }

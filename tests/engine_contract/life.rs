@@ -253,10 +253,11 @@ pub fn stopping_to_listen_keeps_what_is_open<E: Engine>() {
     let refused = TcpStream::connect(driver.tcp()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     peer.write_all(b"still here").unwrap();
-    driver.wait("data of the open connection", |_, event| match event {
-        Event::Data { bytes, .. } => Some(assert_eq!(&bytes[..], b"still here")),
+    let bytes = driver.wait("data of the open connection", |_, event| match event {
+        Event::Data { bytes, .. } => Some(bytes),
         _ => None,
     });
+    assert_eq!(&bytes[..], b"still here");
 }
 
 /// Operations of every kind are in flight when the engine goes; a lease that it handed out stays readable.
@@ -275,10 +276,149 @@ pub fn a_dropped_engine_leaves_leases_alone<E: Engine>() {
     driver.during(Duration::from_millis(5));
     let filled = driver.engine.lease().unwrap();
     let start = Instant::now();
+    // Accepted by the kernel, perhaps, but by no machine: it must be closed all the same.
+    let mut unseen = TcpStream::connect(driver.tcp()).unwrap();
+    unseen.set_read_timeout(Some(PATIENCE)).unwrap();
     drop(driver);
+    assert!(matches!(unseen.read(&mut [0; 8]), Ok(0) | Err(_)) && start.elapsed() < PATIENCE / 2, "closed");
     assert!(start.elapsed() < Duration::from_secs(5), "everything is cancelled, nothing waited for");
     peer.write_all(b"into the void").ok();
     assert_eq!(&kept[..], b"to be kept");
     assert!(filled.is_empty());
     assert_eq!(Arc::strong_count(&bytes), 1);
+}
+
+/// What the machine of [`random_orders_keep_every_promise`] knows about a connection.
+#[derive(Default)]
+struct Known {
+    sent: usize,
+    received: usize,
+    ended: bool,
+    close_ordered: bool,
+}
+
+/// Orders drawn by a seed, both ends in one engine: bytes arrive in order, nothing happens after the end, every
+/// connection ends once, and every buffer comes back.
+pub fn random_orders_keep_every_promise<E: Engine>() {
+    for seed in 1..=20_u64 {
+        random_orders::<E>(seed);
+    }
+}
+
+fn random_orders<E: Engine>(seed: u64) {
+    const TOTAL: usize = 300;
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut draw = move |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % bound
+    };
+    let bytes: Arc<[u8]> = pattern(1 << 20).into();
+    let config = Config {
+        connections_max: 48,
+        receive_buffers: 8,
+        receive_buffer_bytes: 1024,
+        submission_entries: 16,
+        completion_entries: 32,
+        linger_ms: 20,
+        events_max: 16,
+        ..small()
+    };
+    let mut driver = Driver::<E>::new(&config);
+    let address = driver.address.clone();
+    let mut known: HashMap<Conn, Known> = HashMap::new();
+    let mut held: Vec<Lease> = Vec::new();
+    let mut started = 0;
+    driver.engine.timer(0, 0);
+    driver.wait(&format!("the end of every connection of seed {seed}"), |engine, event| {
+        match event {
+            Event::Accepted { conn, .. } => {
+                assert!(known.insert(conn, Known::default()).is_none(), "seed {seed}");
+                engine.receive(conn, true);
+            }
+            Event::Connected { conn, result } => {
+                assert!(known.contains_key(&conn), "seed {seed}");
+                if result.is_ok() {
+                    engine.receive(conn, true);
+                }
+            }
+            Event::Data { conn, bytes: data } => {
+                let known = known.get_mut(&conn).expect("no data after the end");
+                assert!(!known.ended, "seed {seed}: no data after its end");
+                assert!(data[..] == bytes[known.received..][..data.len()], "seed {seed}: bytes arrive in order");
+                known.received += data.len();
+                if draw(3) == 0 && held.len() < 6 {
+                    held.push(data);
+                }
+            }
+            Event::Eof { conn } => {
+                let known = known.get_mut(&conn).expect("no Eof after the end");
+                assert!(!std::mem::replace(&mut known.ended, true), "seed {seed}: input ends once");
+            }
+            Event::Sent { conn } => assert!(known.contains_key(&conn), "seed {seed}"),
+            Event::Closed { conn, reason } => {
+                let known = known.remove(&conn).expect("one end");
+                assert!(known.close_ordered || reason != CloseReason::Ordered, "seed {seed}");
+            }
+            // The beat: a few random orders every millisecond.
+            Event::Timer { .. } => {
+                for _ in 0..20 {
+                    if started < TOTAL
+                        && draw(4) == 0
+                        && let Ok(conn) = engine.connect(&address)
+                    {
+                        known.insert(conn, Known::default());
+                        started += 1;
+                    }
+                    let mut conns: Vec<Conn> = known.keys().copied().collect();
+                    conns.sort_unstable_by_key(|conn| conn.slot);
+                    if conns.is_empty() {
+                        continue;
+                    }
+                    let conn = conns[draw(conns.len())];
+                    let entry = known.get_mut(&conn).unwrap();
+                    match draw(12) {
+                        0..=4 => {
+                            let length = draw(20_000).min(bytes.len() - entry.sent);
+                            engine.send(conn, Chunk::Shared(Arc::clone(&bytes), entry.sent..entry.sent + length));
+                            entry.sent += length;
+                        }
+                        5 => engine.receive(conn, false),
+                        6 | 7 => engine.receive(conn, true),
+                        8 => engine.shutdown_send(conn),
+                        9 => held.clear(),
+                        10 => {
+                            engine.close(conn, Close::Flush);
+                            entry.close_ordered = true;
+                        }
+                        _ if draw(3) == 0 => {
+                            engine.close(conn, Close::Reset);
+                            entry.close_ordered = true;
+                        }
+                        _ => {
+                            if let Some(socket) = engine.detach(conn) {
+                                let old = known.remove(&conn).unwrap();
+                                let conn = engine.adopt(socket).unwrap();
+                                engine.receive(conn, true);
+                                // The new owner is told of the end of input again.
+                                known.insert(conn, Known { ended: false, ..old });
+                            }
+                        }
+                    }
+                }
+                if started == TOTAL {
+                    // Everybody goes home.
+                    for (&conn, entry) in &mut known {
+                        engine.close(conn, Close::Reset);
+                        entry.close_ordered = true;
+                    }
+                }
+                engine.timer(engine.now_ns() + 1_000_000, 0);
+            }
+            Event::Woken => panic!("nobody wakes"),
+        }
+        (started == TOTAL && known.is_empty()).then_some(())
+    });
+    assert_eq!(Arc::strong_count(&bytes), 1, "seed {seed}: every chunk is dropped");
 }

@@ -32,6 +32,7 @@ macro_rules! engine {
             [
                 flow::echoes_every_byte,
                 flow::echoes_over_a_unix_socket,
+                flow::tiny_queues_lose_nothing,
                 flow::sends_everything_to_a_peer_that_reads_late,
                 flow::keeps_the_order_of_chunks_of_every_kind,
                 flow::a_half_closed_peer_still_gets_its_answer,
@@ -41,6 +42,7 @@ macro_rules! engine {
                 flow::a_pause_holds_the_peer_and_a_resume_frees_it,
                 flow::a_pause_taken_back_loses_nothing,
                 flow::what_was_sent_before_the_connect_finished_goes_out,
+                flow::a_flushing_close_during_the_connect_still_delivers,
                 life::a_refused_connect_is_told_and_closed,
                 life::a_reset_ends_the_connection_once,
                 life::a_reset_while_nothing_is_armed_shows_at_the_next_send,
@@ -53,6 +55,7 @@ macro_rules! engine {
                 life::ten_thousand_connections_come_and_go,
                 life::a_full_engine_refuses_and_recovers,
                 life::stopping_to_listen_keeps_what_is_open,
+                life::random_orders_keep_every_promise,
                 life::a_dropped_engine_leaves_leases_alone,
                 time::timers_fire_in_order_and_never_early,
                 time::a_turn_waits_until_its_time,

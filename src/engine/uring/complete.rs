@@ -10,6 +10,15 @@ use super::slots::{InFlight, Phase, Slot};
 use super::{ACCEPT_REST_NS, Due, Uring, listener_position};
 use crate::engine::{Conn, Event, Lease, ListenerId};
 
+/// The socket that an accept's completion carries, unless it failed.
+///
+/// # Safety
+/// `result` comes from the completion of an accept and is used once.
+pub(super) unsafe fn accepted_socket(result: RawFd) -> Option<OwnedFd> {
+    // SAFETY: the kernel made this descriptor for this accept, and the caller promises that nobody else owns it.
+    (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) })
+}
+
 impl Uring {
     /// Turns completions into events until there is no more room for them; the rest waits for the next turn.
     pub(super) fn reap(&mut self, events: &mut Vec<Event>, length_max: usize) {
@@ -55,11 +64,8 @@ impl Uring {
     }
 
     fn complete_accept(&mut self, number: u32, result: i32, more: bool, events: &mut Vec<Event>) {
-        if let Ok(descriptor) = RawFd::try_from(result)
-            && descriptor >= 0
-        {
-            // SAFETY: the kernel made this descriptor for this accept; nobody else owns it.
-            let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        // SAFETY: this is the completion of an accept, and it is looked at here only.
+        if let Some(socket) = unsafe { accepted_socket(result) } {
             match self.slots.claim(socket, Phase::Open) {
                 Ok(conn) => {
                     self.statistics.accepted += 1;
@@ -93,10 +99,18 @@ impl Uring {
         let result = if result < 0 {
             slot.failure = Some(-result);
             slot.phase = Phase::Closing;
+            if slot.flush_ordered {
+                return;
+            }
             Err(io::Error::from_raw_os_error(-result))
         } else {
-            slot.phase = Phase::Open;
             self.statistics.connected += 1;
+            if slot.flush_ordered {
+                slot.phase = Phase::Flushing;
+                slot.wants_receive = true;
+                return;
+            }
+            slot.phase = Phase::Open;
             Ok(())
         };
         events.push(Event::Connected { conn, result });

@@ -26,7 +26,7 @@ mod vectors;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use io_uring::{opcode, types::Fd};
 
@@ -113,6 +113,22 @@ impl Uring {
         self.vectors.advance();
     }
 
+    /// Closes the sockets in completions that nobody will read any more.
+    fn drop_accepted(&mut self) {
+        while self.ring.sync_completions() {
+            while let Some(completion) = self.ring.completion() {
+                let operation = Operation::decode(completion.user_data());
+                if operation.is_some_and(|operation| operation.kind == Kind::Accept) {
+                    // SAFETY: this is the completion of an accept, and taking it off the queue makes it ours alone.
+                    drop(unsafe { complete::accepted_socket(completion.result()) });
+                }
+            }
+            if self.ring.overflown() {
+                self.ring.enter(Wait::Not).ok();
+            }
+        }
+    }
+
     fn count_submissions(&mut self, taken: usize) {
         self.statistics.submissions += u64::try_from(taken).unwrap_or(0);
     }
@@ -130,6 +146,14 @@ impl Uring {
         let taken = self.ring.enter(wait)?;
         self.count_submissions(taken);
         Ok(())
+    }
+
+    /// Events that completions leave to timers that are due: without it, a flood of completions would hold them up.
+    fn room_for_timers(&self) -> usize {
+        match self.wheel.deadline_ns() {
+            Some(deadline_ns) if deadline_ns <= self.now_ns => self.events_max.div_ceil(8),
+            Some(_) | None => 0,
+        }
     }
 
     fn fire_timers(&mut self, events: &mut Vec<Event>, length_max: usize) {
@@ -184,7 +208,6 @@ impl Engine for Uring {
     }
 
     fn listen(&mut self, socket: OwnedFd) -> io::Result<ListenerId> {
-        use std::os::fd::AsFd;
         socket::set_blocking(socket.as_fd())?;
         let id = u32::try_from(self.listeners.len()).expect("invariant: fewer than 2^32 listeners");
         self.listeners.push(Listener {
@@ -229,7 +252,6 @@ impl Engine for Uring {
     }
 
     fn adopt(&mut self, socket: OwnedFd) -> io::Result<Conn> {
-        use std::os::fd::AsFd;
         socket::set_blocking(socket.as_fd())?;
         self.slots.claim(socket, Phase::Open).map_err(|_| {
             io::Error::new(io::ErrorKind::QuotaExceeded, "every connection slot is taken; raise connections_max")
@@ -265,7 +287,7 @@ impl Engine for Uring {
     fn send(&mut self, conn: Conn, chunk: Chunk) {
         let Some(slot) = self.slots.get_mut(conn) else { return };
         let takes = match slot.phase {
-            Phase::Connecting | Phase::Open => slot.shutdown == Shutdown::Open,
+            Phase::Connecting | Phase::Open => slot.shutdown == Shutdown::Open && !slot.flush_ordered,
             Phase::Free | Phase::Flushing | Phase::Lingering | Phase::Closing => false,
         };
         let bytes = chunk.as_slice().len();
@@ -298,7 +320,8 @@ impl Engine for Uring {
                 slot.wants_receive = true;
             }
             (Phase::Flushing | Phase::Lingering | Phase::Closing, Close::Flush) => return,
-            (Phase::Connecting, Close::Flush) => slot.phase = Phase::Closing,
+            // Goes on when the outcome of the connect is known.
+            (Phase::Connecting, Close::Flush) => slot.flush_ordered = true,
             (Phase::Connecting | Phase::Open | Phase::Flushing | Phase::Lingering | Phase::Closing, Close::Reset) => {
                 slot.phase = Phase::Closing;
                 slot.reset = true;
@@ -340,7 +363,7 @@ impl Engine for Uring {
         {
             events.push(event);
         }
-        self.reap(events, length_max);
+        self.reap(events, length_max - self.room_for_timers());
         self.fire_timers(events, length_max);
         Ok(())
     }
@@ -352,7 +375,10 @@ impl Engine for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
+        // Descriptors that wait to be closed go with this last enter, and those that were accepted meanwhile below.
+        self.ring.enter(Wait::Not).ok();
         self.ring.cancel_everything();
+        self.drop_accepted();
         // The kernel must forget the buffers before they are unmapped. It cannot fail for a group that exists.
         self.ring.submitter().unregister_buf_ring(receive::GROUP).ok();
     }

@@ -91,6 +91,8 @@ pub(super) struct Slot {
     pub(super) starved: bool,
     /// The peer sends no more.
     pub(super) ended: bool,
+    /// A flushing close was ordered before the connect had finished.
+    pub(super) flush_ordered: bool,
     /// `close` shall send a reset.
     pub(super) reset: bool,
     /// Is in the list of slots to be settled.
@@ -116,6 +118,7 @@ impl Slot {
             all_cancelled: false,
             starved: false,
             ended: false,
+            flush_ordered: false,
             reset: false,
             listed: false,
             failure: None,
