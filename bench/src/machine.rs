@@ -1,0 +1,319 @@
+//! The machine card: what a reader must know about the box before believing a number, and the CPU time of processes.
+//!
+//! Everything comes from `/proc` and `/sys` below a root that tests replace.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The machine as it was when the run began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    pub kernel: String,
+    pub cpu_model: String,
+    /// Cores that this process may run on.
+    pub cores: Vec<usize>,
+    /// Hardware threads of each physical core that has more than one.
+    pub siblings: Vec<Vec<usize>>,
+    pub virtualised: bool,
+    pub memory_kib: u64,
+    /// `None` where the kernel shows no frequency scaling, as in most virtual machines.
+    pub governor: Option<String>,
+    /// Whether the clock may rise above its base; `None` where the kernel does not say.
+    pub turbo: Option<bool>,
+    pub clock_source: String,
+    /// What the kernel does about each known weakness of the processor.
+    pub mitigations: BTreeMap<String, String>,
+    /// `None` is unlimited.
+    pub memlock_bytes: Option<u64>,
+    pub descriptors: Option<u64>,
+    pub listen_backlog_max: u64,
+    /// 0 everybody may use io_uring, 1 a group, 2 nobody; `None` on kernels without the switch.
+    pub io_uring_disabled: Option<u64>,
+    pub load_average_1m: f64,
+    /// Share of processor time since boot that the hypervisor gave to others, and the same while the run lasted.
+    pub steal_share_since_boot: f64,
+    pub steal_share_in_run: Option<f64>,
+}
+
+impl Machine {
+    /// Reads the card below `root`, which is `/` but in tests.
+    pub fn read(root: &Path) -> Self {
+        let text = |path: &str| fs::read_to_string(root.join(path)).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let number = |path: &str| text(path).parse::<u64>().ok();
+        let cpu_info = text("proc/cpuinfo");
+        let limits = text("proc/self/limits");
+        let cores = allowed_cores(&text("proc/self/status"));
+        Self {
+            kernel: text("proc/sys/kernel/osrelease"),
+            cpu_model: colon_value(&cpu_info, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            siblings: siblings(root, &cores),
+            virtualised: colon_value(&cpu_info, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+            memory_kib: colon_value(&text("proc/meminfo"), "MemTotal").and_then(|value| value.split(' ').next()?.parse().ok()).unwrap_or(0),
+            governor: cores.first().map(|core| text(&format!("sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor"))).filter(|word| !word.is_empty()),
+            turbo: turbo(number("sys/devices/system/cpu/intel_pstate/no_turbo"), number("sys/devices/system/cpu/cpufreq/boost")),
+            clock_source: text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            mitigations: folder_texts(&root.join("sys/devices/system/cpu/vulnerabilities")),
+            memlock_bytes: limit(&limits, "Max locked memory"),
+            descriptors: limit(&limits, "Max open files"),
+            listen_backlog_max: number("proc/sys/net/core/somaxconn").unwrap_or(0),
+            io_uring_disabled: number("proc/sys/kernel/io_uring_disabled"),
+            load_average_1m: text("proc/loadavg").split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0),
+            steal_share_since_boot: Jiffies::read(root).unwrap_or_default().steal_share_since(Jiffies::default()),
+            steal_share_in_run: None,
+            cores,
+        }
+    }
+
+    /// Which core does what in a comparison.
+    pub fn core_map(&self) -> CoreMap {
+        // One hardware thread of each physical core first; the others only when these run out.
+        let second_threads: Vec<usize> = self.siblings.iter().flat_map(|group| group.iter().skip(1).copied()).collect();
+        let firsts = self.cores.iter().filter(|core| !second_threads.contains(core));
+        let ordered: Vec<usize> = firsts.chain(self.cores.iter().filter(|core| second_threads.contains(core))).copied().collect();
+        let at = |index: usize| ordered.get(index).or(ordered.last()).copied().unwrap_or(0);
+        CoreMap { system: at(0), origin: at(1), generator: at(2) }
+    }
+}
+
+/// The cores of the three parties of the proxy job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoreMap {
+    /// Of the proxy that is measured.
+    pub system: usize,
+    pub origin: usize,
+    pub generator: usize,
+}
+
+impl CoreMap {
+    /// One line for people.
+    pub fn text(&self) -> String {
+        let Self { system, origin, generator } = self;
+        if origin == generator && system == origin {
+            format!("core {system}: proxy, origin and generator together (one core: nothing but plumbing can be checked here)")
+        } else if origin == generator {
+            format!("core {system}: proxy · core {origin}: origin and generator")
+        } else {
+            format!("core {system}: proxy · core {origin}: origin · core {generator}: generator")
+        }
+    }
+}
+
+/// Processor time since boot in clock ticks, over all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Jiffies {
+    total: u64,
+    steal: u64,
+}
+
+impl Jiffies {
+    /// From `/proc/stat`; `None` where it cannot be read.
+    pub fn read(root: &Path) -> Option<Self> {
+        Self::parse(&fs::read_to_string(root.join("proc/stat")).ok()?)
+    }
+
+    /// `cpu  user nice system idle iowait irq softirq steal guest guest_nice`; guest time is part of user time.
+    fn parse(text: &str) -> Option<Self> {
+        let fields = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let numbers: Vec<u64> = fields.split_whitespace().take(8).map_while(|word| word.parse().ok()).collect();
+        Some(Self { total: numbers.iter().sum(), steal: numbers.get(7).copied().unwrap_or(0) })
+    }
+
+    /// The share of the time since `earlier` that was stolen.
+    pub fn steal_share_since(self, earlier: Self) -> f64 {
+        let total = self.total.saturating_sub(earlier.total).max(1);
+        self.steal.saturating_sub(earlier.steal) as f64 / total as f64
+    }
+}
+
+/// The processes of one group: a program, its workers and helpers.
+#[derive(Clone, Debug)]
+pub struct ProcessGroup {
+    proc_folder: PathBuf,
+    processes: Vec<u32>,
+}
+
+impl ProcessGroup {
+    /// All processes whose group is `group`.
+    pub fn find(proc_folder: &Path, group: u32) -> Self {
+        let entries = fs::read_dir(proc_folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+        let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let member = |id: &u32| {
+            let stat = fs::read_to_string(proc_folder.join(id.to_string()).join("stat")).unwrap_or_default();
+            group_of(&stat) == Some(group)
+        };
+        let mut processes: Vec<u32> = numbers.filter(member).collect();
+        processes.sort_unstable();
+        Self { proc_folder: proc_folder.to_owned(), processes }
+    }
+
+    /// The members' numbers.
+    pub fn processes(&self) -> &[u32] {
+        &self.processes
+    }
+
+    /// Nanoseconds for which the threads of all members have run.
+    pub fn cpu_ns(&self) -> u64 {
+        self.task_folders().iter().filter_map(|task| run_time_ns(&fs::read_to_string(task.join("schedstat")).ok()?)).sum()
+    }
+
+    /// The cores that threads of the members may use, each list once: what the pinning came to.
+    pub fn affinity(&self) -> Vec<String> {
+        let status = |task: &PathBuf| colon_value(&fs::read_to_string(task.join("status")).ok()?, "Cpus_allowed_list");
+        let mut lists: Vec<String> = self.task_folders().iter().filter_map(status).collect();
+        lists.sort();
+        lists.dedup();
+        lists
+    }
+
+    fn task_folders(&self) -> Vec<PathBuf> {
+        let tasks = self.processes.iter().map(|id| self.proc_folder.join(id.to_string()).join("task"));
+        tasks.flat_map(|folder| fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>()).unwrap_or_default()).collect()
+    }
+}
+
+/// The first of the three numbers of a `schedstat` file: nanoseconds on a processor.
+fn run_time_ns(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// The process group in a `stat` file. The command's name stands in parentheses and may hold anything.
+fn group_of(stat: &str) -> Option<u32> {
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_whitespace().nth(2)?.parse().ok()
+}
+
+/// The value of `name : value` in a file of such lines.
+fn colon_value(text: &str, name: &str) -> Option<String> {
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    pairs.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).next()
+}
+
+/// The cores in `Cpus_allowed_list` of a `status` file.
+fn allowed_cores(status: &str) -> Vec<usize> {
+    colon_value(status, "Cpus_allowed_list").map(|list| parse_core_list(&list)).unwrap_or_default()
+}
+
+/// `0-3,8` as its members.
+fn parse_core_list(list: &str) -> Vec<usize> {
+    let range = |part: &str| -> Option<Vec<usize>> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some((first.trim().parse().ok()?..=last.trim().parse().ok()?).collect())
+    };
+    list.split(',').filter_map(range).flatten().collect()
+}
+
+/// Groups of allowed hardware threads that share a physical core.
+fn siblings(root: &Path, cores: &[usize]) -> Vec<Vec<usize>> {
+    let list = |core: &usize| fs::read_to_string(root.join(format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"))).ok();
+    let allowed = |text: String| parse_core_list(&text).into_iter().filter(|core| cores.contains(core)).collect::<Vec<_>>();
+    let mut groups: Vec<Vec<usize>> = cores.iter().filter_map(list).map(allowed).filter(|group| group.len() > 1).collect();
+    groups.sort();
+    groups.dedup();
+    groups
+}
+
+fn turbo(intel_no_turbo: Option<u64>, boost: Option<u64>) -> Option<bool> {
+    intel_no_turbo.map(|off| off == 0).or(boost.map(|on| on == 1))
+}
+
+/// Name and text of each file of a folder.
+fn folder_texts(folder: &Path) -> BTreeMap<String, String> {
+    let entries = fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let pair = |entry: &fs::DirEntry| Some((entry.file_name().into_string().ok()?, fs::read_to_string(entry.path()).ok()?.trim().to_owned()));
+    entries.iter().filter_map(pair).collect()
+}
+
+/// The soft limit in a line of `/proc/self/limits`; `None` is unlimited.
+fn limit(limits: &str, name: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::{CoreMap, Jiffies, Machine, ProcessGroup, group_of, parse_core_list, run_time_ns};
+
+    fn root(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("bench-machine-{name}-{}", std::process::id()))
+    }
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let file = root.join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+
+    #[test]
+    fn run_time_is_the_first_number_of_schedstat() {
+        assert_eq!(run_time_ns("1234567 89 10\n"), Some(1_234_567));
+        assert_eq!(run_time_ns(""), None);
+    }
+
+    #[test]
+    fn the_group_stands_behind_any_name() {
+        assert_eq!(group_of("42 (nginx: a) b) S 1 40 40 0"), Some(40));
+        assert_eq!(group_of("42"), None);
+    }
+
+    /// A master with two threads and a worker of its group count, a stranger does not.
+    #[test]
+    fn cpu_time_is_that_of_all_threads_of_the_group() {
+        let root = root("group");
+        for (id, group, tasks) in [(40, 40, vec![(40, 5), (41, 7)]), (50, 40, vec![(50, 100)]), (60, 60, vec![(60, 1000)])] {
+            write(&root, &format!("{id}/stat"), &format!("{id} (x) S 1 {group} {group} 0"));
+            for (task, ns) in tasks {
+                write(&root, &format!("{id}/task/{task}/schedstat"), &format!("{ns} 0 0\n"));
+                write(&root, &format!("{id}/task/{task}/status"), "Name:\tx\nCpus_allowed_list:\t0\n");
+            }
+        }
+        let group = ProcessGroup::find(&root, 40);
+        assert_eq!(group.processes(), [40, 50]);
+        assert_eq!(group.cpu_ns(), 112);
+        assert_eq!(group.affinity(), ["0"]);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn the_card_reads_proc_and_sys() {
+        let root = root("card");
+        write(&root, "proc/cpuinfo", "model name\t: EPYC\nflags\t\t: fpu hypervisor sse\n");
+        write(&root, "proc/self/status", "Cpus_allowed_list:\t0-3\n");
+        write(&root, "proc/self/limits", "Max open files            20000                20000                files     \nMax locked memory         unlimited            unlimited            bytes\n");
+        write(&root, "proc/stat", "cpu  60 0 20 10 0 0 0 10 0 0\n");
+        write(&root, "proc/meminfo", "MemTotal:       1024 kB\n");
+        write(&root, "sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,2\n");
+        write(&root, "sys/devices/system/cpu/cpu2/topology/thread_siblings_list", "0,2\n");
+        let machine = Machine::read(&root);
+        assert_eq!((machine.cpu_model.as_str(), machine.virtualised, machine.memory_kib), ("EPYC", true, 1024));
+        assert_eq!((machine.descriptors, machine.memlock_bytes), (Some(20_000), None));
+        assert!((machine.steal_share_since_boot - 0.1).abs() < 1e-12);
+        assert_eq!(machine.core_map(), CoreMap { system: 0, origin: 1, generator: 3 });
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn small_machines_share_cores() {
+        let map = |cores: &[usize]| Machine { cores: cores.to_vec(), ..Machine::default() }.core_map();
+        assert_eq!(map(&[0, 1]), CoreMap { system: 0, origin: 1, generator: 1 });
+        assert_eq!(map(&[5]), CoreMap { system: 5, origin: 5, generator: 5 });
+        assert_eq!(map(&[2, 3, 4, 5]), CoreMap { system: 2, origin: 3, generator: 4 });
+    }
+
+    #[test]
+    fn steal_is_counted_between_two_looks() {
+        let earlier = Jiffies::parse("cpu  10 0 0 90 0 0 0 0 0 0\n").unwrap();
+        let later = Jiffies::parse("cpu  20 0 0 100 0 0 0 5 0 0\n").unwrap();
+        assert!((later.steal_share_since(earlier) - 0.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn core_lists_have_ranges() {
+        assert_eq!(parse_core_list("0-2,7"), [0, 1, 2, 7]);
+        assert_eq!(parse_core_list(""), [] as [usize; 0]);
+    }
+}

@@ -1,0 +1,295 @@
+//! Paired ratios with an interval, and what may be said of them.
+//!
+//! Systems are compared within blocks: each block measures every system once, in random order, so that the drift of a
+//! shared machine falls on all of them. The ratio of two systems is taken block by block; its logarithms are averaged
+//! and get a 95 % interval from Student's t-distribution.
+
+use serde::{Deserialize, Serialize};
+
+/// A ratio whose whole interval lies within 1/1.05 and 1.05 is no difference worth naming.
+pub const EQUIVALENCE_FACTOR: f64 = 1.05;
+/// The probability mass of an interval.
+const CONFIDENCE: f64 = 0.95;
+/// Past this many blocks the search for the number that would decide gives up.
+const BLOCKS_SEARCH_MAX: u32 = 10_000;
+
+/// The geometric mean of per-block ratios with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio {
+    pub ratio: f64,
+    pub ci_low: f64,
+    pub ci_high: f64,
+    /// Standard deviation of the logarithms of the per-block ratios.
+    pub log_deviation: f64,
+    pub blocks: u32,
+}
+
+/// Which way a metric is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    Higher,
+    Lower,
+}
+
+/// What a ratio says about the first system against the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The interval excludes 1 in the better direction.
+    Faster,
+    /// The interval excludes 1 in the worse direction.
+    Slower,
+    /// The whole interval lies within [`EQUIVALENCE_FACTOR`] of 1.
+    Equivalent,
+    /// The interval is too wide for any of these.
+    Underpowered,
+}
+
+impl Verdict {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Faster => "faster",
+            Self::Slower => "slower",
+            Self::Equivalent => "equivalent",
+            Self::Underpowered => "underpowered",
+        }
+    }
+}
+
+/// The ratio of the first to the second value of each block. `None` with fewer than two blocks or a value that is not
+/// above zero: there is no interval then.
+pub fn paired_ratio(pairs: &[(f64, f64)]) -> Option<Ratio> {
+    let usable = |value: f64| value.is_finite() && value > 0.0;
+    if pairs.len() < 2 || !pairs.iter().all(|&(a, b)| usable(a) && usable(b)) {
+        return None;
+    }
+    let blocks = u32::try_from(pairs.len()).ok()?;
+    let count = f64::from(blocks);
+    let logs: Vec<f64> = pairs.iter().map(|(a, b)| (a / b).ln()).collect();
+    let mean = logs.iter().sum::<f64>() / count;
+    let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let log_deviation = variance.sqrt();
+    let half = half_width(log_deviation, blocks);
+    Some(Ratio { ratio: mean.exp(), ci_low: (mean - half).exp(), ci_high: (mean + half).exp(), log_deviation, blocks })
+}
+
+/// Half the width of the interval of a mean of `blocks` logarithms.
+fn half_width(log_deviation: f64, blocks: u32) -> f64 {
+    student_t(0.5 + CONFIDENCE / 2.0, f64::from(blocks - 1)) * log_deviation / f64::from(blocks).sqrt()
+}
+
+impl Ratio {
+    /// What may be said, `better` being the good direction of the metric.
+    ///
+    /// A difference that is certain but within the margin of equivalence is called equivalent.
+    pub fn verdict(&self, better: Better) -> Verdict {
+        if self.ci_low > 1.0 / EQUIVALENCE_FACTOR && self.ci_high < EQUIVALENCE_FACTOR {
+            return Verdict::Equivalent;
+        }
+        let (above, below) = match better {
+            Better::Higher => (Verdict::Faster, Verdict::Slower),
+            Better::Lower => (Verdict::Slower, Verdict::Faster),
+        };
+        if self.ci_low > 1.0 {
+            above
+        } else if self.ci_high < 1.0 {
+            below
+        } else {
+            Verdict::Underpowered
+        }
+    }
+
+    /// The number of blocks at which this ratio with this scatter would get a verdict; `None` if it decides already
+    /// or no reasonable number does.
+    pub fn blocks_to_decide(&self) -> Option<u32> {
+        if self.verdict(Better::Higher) != Verdict::Underpowered {
+            return None;
+        }
+        let (distance, margin) = (self.ratio.ln().abs(), EQUIVALENCE_FACTOR.ln());
+        (self.blocks..=BLOCKS_SEARCH_MAX).find(|&blocks| {
+            let half = half_width(self.log_deviation, blocks);
+            half < distance || distance + half < margin
+        })
+    }
+}
+
+/// The quantile of Student's t-distribution with `freedom` degrees of freedom; `0.5 <= probability < 1`.
+pub fn student_t(probability: f64, freedom: f64) -> f64 {
+    assert!((0.5..1.0).contains(&probability) && freedom >= 1.0, "invariant: an upper quantile with a degree of freedom");
+    let (mut low, mut high) = (0.0, 1.0);
+    while student_cdf(high, freedom) < probability {
+        high *= 2.0;
+    }
+    // Each step halves the bracket; 100 of them are below the resolution of an f64.
+    for _ in 0..100 {
+        let middle = f64::midpoint(low, high);
+        if student_cdf(middle, freedom) < probability {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    f64::midpoint(low, high)
+}
+
+/// P(T <= t) for `t >= 0`, from the regularised incomplete beta function.
+fn student_cdf(t: f64, freedom: f64) -> f64 {
+    1.0 - 0.5 * incomplete_beta(freedom / 2.0, 0.5, freedom / (freedom + t * t))
+}
+
+/// The regularised incomplete beta function I_x(a, b) by its continued fraction (Abramowitz and Stegun 26.5.8),
+/// evaluated from the side on which it converges fast.
+fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
+    if x <= 0.0 {
+        return 0.0;
+    }
+    if x >= 1.0 {
+        return 1.0;
+    }
+    let front = (log_gamma(a + b) - log_gamma(a) - log_gamma(b) + a * x.ln() + b * (1.0 - x).ln()).exp();
+    if x < (a + 1.0) / (a + b + 2.0) {
+        front * beta_fraction(a, b, x) / a
+    } else {
+        1.0 - front * beta_fraction(b, a, 1.0 - x) / b
+    }
+}
+
+/// The continued fraction of the incomplete beta function by Lentz's method.
+fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
+    const TINY: f64 = 1e-300;
+    let guard = |value: f64| if value.abs() < TINY { TINY } else { value };
+    let mut c = 1.0;
+    let mut d = 1.0 / guard(1.0 - (a + b) * x / (a + 1.0));
+    let mut fraction = d;
+    for step in 1..=500_u32 {
+        let m = f64::from(step);
+        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
+        d = 1.0 / guard(1.0 + even * d);
+        c = guard(1.0 + even / c);
+        fraction *= d * c;
+        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
+        d = 1.0 / guard(1.0 + odd * d);
+        c = guard(1.0 + odd / c);
+        fraction *= d * c;
+        if (d * c - 1.0).abs() < 1e-15 {
+            break;
+        }
+    }
+    fraction
+}
+
+/// ln Γ(x) for `x > 0`: Stirling's series after shifting the argument to 15 and above.
+fn log_gamma(x: f64) -> f64 {
+    let (mut shifted, mut correction) = (x, 0.0);
+    while shifted < 15.0 {
+        correction -= shifted.ln();
+        shifted += 1.0;
+    }
+    let inverse = 1.0 / shifted;
+    let square = inverse * inverse;
+    let series = inverse * (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0)));
+    correction + (shifted - 0.5) * shifted.ln() - shifted + 0.5 * (2.0 * std::f64::consts::PI).ln() + series
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+    use super::{Better, Verdict, paired_ratio, student_t};
+
+    /// Two-sided 95 % and 99 % points of the printed tables.
+    #[test]
+    fn quantiles_are_those_of_the_tables() {
+        let table = [
+            (0.975, 1.0, 12.706_205),
+            (0.975, 2.0, 4.302_653),
+            (0.975, 4.0, 2.776_445),
+            (0.975, 9.0, 2.262_157),
+            (0.975, 29.0, 2.045_230),
+            (0.975, 1000.0, 1.962_339),
+            (0.995, 5.0, 4.032_143),
+            (0.9, 3.0, 1.637_744),
+            (0.5, 7.0, 0.0),
+        ];
+        for (probability, freedom, expected) in table {
+            let found = student_t(probability, freedom);
+            assert!((found - expected).abs() < 2e-6, "t({probability}, {freedom}) = {found}, the table says {expected}");
+        }
+    }
+
+    /// Logs 0.1, 0.2, 0.3: mean 0.2, deviation 0.1, half width 4.302653 · 0.1 / √3.
+    #[test]
+    fn the_interval_is_the_textbook_one() {
+        let pairs: Vec<(f64, f64)> = [0.1_f64, 0.2, 0.3].iter().map(|log| (log.exp(), 1.0)).collect();
+        let ratio = paired_ratio(&pairs).unwrap();
+        let half = 4.302_653 * 0.1 / 3.0_f64.sqrt();
+        assert!((ratio.ratio.ln() - 0.2).abs() < 1e-12);
+        assert!((ratio.ci_low.ln() - (0.2 - half)).abs() < 1e-6);
+        assert!((ratio.ci_high.ln() - (0.2 + half)).abs() < 1e-6);
+        assert_eq!(ratio.verdict(Better::Higher), Verdict::Underpowered);
+        let needed = ratio.blocks_to_decide().unwrap();
+        assert!((4..=5).contains(&needed), "{needed}");
+    }
+
+    #[test]
+    fn verdicts_follow_the_direction_of_the_metric() {
+        let twice = paired_ratio(&[(2.0, 1.0), (2.02, 1.0), (1.98, 1.0)]).unwrap();
+        assert_eq!(twice.verdict(Better::Higher), Verdict::Faster);
+        assert_eq!(twice.verdict(Better::Lower), Verdict::Slower);
+        assert_eq!(twice.blocks_to_decide(), None);
+        let same = paired_ratio(&[(1.0, 1.0), (1.001, 1.0), (0.999, 1.0)]).unwrap();
+        assert_eq!(same.verdict(Better::Lower), Verdict::Equivalent);
+    }
+
+    #[test]
+    fn there_is_no_interval_without_two_sound_blocks() {
+        assert_eq!(paired_ratio(&[(1.0, 1.0)]), None);
+        assert_eq!(paired_ratio(&[(1.0, 1.0), (0.0, 1.0)]), None);
+        assert_eq!(paired_ratio(&[(1.0, 1.0), (1.0, f64::NAN)]), None);
+    }
+
+    /// A standard normal variate by Box and Muller.
+    fn normal(random: &mut Xoshiro256PlusPlus) -> f64 {
+        let uniform = |random: &mut Xoshiro256PlusPlus| (f64::from(random.next_u32()) + 0.5) / (f64::from(u32::MAX) + 1.0);
+        let (a, b) = (uniform(random), uniform(random));
+        (-2.0 * a.ln()).sqrt() * (2.0 * std::f64::consts::PI * b).cos()
+    }
+
+    /// One block: a drift that both systems share and an error of its own for each.
+    fn block(random: &mut Xoshiro256PlusPlus, slowdown: f64) -> (f64, f64) {
+        let drift = 0.3 * normal(random);
+        let (a, b) = (0.03 * normal(random), 0.03 * normal(random));
+        ((drift + a).exp() * slowdown, (drift + b).exp())
+    }
+
+    /// Equal systems under a drift of 30 %: the interval may exclude 1 in about 5 of 100 experiments.
+    #[test]
+    fn the_same_system_twice_rarely_differs() {
+        let seed = 20_261_123;
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let experiments = 2000;
+        let excluded = (0..experiments)
+            .filter(|_| {
+                let pairs: Vec<(f64, f64)> = (0..10).map(|_| block(&mut random, 1.0)).collect();
+                let ratio = paired_ratio(&pairs).unwrap();
+                ratio.ci_low > 1.0 || ratio.ci_high < 1.0
+            })
+            .count();
+        assert!((60..=140).contains(&excluded), "{excluded} of {experiments} exclude 1, seed {seed}");
+    }
+
+    /// A slowdown of 5 % under the same drift is seen in at least 80 of 100 experiments of ten blocks.
+    #[test]
+    fn a_slowdown_of_five_percent_is_seen() {
+        let seed = 5;
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let seen = (0..500)
+            .filter(|_| {
+                let pairs: Vec<(f64, f64)> = (0..10).map(|_| block(&mut random, 1.05)).collect();
+                paired_ratio(&pairs).unwrap().ci_low > 1.0
+            })
+            .count();
+        assert!(seen >= 400, "{seen} of 500, seed {seed}");
+    }
+}

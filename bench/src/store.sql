@@ -1,0 +1,58 @@
+-- All runs. `run` is the run directory, relative to where `bench` was started.
+CREATE TABLE IF NOT EXISTS run (
+    run VARCHAR PRIMARY KEY,
+    kind VARCHAR NOT NULL,
+    started_utc TIMESTAMP NOT NULL,
+    command VARCHAR NOT NULL,
+    commit_hash VARCHAR NOT NULL,
+    seed VARCHAR,
+    machine JSON NOT NULL,
+    cores JSON NOT NULL
+);
+-- A system at one number of connections, over all blocks of a run.
+CREATE TABLE IF NOT EXISTS system (
+    run VARCHAR NOT NULL,
+    system VARCHAR NOT NULL,
+    version VARCHAR NOT NULL,
+    connections UINTEGER NOT NULL,
+    blocks UINTEGER NOT NULL,
+    requests UBIGINT NOT NULL,
+    failed UBIGINT NOT NULL,
+    throughput_per_s DOUBLE NOT NULL,
+    cpu_us_per_request DOUBLE NOT NULL,
+    p50_ns UBIGINT,
+    p99_ns UBIGINT,
+    p999_ns UBIGINT,
+    verdict VARCHAR NOT NULL
+);
+-- One system measured once.
+CREATE TABLE IF NOT EXISTS trial (
+    run VARCHAR NOT NULL,
+    system VARCHAR NOT NULL,
+    connections UINTEGER NOT NULL,
+    block UINTEGER NOT NULL,
+    turn UINTEGER NOT NULL,
+    requests UBIGINT NOT NULL,
+    failed UBIGINT NOT NULL,
+    window_s DOUBLE NOT NULL,
+    throughput_per_s DOUBLE NOT NULL,
+    cpu_us_per_request DOUBLE NOT NULL,
+    p50_ns UBIGINT,
+    p99_ns UBIGINT,
+    p999_ns UBIGINT,
+    generator_cpu_us_per_request DOUBLE,
+    verdict VARCHAR NOT NULL
+);
+-- a ÷ b of one metric with its 95 % interval.
+CREATE TABLE IF NOT EXISTS ratio (
+    run VARCHAR NOT NULL,
+    a VARCHAR NOT NULL,
+    b VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    connections UINTEGER NOT NULL,
+    ratio DOUBLE,
+    ci_low DOUBLE,
+    ci_high DOUBLE,
+    blocks UINTEGER NOT NULL,
+    verdict VARCHAR NOT NULL
+);
