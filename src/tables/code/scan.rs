@@ -33,7 +33,7 @@ pub(super) fn scan(text: &str) -> Scan {
     let mut scan = Scan::default();
     let mut at = 0;
     while let Some(open) = text[at..].find('{').map(|open| open + at) {
-        let (inner, close) = match text[open..].as_bytes().get(1) {
+        let (inner, close) = match text.as_bytes().get(open + 1) {
             Some(b'{') => (open + 2, "}}"),
             Some(b'%') => (open + 2, "%}"),
             Some(b'#') => (open + 2, "#}"),
@@ -130,7 +130,7 @@ fn tokens(code: &str) -> Vec<(Token<'_>, usize)> {
                 end = next + inner.len_utf8();
             }
             tokens.push((Token::Word(&code[at..end]), at));
-        } else if !character.is_whitespace() && !(at == 0 && matches!(character, '-' | '+')) {
+        } else if !(character.is_whitespace() || at == 0 && matches!(character, '-' | '+')) {
             tokens.push((Token::Sign(character), at));
         }
     }
