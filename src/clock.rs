@@ -9,5 +9,7 @@ pub fn monotonic_ns() -> u64 {
 
 /// Milliseconds since the Unix epoch: for dates shown to people, session expiry and the hybrid clock's input.
 pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }

@@ -32,7 +32,13 @@ impl Fault {
     /// What `toml` found, with its position.
     pub fn toml(file: &Path, text: &str, error: &toml::de::Error) -> Self {
         let offset = error.span().map_or(0, |span| span.start);
-        Self::at(file, text, offset, error.message().replace('\n', " "), "see the README.md beside the profiles for every key")
+        Self::at(
+            file,
+            text,
+            offset,
+            error.message().replace('\n', " "),
+            "see the README.md beside the profiles for every key",
+        )
     }
 }
 

@@ -36,7 +36,13 @@ fn main() -> ExitCode {
             })
         }),
         Command::Forward(args) => tool(|stop, waker| {
-            forward::run(forward::ForwardOptions { listen: args.listen.clone(), to: args.to.clone(), core: args.core, stop, waker })
+            forward::run(forward::ForwardOptions {
+                listen: args.listen.clone(),
+                to: args.to.clone(),
+                core: args.core,
+                stop,
+                waker,
+            })
         }),
     };
     match outcome {
@@ -64,7 +70,12 @@ fn check(args: &ProfileArgs) -> Result<(), Failure> {
     let plan = supervisor::plan(&args.profile, &args.set)?;
     let placement = &plan.placement;
     println!("profile {} is sound", args.profile.display());
-    println!("placement: {} workers, {} fronts, {} replicas", placement.workers.len(), placement.fronts(), placement.replicas());
+    println!(
+        "placement: {} workers, {} fronts, {} replicas",
+        placement.workers.len(),
+        placement.fronts(),
+        placement.replicas()
+    );
     for (index, worker) in placement.workers.iter().enumerate() {
         let front = worker.front.map_or_else(String::new, |front| format!(" front {front}"));
         let replica = worker.replica.map_or_else(String::new, |replica| format!(" replica {replica}"));
@@ -133,13 +144,15 @@ fn claim_chart(args: &ClaimArgs) -> ExitCode {
 
 fn deploy(args: &DeployArgs) -> Result<(), Failure> {
     let (application, sources) = CodeVersion::read_texts(&args.dir)?;
-    let body = serde_json::to_vec(&api::Deploy { application, sources }).map_err(|error| Failure::failed(error.to_string()))?;
+    let body = serde_json::to_vec(&api::Deploy { application, sources })
+        .map_err(|error| Failure::failed(error.to_string()))?;
     let authorization = bearer(args.token.as_ref());
     let mut headers = vec![("content-type", "application/json")];
     if args.token.is_some() {
         headers.push(("authorization", &authorization));
     }
-    let answer = client::request(&args.admin, Method::Post, "/deploy", &headers, &body, Duration::from_secs(60)).map_err(Failure::failed)?;
+    let answer = client::request(&args.admin, Method::Post, "/deploy", &headers, &body, Duration::from_secs(60))
+        .map_err(Failure::failed)?;
     match answer.status {
         200 => {
             print!("{}", answer.text());

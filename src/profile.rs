@@ -235,7 +235,12 @@ fn default_object_bytes_max() -> u64 {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { http: "127.0.0.1:8080".into(), admin: "127.0.0.1:8081".into(), admin_token: String::new(), backlog: 4096 }
+        Self {
+            http: "127.0.0.1:8080".into(),
+            admin: "127.0.0.1:8081".into(),
+            admin_token: String::new(),
+            backlog: 4096,
+        }
     }
 }
 
@@ -325,8 +330,15 @@ impl Profile {
     /// # Errors
     /// Every mistake with its place; a setting's place is the command line.
     pub fn read(file: &Path, settings: &[String]) -> Result<Self, Fault> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| Fault::new(file, 0, 0, format!("cannot be read: {error}"), "name a profile such as profiles/quickstart.toml"))?;
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Fault::new(
+                file,
+                0,
+                0,
+                format!("cannot be read: {error}"),
+                "name a profile such as profiles/quickstart.toml",
+            )
+        })?;
         let mut profile: Self = if settings.is_empty() {
             toml::from_str(&text).map_err(|error| Fault::toml(file, &text, &error))?
         } else {
@@ -377,9 +389,16 @@ impl Profile {
             let wrong = format!("{} receive buffers", self.engine.receive_buffers);
             return Err(fault("engine", "receive_buffers", wrong, "a power of two up to 32768"));
         }
-        if self.engine.send_buffer_bytes < 4096 || (self.engine.send_buffer_bytes as usize) < self.limits.head_bytes_max / 4 {
+        if self.engine.send_buffer_bytes < 4096
+            || (self.engine.send_buffer_bytes as usize) < self.limits.head_bytes_max / 4
+        {
             let wrong = format!("{} bytes cannot hold an answer's head", self.engine.send_buffer_bytes);
-            return Err(fault("engine", "send_buffer_bytes", wrong, "at least 4096 and a quarter of limits.head_bytes_max"));
+            return Err(fault(
+                "engine",
+                "send_buffer_bytes",
+                wrong,
+                "at least 4096 and a quarter of limits.head_bytes_max",
+            ));
         }
         if self.database.kind != "duckdb" {
             let wrong = format!("`{}` is no database of this build", self.database.kind);
@@ -387,11 +406,21 @@ impl Profile {
         }
         if self.cluster.fronts == 1 || self.cluster.replicas == 1 {
             let key = if self.cluster.fronts == 1 { "fronts" } else { "replicas" };
-            return Err(fault("cluster", key, "a cluster of one server".into(), "write 2 or more, or 0 to derive it from the cores"));
+            return Err(fault(
+                "cluster",
+                key,
+                "a cluster of one server".into(),
+                "write 2 or more, or 0 to derive it from the cores",
+            ));
         }
         if self.cluster.replicas >= SERVERS_MAX {
             let wrong = format!("{} replicas", self.cluster.replicas);
-            return Err(fault("cluster", "replicas", wrong, "at most 15: a row's version vector has 16 origins, one is the application server's"));
+            return Err(fault(
+                "cluster",
+                "replicas",
+                wrong,
+                "at most 15: a row's version vector has 16 origins, one is the application server's",
+            ));
         }
         if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
             return Err(fault("dispatch", "policy", wrong, ""));
@@ -450,7 +479,8 @@ fn apply_setting(tree: &mut toml::Table, setting: &str) -> Result<(), Fault> {
             .ok_or_else(|| Fault::new(&place, 1, 1, format!("`{part}` is no section"), usage))?;
     }
     // A bare word is a string: what TOML would read as a number or truth value stays one where the key was one.
-    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
+    let parsed =
+        toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
     let value = match (table.get(last), parsed) {
         (Some(toml::Value::String(_)) | None, Some(toml::Value::String(text))) => toml::Value::String(text),
         (Some(toml::Value::String(_)), _) => toml::Value::String(value.into()),
@@ -468,12 +498,17 @@ mod tests {
     const LEAST: &str = "[cluster]\nname = \"t\"\n[storage]\nstatements = \"t.statements\"\n";
 
     fn read(text: &str, settings: &[&str]) -> Result<Profile, String> {
-        let folder = std::env::temp_dir().join(format!("twintier-profile-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let folder = std::env::temp_dir().join(format!(
+            "twintier-profile-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("p.toml");
         std::fs::write(&file, text).unwrap();
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        Profile::read(&file, &settings).map_err(|fault| fault.to_string().replace(&format!("{}/", folder.display()), ""))
+        Profile::read(&file, &settings)
+            .map_err(|fault| fault.to_string().replace(&format!("{}/", folder.display()), ""))
     }
 
     #[test]

@@ -29,18 +29,19 @@ use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::uring::Uring;
 use crate::engine::{self, Address, Engine, Waker, socket};
 use crate::error::Fault;
+use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::limits;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::grid::grid;
 use crate::mesh::inbox::inbox;
-use crate::replica;
 use crate::profile::Profile;
+use crate::replica;
 use crate::replica::server::ReplicaServer;
 use crate::replication::{self, Replicator};
 use crate::storage::agents::WorkTable;
-use crate::storage::numbers::Numbers;
 use crate::storage::backend::Backend;
+use crate::storage::numbers::Numbers;
 use crate::storage::passwords::Passwords;
 use crate::storage::site::Site;
 use crate::storage::unit::{self, ImportRun, Order};
@@ -102,7 +103,8 @@ pub struct Plan {
 pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
     let profile = Profile::read(file, settings)?;
     let topology = Topology::read(&engine::thread::allowed_cores());
-    let placement = place(&profile, &topology).map_err(|wrong| Failure::usage(format!("{}: {wrong}", file.display())))?;
+    let placement =
+        place(&profile, &topology).map_err(|wrong| Failure::usage(format!("{}: {wrong}", file.display())))?;
     let code = CodeVersion::load(&profile.code_folders(), 1)?;
     for application in &profile.applications {
         if code.application(&application.name).is_none() {
@@ -149,7 +151,8 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         ports.iter().map(|port| inbox::<Control, Waker>(limits::INBOX_SLOTS, port.bell())).unzip();
 
     // The database: opened, brought to the code's shapes, read whole.
-    let replica_senders: Vec<ControlSender> = layout.replica_workers.iter().map(|&worker| senders[worker].clone()).collect();
+    let replica_senders: Vec<ControlSender> =
+        layout.replica_workers.iter().map(|&worker| senders[worker].clone()).collect();
     let publisher: database::contract::Publisher = Arc::new(move |batch| {
         for sender in &replica_senders {
             deliver(sender, Control::Published(Arc::clone(&batch)));
@@ -249,7 +252,8 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     ));
     let admin_stop = Arc::new(AtomicBool::new(false));
     let admin_thread = {
-        let (cluster, stop, token) = (Arc::clone(&cluster), Arc::clone(&admin_stop), profile.listen.admin_token.clone());
+        let (cluster, stop, token) =
+            (Arc::clone(&cluster), Arc::clone(&admin_stop), profile.listen.admin_token.clone());
         let end = end_sender;
         std::thread::Builder::new()
             .name("admin".into())
@@ -326,10 +330,17 @@ pub fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 fn layout_of(placement: &Placement) -> Layout {
-    let mut fronts: Vec<(u16, usize)> =
-        placement.workers.iter().enumerate().filter_map(|(index, plan)| plan.front.map(|front| (front, index))).collect();
+    let mut fronts: Vec<(u16, usize)> = placement
+        .workers
+        .iter()
+        .enumerate()
+        .filter_map(|(index, plan)| plan.front.map(|front| (front, index)))
+        .collect();
     fronts.sort_unstable();
-    Layout { replica_workers: placement.replica_workers(), front_workers: fronts.into_iter().map(|(_, index)| index).collect() }
+    Layout {
+        replica_workers: placement.replica_workers(),
+        front_workers: fronts.into_iter().map(|(_, index)| index).collect(),
+    }
 }
 
 fn open_database(
@@ -354,7 +365,11 @@ fn open_database(
     let settings = database::server::Settings {
         server: application_server,
         users: users.collect(),
-        code_digests: code.applications.iter().map(|application| (Box::from(&*application.name), base_digest(code, &application.name))).collect(),
+        code_digests: code
+            .applications
+            .iter()
+            .map(|application| (Box::from(&*application.name), base_digest(code, &application.name)))
+            .collect(),
     };
     let mut store = database::duckdb::Settings::new(path);
     store.memory_bytes = profile.database.memory_mb as u64 * 1024 * 1024;
@@ -455,12 +470,14 @@ fn spawn_storage(
         Some(core) => drop(engine::thread::pin_to_core(core)),
         None => engine::thread::lower_priority(),
     }));
-    unit::spawn(settings, Arc::new(move |request| database.try_send(request))).map_err(|error| Failure::failed(error.to_string()))
+    unit::spawn(settings, Arc::new(move |request| database.try_send(request)))
+        .map_err(|error| Failure::failed(error.to_string()))
 }
 
 fn random_seed() -> u64 {
     let mut bytes = [0; 8];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    let read =
+        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
     if read.is_err() { clock::monotonic_ns() } else { u64::from_le_bytes(bytes) }
 }
 
@@ -470,7 +487,10 @@ fn random_seed_wide() -> u128 {
 
 fn admin_listener(profile: &Profile) -> Result<std::net::TcpListener, Failure> {
     let Ok(Address::Tcp(address)) = profile.listen.admin.parse() else {
-        return Err(Failure::usage(format!("listen.admin = `{}`: the admin interface needs a TCP address", profile.listen.admin)));
+        return Err(Failure::usage(format!(
+            "listen.admin = `{}`: the admin interface needs a TCP address",
+            profile.listen.admin
+        )));
     };
     std::net::TcpListener::bind(address).map_err(|error| {
         Failure::failed(format!("the admin interface cannot listen on {address}: {error}; stop what does, or write --set listen.admin=127.0.0.1:0"))
@@ -512,8 +532,12 @@ impl Start {
     ) -> Result<(), String> {
         let shared = &self.shared;
         let core = self.plan.cpu.number;
-        engine::thread::pin_to_core(core)
-            .map_err(|error| format!("worker {} cannot be pinned to core {core}: {error}; widen the CPU affinity (taskset, cpuset)", self.index))?;
+        engine::thread::pin_to_core(core).map_err(|error| {
+            format!(
+                "worker {} cannot be pinned to core {core}: {error}; widen the CPU affinity (taskset, cpuset)",
+                self.index
+            )
+        })?;
         let config = shared.profile.engine.config();
         let mut engine = Uring::new(&config, self.waker.clone()).map_err(|error| error.to_string())?;
         let replica = self.plan.replica.map(|number| self.replica(number));
@@ -544,8 +568,7 @@ impl Start {
             u16::try_from(self.index).unwrap_or(u16::MAX),
             self.plan.replica,
             dispatcher,
-            SessionKey::new(shared.session_key),
-            random_seed_wide(),
+            Sessions::new(SessionKey::new(shared.session_key), random_seed_wide()),
             Arc::clone(&shared.site),
             shared.profile.engine.connections_max,
         );
@@ -616,7 +639,13 @@ fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
         if agents::WorkState::is_finished(text(agent_work::STATE)) {
             continue;
         }
-        let order = orders::run_of(code, &row.key, text(agent_work::AGENT), text(agent_work::SUBJECT_KEY), text(agent_work::REQUESTED_BY));
+        let order = orders::run_of(
+            code,
+            &row.key,
+            text(agent_work::AGENT),
+            text(agent_work::SUBJECT_KEY),
+            text(agent_work::REQUESTED_BY),
+        );
         if let Some(order) = order
             && unit.try_send(Order::RunAgent(order)).is_err()
         {
@@ -645,8 +674,9 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     let file = if import.source == "apt" {
         let folder = cluster.profile.database.path.parent().unwrap_or(Path::new("")).to_path_buf();
         let target = folder.join("supplier.txt");
-        let source = supplier::supplier_file(&target)
-            .map_err(|error| Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display())))?;
+        let source = supplier::supplier_file(&target).map_err(|error| {
+            Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display()))
+        })?;
         eprintln!("import: {source:?}");
         target
     } else {
@@ -672,11 +702,15 @@ fn drain(cluster: &Cluster) {
     cluster.broadcast(|| Control::Drain { on: true });
     while clock::monotonic_ns() < until {
         let statuses = cluster.statuses_blocking();
-        let open: u32 = statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum();
+        let open: u32 =
+            statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum();
         if open == 0 {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    eprintln!("note: connections were still open after timeouts.drain_ms = {} and are cut", cluster.profile.timeouts.drain_ms);
+    eprintln!(
+        "note: connections were still open after timeouts.drain_ms = {} and are cut",
+        cluster.profile.timeouts.drain_ms
+    );
 }

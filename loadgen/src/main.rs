@@ -1,1 +1,35 @@
-fn main(){}
+//! The load generator. Latency counts from the planned send time; a generator that cannot keep its plan says so.
+//!
+//! In the order of a request's way: [`arrivals`] and [`schedule`] plan it, [`run`] or [`browse`] offers it on a
+//! [`connection`], [`response`] reads the answer, [`recorder`] keeps the six stamps, [`report`] writes them down, and
+//! [`verdict`] says whether the numbers may be quoted.
+
+mod arrivals;
+mod browse;
+mod browser;
+mod cli;
+mod connection;
+mod failure;
+mod hgrm;
+mod hlog;
+mod merge;
+mod meter;
+mod recorder;
+mod report;
+mod response;
+mod run;
+mod scenario;
+mod schedule;
+mod stage;
+mod summary;
+mod target;
+mod verdict;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::main()
+}

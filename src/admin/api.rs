@@ -77,14 +77,19 @@ pub async fn status(cluster: &Cluster) -> Value {
 pub async fn replication(cluster: &Cluster) -> Value {
     let statuses = cluster.statuses().await;
     let replicas: Vec<_> = statuses.iter().filter_map(|status| status.replica.as_ref()).collect();
-    let equal = replicas.windows(2).all(|pair| pair[0].tables == pair[1].tables && pair[0].code_digest == pair[1].code_digest);
+    let equal =
+        replicas.windows(2).all(|pair| pair[0].tables == pair[1].tables && pair[0].code_digest == pair[1].code_digest);
     json!({ "equal": equal && replicas.len() == cluster.layout.replica_workers.len(), "replicas": replicas })
 }
 
 fn replica(cluster: &Cluster, number: &str, order: &str) -> Reply {
-    let found = number.parse::<u8>().ok().and_then(|number| cluster.replica_worker(number).map(|worker| (number, worker)));
+    let found =
+        number.parse::<u8>().ok().and_then(|number| cluster.replica_worker(number).map(|worker| (number, worker)));
     let Some((number, worker)) = found else {
-        return Reply::text(404, format!("there is no replica {number}; they count from 0 to {}", cluster.layout.replica_workers.len() - 1));
+        return Reply::text(
+            404,
+            format!("there is no replica {number}; they count from 0 to {}", cluster.layout.replica_workers.len() - 1),
+        );
     };
     let running = order == "start";
     if running {
@@ -98,9 +103,13 @@ fn replica(cluster: &Cluster, number: &str, order: &str) -> Reply {
 }
 
 fn front(cluster: &Cluster, number: &str, order: &str) -> Reply {
-    let found = number.parse::<usize>().ok().and_then(|number| cluster.front_worker(number).map(|worker| (number, worker)));
+    let found =
+        number.parse::<usize>().ok().and_then(|number| cluster.front_worker(number).map(|worker| (number, worker)));
     let Some((number, worker)) = found else {
-        return Reply::text(404, format!("there is no front {number}; they count from 0 to {}", cluster.layout.front_workers.len() - 1));
+        return Reply::text(
+            404,
+            format!("there is no front {number}; they count from 0 to {}", cluster.layout.front_workers.len() - 1),
+        );
     };
     let on = order == "drain";
     deliver(worker, Control::Drain { on });
@@ -119,11 +128,15 @@ pub struct Deploy {
 async fn deploy(cluster: &Cluster, body: &[u8]) -> Reply {
     let deploy: Deploy = match serde_json::from_slice(body) {
         Ok(deploy) => deploy,
-        Err(error) => return Reply::text(400, format!("the body is no deploy: {error}; send it with `twintier deploy`")),
+        Err(error) => {
+            return Reply::text(400, format!("the body is no deploy: {error}; send it with `twintier deploy`"));
+        }
     };
     let tables = deploy.sources.len();
     match cluster.deploy(&deploy.application, deploy.sources).await {
-        Ok(version) => Reply::json(&json!({ "application": deploy.application, "code_tables": tables, "version": version })),
+        Ok(version) => {
+            Reply::json(&json!({ "application": deploy.application, "code_tables": tables, "version": version }))
+        }
         Err(wrong) => Reply::text(422, wrong),
     }
 }

@@ -43,7 +43,11 @@ pub fn render(chart: &Value) -> String {
             out.push_str(&format!("       - {line}\n"));
         }
     }
-    out.push_str(if holds(chart) { "Every element of the claim holds.\n" } else { "Not every element of the claim holds.\n" });
+    out.push_str(if holds(chart) {
+        "Every element of the claim holds.\n"
+    } else {
+        "Not every element of the claim holds.\n"
+    });
     out
 }
 
@@ -57,14 +61,19 @@ struct Probe {
 /// thread stays free.
 async fn probe(cluster: &Cluster) -> Vec<Probe> {
     let site = cluster.site();
-    let mounts = site.table.routes().iter().zip(&site.targets).filter(|(_, target)| matches!(target, Target::Cluster { .. }));
+    let mounts =
+        site.table.routes().iter().zip(&site.targets).filter(|(_, target)| matches!(target, Target::Cluster { .. }));
     let paths: Vec<String> = mounts.map(|(route, _)| format!("{}/", route.mount)).collect();
     let http = cluster.http.clone();
     let (sender, receiver) = crossbeam::channel::bounded(1);
     let browse = move || {
         let visit = |path: &String| {
-            let ask = || client::request(&http, Method::Get, path, &[("accept", "text/html")], b"", Duration::from_secs(5));
-            Probe { path: path.clone(), statuses: (0..PROBES).filter_map(|_| ask().ok()).map(|answer| answer.status).collect() }
+            let ask =
+                || client::request(&http, Method::Get, path, &[("accept", "text/html")], b"", Duration::from_secs(5));
+            Probe {
+                path: path.clone(),
+                statuses: (0..PROBES).filter_map(|_| ask().ok()).map(|answer| answer.status).collect(),
+            }
         };
         let _ = sender.send(paths.iter().map(visit).collect::<Vec<_>>());
     };
@@ -100,7 +109,8 @@ fn element(name: &str, here: &str, evidence: Vec<String>, holds: bool) -> Value 
 fn elements(cluster: &Cluster, status: &Value, replication: &Value, probes: &[Probe]) -> Vec<Value> {
     let workers: Vec<&Value> = status["workers"].as_array().into_iter().flatten().collect();
     let fronts: Vec<&Value> = workers.iter().map(|worker| &worker["front"]).filter(|front| front.is_object()).collect();
-    let replicas: Vec<&Value> = workers.iter().map(|worker| &worker["replica"]).filter(|replica| replica.is_object()).collect();
+    let replicas: Vec<&Value> =
+        workers.iter().map(|worker| &worker["replica"]).filter(|replica| replica.is_object()).collect();
     let mut chart = first_tier(cluster, &fronts, probes);
     chart.extend(storage_unit(cluster, status, &fronts, &replicas, replication));
     chart.extend(database(cluster, status));
@@ -119,10 +129,18 @@ fn last(servers: &[&Value], key: &str) -> String {
 fn first_tier(cluster: &Cluster, fronts: &[&Value], probes: &[Probe]) -> Vec<Value> {
     let taken = sum(fronts, "/counters/requests_taken");
     let answered = probes.iter().flat_map(|probe| &probe.statuses).filter(|status| **status < 500).count();
-    let seen = probes.iter().map(|probe| format!("a browser of this chart asked for {}: {:?}", probe.path, probe.statuses));
+    let seen =
+        probes.iter().map(|probe| format!("a browser of this chart asked for {}: {:?}", probe.path, probe.statuses));
     let site = cluster.site();
-    let applications: Vec<&str> = cluster.profile.applications.iter().map(|application| application.name.as_str()).collect();
-    let per_front = |key: &str| fronts.iter().map(|front| front.pointer(key).cloned().unwrap_or_default().to_string()).collect::<Vec<_>>().join(", ");
+    let applications: Vec<&str> =
+        cluster.profile.applications.iter().map(|application| application.name.as_str()).collect();
+    let per_front = |key: &str| {
+        fronts
+            .iter()
+            .map(|front| front.pointer(key).cloned().unwrap_or_default().to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let same_site = fronts.iter().all(|front| front["site_version"] == json!(site.version));
     vec![
         element(
@@ -135,7 +153,11 @@ fn first_tier(cluster: &Cluster, fronts: &[&Value], probes: &[Probe]) -> Vec<Val
             "a first cluster of identical first servers",
             "front servers",
             vec![
-                format!("{} front servers in one process, all with version {} of the statements", fronts.len(), site.version),
+                format!(
+                    "{} front servers in one process, all with version {} of the statements",
+                    fronts.len(),
+                    site.version
+                ),
                 format!("requests taken by each: {}", per_front("/counters/requests_taken")),
             ],
             fronts.len() >= 2 && same_site,
@@ -145,10 +167,16 @@ fn first_tier(cluster: &Cluster, fronts: &[&Value], probes: &[Probe]) -> Vec<Val
             "dispatch/connections: new connections go to the front with the least work",
             vec![
                 format!("work now, by front: {}", per_front("/load")),
-                format!("connections accepted {}, handed to another front {}", sum(fronts, "/counters/connections_accepted"), sum(fronts, "/counters/connections_handed_off")),
+                format!(
+                    "connections accepted {}, handed to another front {}",
+                    sum(fronts, "/counters/connections_accepted"),
+                    sum(fronts, "/counters/connections_handed_off")
+                ),
                 format!("last decision: {}", last(fronts, "connection_decisions")),
             ],
-            fronts.iter().any(|front| front["connection_decisions"].as_array().is_some_and(|decisions| !decisions.is_empty())),
+            fronts
+                .iter()
+                .any(|front| front["connection_decisions"].as_array().is_some_and(|decisions| !decisions.is_empty())),
         ),
         element(
             "the first servers route requests among several enterprise applications",
@@ -159,12 +187,21 @@ fn first_tier(cluster: &Cluster, fronts: &[&Value], probes: &[Probe]) -> Vec<Val
     ]
 }
 
-fn storage_unit(cluster: &Cluster, status: &Value, fronts: &[&Value], replicas: &[&Value], replication: &Value) -> Vec<Value> {
+fn storage_unit(
+    cluster: &Cluster,
+    status: &Value,
+    fronts: &[&Value],
+    replicas: &[&Value],
+    replication: &Value,
+) -> Vec<Value> {
     let site = cluster.site();
     let code = cluster.code();
-    let proxies = site.targets.iter().filter(|target| matches!(target, Target::Cluster { .. } | Target::Upstream { .. })).count();
+    let proxies =
+        site.targets.iter().filter(|target| matches!(target, Target::Cluster { .. } | Target::Upstream { .. })).count();
     let statements = site.table.routes().iter().map(|route| format!("line {}: {}", route.line, route.pattern));
-    let same_code = replicas.iter().all(|replica| replica["code_version"] == json!(code.version) && replica["code_digest"] == replicas[0]["code_digest"]);
+    let same_code = replicas.iter().all(|replica| {
+        replica["code_version"] == json!(code.version) && replica["code_digest"] == replicas[0]["code_digest"]
+    });
     let tables = replicas.first().and_then(|replica| replica["tables"].as_array().cloned()).unwrap_or_default();
     let rows: u64 = tables.iter().filter_map(|table| table["rows"].as_u64()).sum();
     let code_tables: usize = code.applications.iter().map(|application| application.code_tables.len()).sum();
@@ -178,21 +215,42 @@ fn storage_unit(cluster: &Cluster, status: &Value, fronts: &[&Value], replicas: 
         element(
             "a storage and execution unit that stores and runs an application of code tables and data",
             "storage/, replica/, tables/",
-            vec![format!("{code_tables} code tables in version {}, {} data tables with {rows} rows", code.version, tables.len()), format!("{executed} jobs executed")],
+            vec![
+                format!(
+                    "{code_tables} code tables in version {}, {} data tables with {rows} rows",
+                    code.version,
+                    tables.len()
+                ),
+                format!("{executed} jobs executed"),
+            ],
             code_tables > 0 && executed > 0,
         ),
         element(
             "a file server whose configuration-file proxy statements map requests to the second cluster",
             "storage/files, statements/",
-            std::iter::once(format!("{} statements of {}", site.targets.len(), cluster.profile.storage.statements.display())).chain(statements).collect(),
+            std::iter::once(format!(
+                "{} statements of {}",
+                site.targets.len(),
+                cluster.profile.storage.statements.display()
+            ))
+            .chain(statements)
+            .collect(),
             proxies > 0,
         ),
         element(
             "a second cluster of identical second servers",
             "replica servers",
             vec![
-                format!("{} replica servers, code version {}, digest {}", replicas.len(), code.version, replicas.first().map_or(Value::Null, |replica| replica["code_digest"].clone())),
-                format!("jobs executed by each: {:?}", replicas.iter().map(|replica| replica["executed"].as_u64().unwrap_or(0)).collect::<Vec<_>>()),
+                format!(
+                    "{} replica servers, code version {}, digest {}",
+                    replicas.len(),
+                    code.version,
+                    replicas.first().map_or(Value::Null, |replica| replica["code_digest"].clone())
+                ),
+                format!(
+                    "jobs executed by each: {:?}",
+                    replicas.iter().map(|replica| replica["executed"].as_u64().unwrap_or(0)).collect::<Vec<_>>()
+                ),
             ],
             replicas.len() >= 2 && same_code,
         ),
@@ -200,7 +258,11 @@ fn storage_unit(cluster: &Cluster, status: &Value, fronts: &[&Value], replicas: 
             "a second network dispatcher that spreads requests by current workload",
             "dispatch/requests: local-first JBSQ by queue depth",
             vec![
-                format!("{picked} requests dispatched, {} to the own core, {} to another", sum(fronts, "/dispatched_local"), sum(fronts, "/dispatched_remote")),
+                format!(
+                    "{picked} requests dispatched, {} to the own core, {} to another",
+                    sum(fronts, "/dispatched_local"),
+                    sum(fronts, "/dispatched_remote")
+                ),
                 format!("last decision: {}", last(fronts, "request_decisions")),
             ],
             picked > 0,
@@ -209,7 +271,10 @@ fn storage_unit(cluster: &Cluster, status: &Value, fronts: &[&Value], replicas: 
             "the second servers periodically replicate code tables and data to each other",
             "replication/: delta logs over the mesh and a periodic digest sweep",
             vec![
-                format!("sweeps done by each: {:?}", replicas.iter().map(|replica| replica["sweeps"].as_u64().unwrap_or(0)).collect::<Vec<_>>()),
+                format!(
+                    "sweeps done by each: {:?}",
+                    replicas.iter().map(|replica| replica["sweeps"].as_u64().unwrap_or(0)).collect::<Vec<_>>()
+                ),
                 format!("digests of all tables and of the code equal on every replica: {}", replication["equal"]),
             ],
             replication["equal"] == true && replicas.iter().all(|replica| replica["sweeps"].as_u64().unwrap_or(0) > 0),
@@ -217,18 +282,21 @@ fn storage_unit(cluster: &Cluster, status: &Value, fronts: &[&Value], replicas: 
         element(
             "a first code table that authorizes access to the other code tables by role",
             "the authority code table of every application",
-            vec![
-                format!("{rules} rules, no default allow"),
-                format!("asked now, {}", decisions.join("; ")),
-            ],
+            vec![format!("{rules} rules, no default allow"), format!("asked now, {}", decisions.join("; "))],
             rules > 0 && allowed > 0 && allowed < decisions.len(),
         ),
         element(
             "an application server that runs agents asynchronously and bridges to the database server and back-end servers",
             "storage/agents on a glommio executor",
             vec![
-                format!("agents done {}, failed {}, running {}", agents["agents_done"], agents["agents_failed"], agents["agents_running"]),
-                format!("imports ordered since the start: {imports}, requests to back-end servers: {}", agents["backend_requests"]),
+                format!(
+                    "agents done {}, failed {}, running {}",
+                    agents["agents_done"], agents["agents_failed"], agents["agents_running"]
+                ),
+                format!(
+                    "imports ordered since the start: {imports}, requests to back-end servers: {}",
+                    agents["backend_requests"]
+                ),
                 format!("back-end servers: {:?}", cluster.profile.backends),
             ],
             agents.is_object() && !cluster.profile.backends.is_empty(),
@@ -245,7 +313,11 @@ fn ask_authority(code: &CodeVersion) -> (Vec<String>, usize) {
                 CodeKind::View => Verb::Read,
                 CodeKind::Form => Verb::Open,
                 CodeKind::Action => Verb::Run,
-                CodeKind::Application | CodeKind::Authority | CodeKind::Document | CodeKind::Agent | CodeKind::Template => continue,
+                CodeKind::Application
+                | CodeKind::Authority
+                | CodeKind::Document
+                | CodeKind::Agent
+                | CodeKind::Template => continue,
             };
             let decision = application.authority.decide(roles_of(None), &table.name, verb);
             allowed += usize::from(decision.is_allow());
@@ -260,7 +332,9 @@ fn database(cluster: &Cluster, status: &Value) -> Vec<Value> {
     let database = &status["database"];
     let replica = status["workers"].as_array().into_iter().flatten().find(|worker| worker["replica"].is_object());
     let tables = replica.and_then(|worker| worker["replica"]["tables"].as_array().cloned()).unwrap_or_default();
-    let rows = |name: &str| tables.iter().find(|table| table["table"] == name).and_then(|table| table["rows"].as_u64()).unwrap_or(0);
+    let rows = |name: &str| {
+        tables.iter().find(|table| table["table"] == name).and_then(|table| table["rows"].as_u64()).unwrap_or(0)
+    };
     vec![
         element(
             "a relational database that holds data tables and user profiles with roles",
@@ -276,7 +350,11 @@ fn database(cluster: &Cluster, status: &Value) -> Vec<Value> {
             "database/server, the only owner of a connection",
             vec![format!(
                 "{} orders in {} group commits, {} conflicts sent back, {} failures, {} waiting",
-                database["orders"], database["groups"], database["conflicts"], database["failures"], database["waiting"]
+                database["orders"],
+                database["groups"],
+                database["conflicts"],
+                database["failures"],
+                database["waiting"]
             )],
             database["groups"].is_u64(),
         ),

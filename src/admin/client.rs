@@ -45,7 +45,8 @@ pub fn request(
     let hint = "is the appliance running, and is this its address?";
     let mut stream: Box<dyn Stream> = match to {
         Address::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, patience).map_err(|error| format!("{to}: {error}; {hint}"))?;
+            let stream =
+                TcpStream::connect_timeout(address, patience).map_err(|error| format!("{to}: {error}; {hint}"))?;
             stream.set_read_timeout(Some(patience)).map_err(|error| error.to_string())?;
             Box::new(stream)
         }

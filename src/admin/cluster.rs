@@ -53,7 +53,19 @@ pub struct Parts {
 
 impl Cluster {
     pub fn new(profile: Profile, parts: Parts) -> Self {
-        let Parts { engine, http, admin, placement, layout, workers, database, database_statistics, storage, code, site } = parts;
+        let Parts {
+            engine,
+            http,
+            admin,
+            placement,
+            layout,
+            workers,
+            database,
+            database_statistics,
+            storage,
+            code,
+            site,
+        } = parts;
         Self {
             profile,
             engine,
@@ -148,14 +160,16 @@ impl Cluster {
     pub async fn deploy(&self, application: &str, texts: Vec<(String, String)>) -> Result<u64, String> {
         let current = self.code();
         let version = current.version + 1;
-        let code = current.deploy(application, &texts, version).map_err(|faults| {
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        })?;
+        let code = current
+            .deploy(application, &texts, version)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         let code = Arc::new(code);
         let patience = Duration::from_secs(10);
         if code.shapes != current.shapes {
             let shapes = Arc::clone(&code.shapes);
-            self.database.ask(patience, |reply| database::contract::Request::Reshape { token: 0, shapes, reply }).and_then(committed)?;
+            self.database
+                .ask(patience, |reply| database::contract::Request::Reshape { token: 0, shapes, reply })
+                .and_then(committed)?;
         }
         self.database
             .ask(patience, |reply| database::contract::Request::Deploy {
@@ -173,7 +187,9 @@ impl Cluster {
         while clock::monotonic_ns() < until {
             let statuses = self.statuses().await;
             let replicas: Vec<_> = statuses.iter().filter_map(|status| status.replica.as_ref()).collect();
-            if replicas.len() == self.layout.replica_workers.len() && replicas.iter().all(|replica| replica.code_version >= version) {
+            if replicas.len() == self.layout.replica_workers.len()
+                && replicas.iter().all(|replica| replica.code_version >= version)
+            {
                 return Ok(version);
             }
             monoio::time::sleep(Duration::from_millis(5)).await;

@@ -25,8 +25,22 @@ pub fn render(status: &Value) -> String {
 }
 
 fn is_gauge(name: &str) -> bool {
-    const GAUGES: [&str; 14] =
-        ["load", "open", "progress", "waiting", "outstanding", "lag", "rows", "idle", "version", "core", "draining", "running", "bytes", "parked"];
+    const GAUGES: [&str; 14] = [
+        "load",
+        "open",
+        "progress",
+        "waiting",
+        "outstanding",
+        "lag",
+        "rows",
+        "idle",
+        "version",
+        "core",
+        "draining",
+        "running",
+        "bytes",
+        "parked",
+    ];
     name.rsplit('_').take(2).any(|word| GAUGES.contains(&word))
 }
 
@@ -46,9 +60,11 @@ fn collect(value: &Value, name: &str, labels: &mut Vec<(String, String)>, rows: 
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 // A list of objects is labelled by what names them, a list of numbers by position.
-                let of = |key: &str| item.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), Into::into));
+                let of =
+                    |key: &str| item.get(key).map(|value| value.as_str().map_or_else(|| value.to_string(), Into::into));
                 let word = name.rsplit('_').next().unwrap_or("item").trim_end_matches('s').to_string();
-                let label = ["name", "table", "address", "worker", "front", "replica", "peer"].iter().find_map(|key| of(key));
+                let label =
+                    ["name", "table", "address", "worker", "front", "replica", "peer"].iter().find_map(|key| of(key));
                 labels.push((word, label.unwrap_or_else(|| index.to_string())));
                 if !item.is_string() {
                     collect(item, name, labels, rows);
@@ -79,7 +95,8 @@ mod tests {
 
     #[test]
     fn numbers_become_metrics_with_labels() {
-        let status = serde_json::json!({"workers": [{"worker": 0, "front": {"load": 2, "counters": {"requests_taken": 7}}}]});
+        let status =
+            serde_json::json!({"workers": [{"worker": 0, "front": {"load": 2, "counters": {"requests_taken": 7}}}]});
         let text = render(&status);
         assert!(text.contains("# TYPE twintier_workers_front_counters_requests_taken counter\n"), "{text}");
         assert!(text.contains("twintier_workers_front_counters_requests_taken{worker=\"0\"} 7\n"), "{text}");

@@ -56,7 +56,12 @@ pub struct Asked {
 ///
 /// # Errors
 /// The runtime or the listener could not be set up.
-pub fn run(listener: std::net::TcpListener, cluster: Arc<Cluster>, token: String, stop: Arc<AtomicBool>) -> io::Result<()> {
+pub fn run(
+    listener: std::net::TcpListener,
+    cluster: Arc<Cluster>,
+    token: String,
+    stop: Arc<AtomicBool>,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().enable_timer().with_entries(256).build()?;
     runtime.block_on(async move {
@@ -85,7 +90,13 @@ async fn serve(mut stream: TcpStream, cluster: Arc<Cluster>, token: Rc<str>) {
                 if token.is_empty() || authorized.as_deref() == Some(&*token) {
                     (api::answer(&cluster, asked).await, keep_alive)
                 } else {
-                    (Reply::text(401, "the admin interface needs `Authorization: Bearer TOKEN` (listen.admin_token)"), false)
+                    (
+                        Reply::text(
+                            401,
+                            "the admin interface needs `Authorization: Bearer TOKEN` (listen.admin_token)",
+                        ),
+                        false,
+                    )
                 }
             }
             Ok(None) => return,
@@ -126,7 +137,10 @@ async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<Opt
     }
     let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
     let path = text(head.path.of(bytes));
-    let authorized = head.value(bytes, Known::Authorization).map(text).and_then(|value| value.strip_prefix("Bearer ").map(Into::into));
+    let authorized = head
+        .value(bytes, Known::Authorization)
+        .map(text)
+        .and_then(|value| value.strip_prefix("Bearer ").map(Into::into));
     let (method, keep_alive) = (head.method, head.keep_alive);
     bytes.drain(..head.head_bytes);
     let mut reader = BodyReader::new(head.framing, REQUEST_BYTES_MAX as u64);

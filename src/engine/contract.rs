@@ -49,7 +49,9 @@ impl FromStr for Address {
             }
             return Ok(Self::Unix(path.into()));
         }
-        text.parse().map(Self::Tcp).map_err(|_| format!("`{text}` is no address: write 127.0.0.1:8080, [::1]:8080 or unix:/run/app.sock"))
+        text.parse()
+            .map(Self::Tcp)
+            .map_err(|_| format!("`{text}` is no address: write 127.0.0.1:8080, [::1]:8080 or unix:/run/app.sock"))
     }
 }
 

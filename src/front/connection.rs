@@ -148,6 +148,14 @@ pub struct Downstream {
 
 impl Downstream {
     pub fn new(conn: Conn, deadline_ns: u64) -> Self {
-        Self { conn, input: Input::default(), exchange: Exchange::default(), deadline_ns, requests: 0, eof: false, paused: false }
+        Self {
+            conn,
+            input: Input::default(),
+            exchange: Exchange::default(),
+            deadline_ns,
+            requests: 0,
+            eof: false,
+            paused: false,
+        }
     }
 }

@@ -9,9 +9,9 @@ use crate::http1::parse::{self, Progress};
 use super::connection::{Downstream, Piece};
 use super::exchange::State;
 use super::respond::{self, Context, Writer};
-use crate::storage::site::Target;
 use super::server::FrontServer;
 use super::upstream::{UpstreamConnection, UpstreamState};
+use crate::storage::site::Target;
 
 /// Bodies up to this size are copied behind their head: one buffer to send is cheaper than two.
 const COPY_BYTES_MAX: usize = 4096;
@@ -110,7 +110,12 @@ impl FrontServer {
     }
 
     /// Passes on what has arrived of the request's body, validated but with its framing untouched.
-    pub(super) fn relay_request_body<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
+    pub(super) fn relay_request_body<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        up: &mut UpstreamConnection,
+    ) {
         while !down.exchange.body_done && !down.input.is_empty() && up.state == UpstreamState::Exchanging {
             match down.exchange.body.relay(down.input.front()) {
                 Ok(step) => {
@@ -163,7 +168,8 @@ impl FrontServer {
 
     fn relay_response<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         while !up.head_done {
-            match parse::parse_response(up.input.front(), down.exchange.head.method, &self.settings.parse, &mut up.head) {
+            match parse::parse_response(up.input.front(), down.exchange.head.method, &self.settings.parse, &mut up.head)
+            {
                 Ok(Progress::Incomplete) => {
                     if !up.input.gather() {
                         return;
@@ -225,7 +231,9 @@ impl FrontServer {
 
     fn relay_body<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         while !up.body.is_done() && !up.input.is_empty() {
-            let step = if up.unchunk { up.body.read(up.input.front()).map(|step| (step.consumed, step.data)) } else {
+            let step = if up.unchunk {
+                up.body.read(up.input.front()).map(|step| (step.consumed, step.data))
+            } else {
                 up.body.relay(up.input.front()).map(|step| (step.pass, 0..step.pass))
             };
             match step {
@@ -258,7 +266,10 @@ impl FrontServer {
 
     /// The response was read to its end: the connection goes back to the pool if nothing speaks against it.
     fn finish_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
-        let clean = up.head.keep_alive && up.head.framing != Framing::UntilClose && up.input.is_empty() && down.exchange.body_done;
+        let clean = up.head.keep_alive
+            && up.head.framing != Framing::UntilClose
+            && up.input.is_empty()
+            && down.exchange.body_done;
         up.downstream = None;
         down.exchange.upstream = None;
         self.pools.server(up.server).succeeded();
@@ -285,7 +296,12 @@ impl FrontServer {
     }
 
     /// The upstream connection ended, failed or timed out; `complete` if an orderly end was seen.
-    pub(super) fn on_upstream_end<E: Engine>(&mut self, engine: &mut E, mut up: Box<UpstreamConnection>, complete: bool) {
+    pub(super) fn on_upstream_end<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        mut up: Box<UpstreamConnection>,
+        complete: bool,
+    ) {
         let state = up.state;
         up.state = UpstreamState::Closing;
         match state {
@@ -328,7 +344,13 @@ impl FrontServer {
     }
 
     /// The upstream server's answer cannot be used, and nothing of it has been sent.
-    fn fail_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection, reason: &str) {
+    fn fail_relay<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        up: &mut UpstreamConnection,
+        reason: &str,
+    ) {
         up.state = UpstreamState::Closing;
         up.downstream = None;
         down.exchange.upstream = None;

@@ -121,7 +121,15 @@ fn body<S: Sink>(out: &mut S, context: Context, status: u16, bytes: &[u8]) {
 }
 
 /// A short answer of the front's own: an error, or a redirect with its location.
-pub fn short<E: Engine>(engine: &mut E, conn: Conn, context: Context, status: u16, extra: &[(&[u8], &[u8])], text: &str, now: &mut Now) {
+pub fn short<E: Engine>(
+    engine: &mut E,
+    conn: Conn,
+    context: Context,
+    status: u16,
+    extra: &[(&[u8], &[u8])],
+    text: &str,
+    now: &mut Now,
+) {
     let mut out = Writer::new(engine, conn);
     begin(&mut out, context, status, now.date());
     for (name, value) in extra {
@@ -133,7 +141,14 @@ pub fn short<E: Engine>(engine: &mut E, conn: Conn, context: Context, status: u1
 }
 
 /// A replica's answer; `cookie` is the value of `Set-Cookie`, if the session changes.
-pub fn from_replica<E: Engine>(engine: &mut E, conn: Conn, context: Context, response: &Response, cookie: &str, now: &mut Now) {
+pub fn from_replica<E: Engine>(
+    engine: &mut E,
+    conn: Conn,
+    context: Context,
+    response: &Response,
+    cookie: &str,
+    now: &mut Now,
+) {
     let mut out = Writer::new(engine, conn);
     begin(&mut out, context, response.status, now.date());
     let mut header = |name: &[u8], value: &str| {
@@ -195,7 +210,9 @@ pub fn upstream_request<S: Sink>(out: &mut S, head: &RequestHead, bytes: &[u8], 
     for header in &head.headers {
         if header.known == Known::XForwardedFor {
             forwarded_for = header.value.of(bytes);
-        } else if header.known == Known::TransferEncoding || (header.known != Known::Expect && !head.is_hop_by_hop(bytes, header)) {
+        } else if header.known == Known::TransferEncoding
+            || (header.known != Known::Expect && !head.is_hop_by_hop(bytes, header))
+        {
             encode::header(out, header.name.of(bytes), header.value.of(bytes));
         }
     }
@@ -224,7 +241,13 @@ fn display(text: &mut [u8; 48], address: std::net::IpAddr) -> &[u8] {
 
 /// The head of an upstream server's response as it goes to the browser. `chunked_away` takes the chunked coding out:
 /// the body will end with the connection.
-pub fn upstream_response<S: Sink>(out: &mut S, context: Context, head: &ResponseHead, bytes: &[u8], chunked_away: bool) {
+pub fn upstream_response<S: Sink>(
+    out: &mut S,
+    context: Context,
+    head: &ResponseHead,
+    bytes: &[u8],
+    chunked_away: bool,
+) {
     encode::status_line_with(out, head.status, head.reason.of(bytes));
     for header in &head.headers {
         let framing = header.known == Known::TransferEncoding;

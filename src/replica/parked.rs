@@ -51,7 +51,7 @@ pub struct ParkedJobs {
 }
 
 impl ParkedJobs {
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.jobs.len()
     }
 
@@ -93,7 +93,8 @@ impl ParkedJobs {
     /// The rows are written, or not; gives back who waited for them, in order.
     pub fn end(&mut self, updates: &[Update]) -> VecDeque<(RowKey, VecDeque<u64>)> {
         let rows = updates.iter().map(|update| (update.table, update.key.clone()));
-        rows.filter_map(|row| self.writing.remove(&row).filter(|queue| !queue.is_empty()).map(|queue| (row, queue))).collect()
+        rows.filter_map(|row| self.writing.remove(&row).filter(|queue| !queue.is_empty()).map(|queue| (row, queue)))
+            .collect()
     }
 
     /// Puts the rest of a queue before those who came meanwhile, if the row is being written again.

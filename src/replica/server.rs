@@ -24,94 +24,10 @@ use crate::tables::code::{Acknowledge, CodeVersion};
 use crate::tables::stamp::HybridClock;
 use crate::tables::{Batch, DataTables, ServerId, Update};
 
-use super::handlers::{self, AgentRun, After, Scene, Step, Verify, Write};
+pub use super::contract::{Counters, Now, Output, Settings, Status, TableStatus};
+use super::handlers::{self, After, Scene, Step, Verify, Write};
 use super::job::Job;
 use super::parked::{Parked, ParkedJobs, RowKey, Stage};
-
-/// How a replica server works.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Jobs that may wait at the same time; more are answered 503.
-    pub parked_max: usize,
-    /// Times that a write is executed again because the database had a newer revision; then it is answered 409.
-    pub conflicts_max: u32,
-    /// A password hash with the costs of real ones that no password has: checked where a user is unknown, so that
-    /// the time of the answer does not tell who exists.
-    pub decoy_hash: Box<str>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { parked_max: 4096, conflicts_max: 5, decoy_hash: "".into() }
-    }
-}
-
-/// What the worker is to do.
-#[derive(Debug)]
-pub enum Output {
-    /// The job's response is complete.
-    Finished(Box<Job>),
-    /// To the database server; its reply comes back by [`ReplicaServer::committed`].
-    Commit { token: u64, updates: Vec<Update>, mode: CommitMode },
-    /// To the password thread; its answer comes back by [`ReplicaServer::password_verified`].
-    VerifyPassword { token: u64, user: Box<str>, hash: Box<str>, password: Box<str> },
-    /// To the application server: there is work.
-    RunAgent(AgentRun),
-    /// A handler failed: one line for the log.
-    Fault(String),
-}
-
-/// Since the replica was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub executed: u64,
-    pub finished: u64,
-    /// Jobs that had to wait for anything.
-    pub parked: u64,
-    /// Writes that waited behind another one of the same row.
-    pub waited: u64,
-    pub committed: u64,
-    /// Commits that the database did not take: disk full, locked.
-    pub commits_failed: u64,
-    /// Writes executed again on newer rows.
-    pub conflicts_retried: u64,
-    /// Writes that gave up doing so.
-    pub conflicts_lost: u64,
-    /// Jobs answered 503 because their time was over.
-    pub expired: u64,
-    /// Jobs answered 503 because too many were parked.
-    pub shed: u64,
-    /// Handlers that panicked.
-    pub panicked: u64,
-    /// Templates or expressions that failed.
-    pub faults: u64,
-}
-
-/// For `GET /replication` and the claim chart.
-#[derive(Clone, Debug)]
-pub struct Status {
-    pub id: ServerId,
-    pub code_version: u64,
-    pub code_digest: u128,
-    /// By table number.
-    pub tables: Vec<TableStatus>,
-    pub parked: usize,
-    /// Rows with a commit on its way.
-    pub rows_writing: usize,
-    pub counters: Counters,
-    pub replication: replication::Report,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableStatus {
-    pub table: Arc<str>,
-    pub application: Arc<str>,
-    pub rows: usize,
-    pub stubs: usize,
-    /// Losers of conflicts that are kept.
-    pub losers: usize,
-    pub digest: u128,
-}
 
 /// One server of the second cluster.
 #[derive(Debug)]
@@ -125,14 +41,6 @@ pub struct ReplicaServer {
     parked: ParkedJobs,
     outputs: VecDeque<Output>,
     counters: Counters,
-}
-
-/// Both clocks, as the worker read them for this turn.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Now {
-    /// Monotonic nanoseconds.
-    pub monotonic_ns: u64,
-    pub unix_ms: u64,
 }
 
 impl ReplicaServer {
@@ -334,7 +242,7 @@ impl ReplicaServer {
 
     /// Jobs that wait.
     pub fn parked_count(&self) -> usize {
-        self.parked.len()
+        self.parked.count()
     }
 
     /// May take traffic: it holds all data.
@@ -343,7 +251,8 @@ impl ReplicaServer {
     }
 
     pub fn status(&self) -> Status {
-        let shapes = self.code.shapes.shapes.iter().filter_map(|shape| Some((shape, self.code.shapes.id(&shape.table)?)));
+        let shapes =
+            self.code.shapes.shapes.iter().filter_map(|shape| Some((shape, self.code.shapes.id(&shape.table)?)));
         let tables = shapes.map(|(shape, id)| TableStatus {
             table: shape.table.clone(),
             application: shape.application.clone(),
@@ -357,7 +266,7 @@ impl ReplicaServer {
             code_version: self.code.version,
             code_digest: self.code.digest,
             tables: tables.collect(),
-            parked: self.parked.len(),
+            parked: self.parked.count(),
             rows_writing: self.parked.rows_writing(),
             counters: self.counters,
             replication: self.replicator.report(),
@@ -456,7 +365,7 @@ impl ReplicaServer {
 
     /// Parks a job, or answers 503 if too many are parked.
     fn park(&mut self, parked: Parked) -> Option<u64> {
-        if self.parked.len() >= self.settings.parked_max {
+        if self.parked.count() >= self.settings.parked_max {
             self.counters.shed += 1;
             if let Some(mut job) = parked.job {
                 handlers::refuse_plainly(&mut job, 503, "Too much is waiting here. Try again.");

@@ -32,19 +32,20 @@ pub struct SnapshotChunk {
     pub ask: u32,
     /// What the donor's tables held when it read the chunk.
     pub positions: Positions,
-    /// Who holds these positions holds every stub in `rows` by its own log.
-    pub stub_barrier: Positions,
     pub rows: Vec<Update>,
     pub losers: Vec<Update>,
+    /// For each table, the greatest sequence of a purged stub.
+    pub purged: Vec<u32>,
     /// Where to go on; `None` after the last chunk.
     pub next: Option<Cursor>,
 }
 
 impl SnapshotChunk {
     /// Reads at most [`CHUNK_ROWS_MAX`] rows from the cursor on.
-    pub fn read(tables: &DataTables, positions: Positions, stub_barrier: Positions, request: &SnapshotRequest) -> Self {
-        let mut chunk =
-            Self { ask: request.ask, positions, stub_barrier, rows: Vec::new(), losers: Vec::new(), next: None };
+    pub fn read(tables: &DataTables, positions: Positions, request: &SnapshotRequest) -> Self {
+        let purged = (0..tables.table_count()).map(|table| tables.purged_sequence(TableId(table))).collect();
+        let (rows, losers) = (Vec::new(), Vec::new());
+        let mut chunk = Self { ask: request.ask, positions, rows, losers, purged, next: None };
         let start = &request.cursor;
         for table in (start.table.0..tables.table_count()).map(TableId) {
             let first = if table == start.table { start.bucket } else { 0 };
@@ -73,7 +74,7 @@ impl SnapshotChunk {
 pub(super) enum Joining {
     /// Takes part.
     Ready,
-    /// Waits for the positions of every live peer: its own numbers must go on behind all that they have seen.
+    /// Waits for the positions of every live peer, to find the one that knows most.
     Listening,
     /// Copies from a donor.
     Copying(Copy),
@@ -101,6 +102,11 @@ impl Replicator {
     }
 
     pub(super) fn tick_joining(&mut self) {
+        if !self.is_ready() && self.now_ns >= self.told_ns.saturating_add(self.settings.retry_ns) {
+            // Others that join wait for this replica's positions; a message may have been lost.
+            self.told_ns = self.now_ns;
+            self.ack_everyone();
+        }
         match &self.joining {
             Joining::Ready => {}
             Joining::Listening => self.begin_copy(),
@@ -130,7 +136,7 @@ impl Replicator {
 
     pub(super) fn receive_snapshot_request(&mut self, from: ServerId, request: &SnapshotRequest, tables: &DataTables) {
         if self.is_ready() {
-            let chunk = SnapshotChunk::read(tables, self.positions(), self.stub_barrier(), request);
+            let chunk = SnapshotChunk::read(tables, self.positions(), request);
             self.send(from, Message::SnapshotChunk(Box::new(chunk)));
         }
     }
@@ -141,7 +147,10 @@ impl Replicator {
             return;
         }
         let start = *copy.start.get_or_insert(chunk.positions);
-        self.apply_swept(&chunk.rows, &chunk.losers, &chunk.stub_barrier, tables);
+        self.apply_swept(&chunk.rows, &chunk.losers, tables);
+        for (table, purged) in (0..u16::MAX).map(TableId).zip(&chunk.purged) {
+            tables.raise_purged_sequence(table, *purged);
+        }
         self.counters.snapshot_rows += super::log::count(chunk.rows.len());
         match chunk.next {
             Some(cursor) => self.ask_chunk(cursor),
@@ -169,9 +178,10 @@ impl Replicator {
             self.become_ready();
             return;
         };
-        let next = known(&donor) + 1;
-        if next > self.log.head() + 1 {
-            self.log.restart_at(next);
+        if self.log.head() == 0 {
+            // Numbers of an earlier life must not come again, known to anyone or not. An earlier life numbered from
+            // an earlier time, and fewer than one update in a nanosecond.
+            self.log.restart_at(known(&donor).max(self.now_ns) + 1);
         }
         let copy = Copy { donor, cursor: Cursor::default(), ask: 0, asked_ns: self.now_ns, start: None };
         self.joining = Joining::Copying(copy);
@@ -181,6 +191,10 @@ impl Replicator {
     fn become_ready(&mut self) {
         self.joining = Joining::Ready;
         self.ack_everyone();
+        // The peers' positions of this replica are those of its earlier life: a repair brings them forward.
+        for peer in self.peers.iter_mut().filter(|peer| peer.live) {
+            peer.repair_due = true;
+        }
         self.tell(Event::Ready);
     }
 

@@ -101,3 +101,6 @@ pub enum Message {
 }
 
 const _: () = assert!(size_of::<Message>() <= 24);
+
+#[cfg(test)]
+mod simulation;

@@ -96,9 +96,9 @@ pub struct PeerReport {
 
 /// Stubs of one turn, and what every replica must hold before they go.
 #[derive(Debug)]
-pub(super) struct Stubs {
-    pub barrier: Positions,
-    pub rows: Vec<(TableId, Box<str>, Stamp)>,
+struct Stubs {
+    barrier: Positions,
+    rows: Vec<(TableId, Box<str>, Stamp)>,
 }
 
 /// The state machine. Inputs are its methods; what it wants sent is taken by [`Self::outgoing`].
@@ -109,21 +109,21 @@ pub struct Replicator {
     pub(super) log: DeltaLog,
     /// Recent batches of the application server, for peers that miss one.
     external: DeltaLog,
-    /// Batches of the application server that came after a hole, by first number. They are applied, not counted.
+    /// Batches of the application server that came after a hole, by first number.
     held: VecDeque<Arc<Batch>>,
     pub(super) peers: Vec<Peer>,
     pub(super) joining: Joining,
     outbox: VecDeque<(ServerId, Message)>,
     events: VecDeque<Event>,
     stubs: VecDeque<Stubs>,
-    /// Stubs that came by a log in this turn.
-    stubs_open: Vec<(TableId, Box<str>, Stamp)>,
-    /// Stubs that came otherwise, until the logs have come as far.
-    pub(super) swept_stubs: VecDeque<Stubs>,
+    /// Stubs of this turn.
+    pub(super) stubs_open: Vec<(TableId, Box<str>, Stamp)>,
     acknowledged: u64,
     time_seen: u64,
     pub(super) code_version: u64,
     pub(super) now_ns: u64,
+    /// When a joining replica last told its positions unasked.
+    pub(super) told_ns: u64,
     next_sweep_ns: Option<u64>,
     sweep_turn: u8,
     pub(super) next_ask: u32,
@@ -172,11 +172,11 @@ impl Replicator {
             events: VecDeque::new(),
             stubs: VecDeque::new(),
             stubs_open: Vec::new(),
-            swept_stubs: VecDeque::new(),
             acknowledged: 0,
             time_seen: 0,
             code_version: 0,
             now_ns: 0,
+            told_ns: 0,
             next_sweep_ns: None,
             sweep_turn: 0,
             next_ask: 0,
@@ -201,16 +201,11 @@ impl Replicator {
                 self.apply_all(&batch.updates[range], tables);
                 self.external.push(batch.clone());
                 self.ack_everyone();
-                self.count_held(tables);
+                self.apply_held(tables);
             }
             Verdict::Duplicate => {}
             Verdict::Gap { have } => {
                 self.counters.gaps += 1;
-                // Applying early is harmless and keeps pages fresh; only the position must wait for the hole.
-                for update in &batch.updates {
-                    let applied = tables.apply(update);
-                    self.note(update, &applied);
-                }
                 let place = self.held.partition_point(|held| held.first < batch.first);
                 let known = self.held.get(place).is_some_and(|held| held.first == batch.first);
                 if !known && self.held.len() < HELD_BATCHES_MAX {
@@ -348,10 +343,12 @@ impl Replicator {
         positions
     }
 
-    /// Takes over the application server's position after the caller has read its tables from the database.
-    pub fn adopt_external(&mut self, position: u64, tables: &DataTables) {
+    /// Closes a hole in the application server's updates that no replica can close ([`Report::external_gap`] stays):
+    /// `rows` are what the database holds, read when the last batch it had published was `position`.
+    pub fn reload_external(&mut self, rows: &[Update], position: u64, tables: &mut DataTables) {
         self.receiver.adopt(self.settings.replicas, position);
-        self.count_held(tables);
+        self.apply_all(rows, tables);
+        self.apply_held(tables);
         self.ack_everyone();
     }
 
@@ -377,9 +374,7 @@ impl Replicator {
             positions: self.positions(),
             acknowledged: self.acknowledged,
             log_updates: self.log.held(),
-            stubs: self.stubs.iter().map(|stubs| stubs.rows.len()).sum::<usize>()
-                + self.stubs_open.len()
-                + self.swept_stubs.iter().map(|stubs| stubs.rows.len()).sum::<usize>(),
+            stubs: self.stubs.iter().map(|stubs| stubs.rows.len()).sum::<usize>() + self.stubs_open.len(),
             external_gap: self
                 .held
                 .front()
@@ -487,26 +482,28 @@ impl Replicator {
     }
 
     /// Takes over positions of a peer whose effects are all here now.
-    pub(super) fn adopt(&mut self, positions: &Positions, tables: &DataTables) {
+    pub(super) fn adopt(&mut self, positions: &Positions, tables: &mut DataTables) {
         for origin in self.other_origins() {
             self.receiver.adopt(origin, positions.get(origin));
         }
-        self.count_held(tables);
+        self.apply_held(tables);
         self.ack_everyone();
     }
 
-    /// Counts the held batches that continue the position now.
-    fn count_held(&mut self, tables: &DataTables) {
+    /// Applies the held batches that continue the position now.
+    fn apply_held(&mut self, tables: &mut DataTables) {
         while let Some(batch) = self.held.pop_front() {
             match self.receiver.accept(&batch) {
-                Verdict::Apply(_) => self.external.push(batch.clone()),
+                Verdict::Apply(range) => {
+                    self.apply_all(&batch.updates[range], tables);
+                    self.external.push(batch);
+                }
                 Verdict::Duplicate => {}
                 Verdict::Gap { .. } => {
                     self.held.push_front(batch);
                     break;
                 }
             }
-            self.stubs_open.extend(batch.updates.iter().filter_map(|update| stub_of(update, tables)));
         }
     }
 
@@ -562,10 +559,6 @@ impl Replicator {
             let rows = std::mem::take(&mut self.stubs_open);
             self.stubs.push_back(Stubs { barrier: positions, rows });
         }
-        while self.swept_stubs.front().is_some_and(|stubs| positions.covers(&stubs.barrier)) {
-            let confirmed = self.swept_stubs.pop_front().expect("invariant: there is a front");
-            self.stubs.push_back(Stubs { barrier: positions, rows: confirmed.rows });
-        }
         if !self.is_ready() {
             return;
         }
@@ -614,15 +607,6 @@ impl Replicator {
     pub(super) fn other_origins(&self) -> impl Iterator<Item = ServerId> + use<> {
         let me = self.settings.me;
         (0..=self.settings.replicas).filter(move |origin| *origin != me)
-    }
-
-    /// Positions at which every stub here has come by a log.
-    pub(super) fn stub_barrier(&self) -> Positions {
-        let mut barrier = self.positions();
-        for stubs in &self.swept_stubs {
-            barrier.raise_all(&stubs.barrier);
-        }
-        barrier
     }
 
     pub(super) fn live_peers(&self) -> impl Iterator<Item = ServerId> + '_ {

@@ -2,10 +2,10 @@
 //! hold whatever the asked side's held when the round began.
 
 use super::peer::Round;
-use super::replicator::{Event, Replicator, Stubs, stub_of};
+use super::replicator::{Event, Replicator, stub_of};
 use super::sweep::{Buckets, Keys, Place, ROWS_MAX, Summary, SweptRows, Wanted};
 use super::{Message, Positions};
-use crate::tables::{DataTables, ServerId, TableId, Update};
+use crate::tables::{Applied, DataTables, ServerId, TableId, Update};
 
 impl Replicator {
     pub(super) fn send_summary(&mut self, to: ServerId, repair: bool, tables: &DataTables) {
@@ -13,7 +13,7 @@ impl Replicator {
         self.send(to, Message::Summary(Box::new(summary)));
     }
 
-    pub(super) fn receive_summary(&mut self, from: ServerId, summary: &Summary, tables: &DataTables) {
+    pub(super) fn receive_summary(&mut self, from: ServerId, summary: &Summary, tables: &mut DataTables) {
         // Only a replica that takes part sweeps.
         self.receive_positions(from, &summary.positions, true);
         if summary.code_version > self.code_version {
@@ -47,16 +47,13 @@ impl Replicator {
         self.end_round(from, tables);
     }
 
-    pub(super) fn receive_keys(&mut self, from: ServerId, keys: &Keys, tables: &DataTables) {
+    pub(super) fn receive_keys(&mut self, from: ServerId, keys: &Keys, tables: &mut DataTables) {
         if !self.answered(from, keys.ask) {
             return;
         }
         let comparison = keys.compare(tables);
         for lacking in comparison.lacking.chunks(ROWS_MAX) {
-            self.send(
-                from,
-                Message::Rows(Box::new(SweptRows::of(tables, keys.table, lacking, 0, self.stub_barrier()))),
-            );
+            self.send(from, Message::Rows(Box::new(SweptRows::of(tables, keys.table, lacking, 0))));
         }
         for wanted in comparison.wanted.chunks(ROWS_MAX) {
             let ask = self.open_question(from);
@@ -69,12 +66,12 @@ impl Replicator {
     }
 
     pub(super) fn receive_wanted(&mut self, from: ServerId, wanted: &Wanted, tables: &DataTables) {
-        let rows = SweptRows::of(tables, wanted.table, &wanted.keys, wanted.ask, self.stub_barrier());
+        let rows = SweptRows::of(tables, wanted.table, &wanted.keys, wanted.ask);
         self.send(from, Message::Rows(Box::new(rows)));
     }
 
     pub(super) fn receive_rows(&mut self, from: ServerId, swept: &SweptRows, tables: &mut DataTables) {
-        self.apply_swept(&swept.rows, &swept.losers, &swept.stub_barrier, tables);
+        self.apply_swept(&swept.rows, &swept.losers, tables);
         self.counters.rows_swept += super::log::count(swept.rows.len());
         if self.answered(from, swept.ask) {
             self.end_round(from, tables);
@@ -82,27 +79,30 @@ impl Replicator {
     }
 
     /// Applies rows that did not come by a log; rows first, so that losers meet their winners.
-    pub(super) fn apply_swept(
-        &mut self,
-        rows: &[Update],
-        losers: &[Update],
-        stub_barrier: &Positions,
-        tables: &mut DataTables,
-    ) {
-        let mut stubs = Vec::new();
+    pub(super) fn apply_swept(&mut self, rows: &[Update], losers: &[Update], tables: &mut DataTables) {
         for update in rows {
             self.counters.updates_received += 1;
             let applied = tables.apply(update);
             self.note(update, &applied);
-            stubs.extend(stub_of(update, tables));
+            self.announce_stub(update, &applied, tables);
         }
         for loser in losers {
             let applied = tables.apply_loser(loser);
             self.note(loser, &applied);
-            stubs.extend(stub_of(loser, tables));
+            self.announce_stub(loser, &applied, tables);
         }
-        if !stubs.is_empty() {
-            self.swept_stubs.push_back(Stubs { barrier: *stub_barrier, rows: stubs });
+    }
+
+    /// A deletion that came by a sweep goes into the own log as well. Only a log tells when everyone holds it, and
+    /// the log that it came from may have died with its replica.
+    fn announce_stub(&mut self, update: &Update, applied: &Applied, tables: &DataTables) {
+        match applied {
+            Applied::Inserted | Applied::Replaced | Applied::Conflict { .. } => {}
+            Applied::Obsolete | Applied::Duplicate => return,
+        }
+        if let Some(stub) = stub_of(update, tables) {
+            self.log.append(update.clone());
+            self.stubs_open.push(stub);
         }
     }
 
@@ -116,9 +116,7 @@ impl Replicator {
                 continue;
             }
             let have = self.receiver.applied().get(origin);
-            if theirs.get(origin) <= have {
-                self.behind[usize::from(origin)] = None;
-            } else if self.behind[usize::from(origin)].replace(have) == Some(have) {
+            if theirs.get(origin) > have && self.behind[usize::from(origin)].replace(have) == Some(have) {
                 self.ask_resend(from, origin, have);
             }
         }
@@ -148,7 +146,7 @@ impl Replicator {
         true
     }
 
-    fn end_round(&mut self, from: ServerId, tables: &DataTables) {
+    fn end_round(&mut self, from: ServerId, tables: &mut DataTables) {
         let slot = &mut self.peers[usize::from(from)].round;
         let Some(round) = slot.take_if(|round| round.open.is_empty()) else { return };
         if round.repair {

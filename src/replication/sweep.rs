@@ -84,8 +84,6 @@ pub struct Wanted {
 pub struct SweptRows {
     /// The question; 0 if nobody asked.
     pub ask: u32,
-    /// Who holds these positions holds every stub in `rows` by its own log.
-    pub stub_barrier: Positions,
     pub rows: Vec<Update>,
     pub losers: Vec<Update>,
 }
@@ -204,8 +202,8 @@ impl Keys {
 
 impl SweptRows {
     /// Rows with their losers, as far as they are still here.
-    pub fn of(tables: &DataTables, table: TableId, keys: &[Box<str>], ask: u32, stub_barrier: Positions) -> Self {
-        let mut swept = Self { ask, stub_barrier, ..Self::default() };
+    pub fn of(tables: &DataTables, table: TableId, keys: &[Box<str>], ask: u32) -> Self {
+        let mut swept = Self { ask, ..Self::default() };
         for key in keys {
             swept.rows.extend(tables.get_any(table, key).map(|row| row.to_update(table)));
             swept.losers.extend(tables.losers(table, key).cloned());

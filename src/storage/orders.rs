@@ -12,7 +12,11 @@ use super::unit::AgentRun;
 pub fn post_of(application: &Application, agent: &Agent, shapes: &ShapeSet) -> Option<PostAgent> {
     let AgentKind::Post(post) = &agent.kind else { return None };
     let shape = shapes.get(agent.table);
-    let sent = |&field: &usize| SentField { name: Arc::clone(&shape.fields[field].name), field, kind: shape.fields[field].kind };
+    let sent = |&field: &usize| SentField {
+        name: Arc::clone(&shape.fields[field].name),
+        field,
+        kind: shape.fields[field].kind,
+    };
     Some(PostAgent {
         application: Arc::clone(&application.name),
         name: Arc::from(&*agent.name),

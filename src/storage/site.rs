@@ -22,14 +22,25 @@ pub struct Site {
 /// Where a route leads.
 pub enum Target {
     /// The replica cluster of an application.
-    Cluster { application: Arc<str> },
+    Cluster {
+        application: Arc<str>,
+    },
     /// Upstream servers.
-    Upstream { servers: Vec<Address> },
+    Upstream {
+        servers: Vec<Address>,
+    },
     /// Static objects.
-    Files { objects: Arc<ObjectStore> },
+    Files {
+        objects: Arc<ObjectStore>,
+    },
     /// An answer without a server.
-    Fail { status: u16 },
-    Redirect { location: Box<str>, status: u16 },
+    Fail {
+        status: u16,
+    },
+    Redirect {
+        location: Box<str>,
+        status: u16,
+    },
 }
 
 impl Site {
@@ -40,7 +51,13 @@ impl Site {
     /// Every mistake, with its place.
     pub fn load(file: &Path, applications: &[&str], object_bytes_max: u64, version: u64) -> Result<Self, Vec<Fault>> {
         let text = std::fs::read_to_string(file).map_err(|error| {
-            vec![Fault::new(file, 0, 0, format!("cannot be read: {error}"), "storage.statements names the statement file")]
+            vec![Fault::new(
+                file,
+                0,
+                0,
+                format!("cannot be read: {error}"),
+                "storage.statements names the statement file",
+            )]
         })?;
         Self::compile(file, &text, applications, object_bytes_max, version)
     }
@@ -65,7 +82,10 @@ impl Site {
             targets.push(match &statement.action {
                 Action::Cluster { application } => {
                     if !applications.contains(&&**application) {
-                        fault(format!("`{application}` is no application of this profile"), format!("write one of: {}", applications.join(", ")));
+                        fault(
+                            format!("`{application}` is no application of this profile"),
+                            format!("write one of: {}", applications.join(", ")),
+                        );
                     }
                     Target::Cluster { application: Arc::clone(application) }
                 }
@@ -78,7 +98,9 @@ impl Site {
                     Target::Files { objects: Arc::new(objects) }
                 }
                 Action::Fail { status } => Target::Fail { status: *status },
-                Action::Redirect { location, status } => Target::Redirect { location: location.clone(), status: *status },
+                Action::Redirect { location, status } => {
+                    Target::Redirect { location: location.clone(), status: *status }
+                }
             });
         }
         match RouteTable::compile(statements, version) {

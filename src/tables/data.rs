@@ -57,6 +57,9 @@ struct Table {
     losers: HashMap<Arc<str>, Losers>,
     loser_count: usize,
     record_bytes: usize,
+    /// Greatest sequence of a purged stub. A row that begins anew goes on behind it, so that it wins wherever the
+    /// deletion is remembered for longer, above all in the database.
+    purged_sequence: u32,
 }
 
 /// All data tables of a replica.
@@ -125,18 +128,26 @@ impl DataTables {
         self.tables.get_mut(usize::from(table.0)).is_some_and(|table| table.purge(key, stamp))
     }
 
+    /// Greatest sequence of a stub that was purged from a table.
+    pub fn purged_sequence(&self, table: TableId) -> u32 {
+        self.table(table).map_or(0, |table| table.purged_sequence)
+    }
+
+    /// Learns of stubs that another replica purged before this one began.
+    pub fn raise_purged_sequence(&mut self, table: TableId, sequence: u32) {
+        let table = self.table_mut(table);
+        table.purged_sequence = table.purged_sequence.max(sequence);
+    }
+
     /// The edit that `server` makes on what it sees here now, at the hybrid `time`. `None` deletes.
     pub fn edit(&self, table: TableId, key: &str, record: Option<Record>, server: ServerId, time: u64) -> Update {
         let (seen, versions) = self.get_any(table, key).map_or_else(Default::default, |row| (row.stamp, row.versions));
+        let sequence = if seen == Stamp::default() { self.purged_sequence(table) } else { seen.sequence };
         Update {
             table,
             key: key.into(),
             // The clock has seen every applied time; the maximum guards the rule should a caller forget.
-            stamp: Stamp {
-                sequence: seen.sequence.saturating_add(1),
-                time: time.max(seen.time.saturating_add(1)),
-                server,
-            },
+            stamp: Stamp { sequence: sequence.saturating_add(1), time: time.max(seen.time.saturating_add(1)), server },
             versions: versions.edited_by(server),
             base: seen,
             record,
@@ -282,6 +293,7 @@ impl Table {
             losers: HashMap::new(),
             loser_count: 0,
             record_bytes: 0,
+            purged_sequence: 0,
         }
     }
 
@@ -375,6 +387,7 @@ impl Table {
         if row.is_live() || row.stamp != stamp || self.losers.contains_key(key) {
             return false;
         }
+        self.purged_sequence = self.purged_sequence.max(stamp.sequence);
         self.digests.toggle(self.id, key, stamp, Entry::Stub);
         self.buckets[usize::from(bucket_of(key))].remove(&self.rows, slot);
         self.by_key.remove(key);

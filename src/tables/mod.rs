@@ -18,3 +18,6 @@ pub use record::{Batch, DocumentShape, Field, FieldKind, Record, ShapeSet, Table
 pub use row::Row;
 pub use select::{Query, Selection};
 pub use stamp::{ServerId, Stamp, VersionVector};
+
+#[cfg(test)]
+mod tests;

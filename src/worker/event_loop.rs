@@ -46,7 +46,19 @@ impl<E: Engine> Worker<E> {
         front: Option<FrontRole>,
         replica: Option<ReplicaRole>,
     ) -> Self {
-        Self { index, core, engine, port, inbox, layout, front, replica, events: Vec::new(), finished: Vec::new(), stopping: false }
+        Self {
+            index,
+            core,
+            engine,
+            port,
+            inbox,
+            layout,
+            front,
+            replica,
+            events: Vec::new(),
+            finished: Vec::new(),
+            stopping: false,
+        }
     }
 
     /// Turns until told to stop.

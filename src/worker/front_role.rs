@@ -140,7 +140,8 @@ impl FrontRole {
 }
 
 fn request_decision(decision: &requests::Decision) -> String {
-    let waited = decision.waited_ns.map_or_else(String::new, |waited| format!(", after {} µs in the queue", waited / 1000));
+    let waited =
+        decision.waited_ns.map_or_else(String::new, |waited| format!(", after {} µs in the queue", waited / 1000));
     format!("replica {}: {}, {} outstanding{waited}", decision.replica, decision.reason.as_str(), decision.outstanding)
 }
 

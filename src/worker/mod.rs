@@ -16,10 +16,10 @@ use crossbeam::channel;
 
 use crate::database::contract::Reply;
 use crate::engine::Waker;
-use crate::storage::site::Site;
 use crate::mesh::{grid, inbox};
 use crate::replica::job::Job;
 use crate::replication;
+use crate::storage::site::Site;
 use crate::tables::code::CodeVersion;
 use crate::tables::{Batch, ServerId};
 
@@ -45,7 +45,10 @@ pub enum Message {
 /// What threads that are no workers say to a worker.
 pub enum Control {
     Database(Reply),
-    Password { token: u64, right: bool },
+    Password {
+        token: u64,
+        right: bool,
+    },
     /// Changes that agents committed.
     Published(Arc<Batch>),
     /// New statements.
@@ -55,11 +58,18 @@ pub enum Control {
     /// Asks for a status report.
     Status(channel::Sender<WorkerStatus>),
     /// Stops or starts the replica of this worker.
-    Replica { running: bool },
+    Replica {
+        running: bool,
+    },
     /// Tells every front whether a replica can be dispatched to.
-    Available { replica: ServerId, available: bool },
+    Available {
+        replica: ServerId,
+        available: bool,
+    },
     /// Starts or ends a drain of the front of this worker.
-    Drain { on: bool },
+    Drain {
+        on: bool,
+    },
     /// Closes the listeners: the first step of the end.
     StopListening,
     /// Ends the worker's loop.

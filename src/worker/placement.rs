@@ -30,7 +30,8 @@ impl Topology {
             .map(|&number| {
                 let siblings = format!("/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list");
                 let core = number_in(siblings).unwrap_or(number);
-                let node = (0..64).find(|node| Path::new(&format!("/sys/devices/system/node/node{node}/cpu{number}")).exists());
+                let node = (0..64)
+                    .find(|node| Path::new(&format!("/sys/devices/system/node/node{node}/cpu{number}")).exists());
                 Cpu { number, core, node: node.unwrap_or(0) }
             })
             .collect();
@@ -80,8 +81,12 @@ impl Placement {
 
     /// The worker that carries each replica, by replica number.
     pub fn replica_workers(&self) -> Vec<usize> {
-        let mut carriers: Vec<(u8, usize)> =
-            self.workers.iter().enumerate().filter_map(|(index, worker)| worker.replica.map(|replica| (replica, index))).collect();
+        let mut carriers: Vec<(u8, usize)> = self
+            .workers
+            .iter()
+            .enumerate()
+            .filter_map(|(index, worker)| worker.replica.map(|replica| (replica, index)))
+            .collect();
         carriers.sort_unstable();
         carriers.into_iter().map(|(_, index)| index).collect()
     }
@@ -98,14 +103,20 @@ pub fn place(profile: &Profile, topology: &Topology) -> Result<Placement, String
     } else {
         parse_list(&profile.cluster.cores)?.into_iter().map(|number| topology.cpu(number)).collect()
     };
-    let absent: Vec<usize> =
-        cpus.iter().filter(|cpu| !topology.cpus.iter().any(|known| known.number == cpu.number)).map(|cpu| cpu.number).collect();
+    let absent: Vec<usize> = cpus
+        .iter()
+        .filter(|cpu| !topology.cpus.iter().any(|known| known.number == cpu.number))
+        .map(|cpu| cpu.number)
+        .collect();
     if !profile.cluster.smt {
         let before = cpus.len();
         let mut seen = std::collections::BTreeSet::new();
         cpus.retain(|cpu| seen.insert(cpu.core));
         if cpus.len() < before {
-            remarks.push(format!("{} SMT siblings are left idle (cluster.smt = false): a sibling halves its core", before - cpus.len()));
+            remarks.push(format!(
+                "{} SMT siblings are left idle (cluster.smt = false): a sibling halves its core",
+                before - cpus.len()
+            ));
         }
     }
     if cpus.is_empty() {
@@ -123,12 +134,17 @@ fn housekeeping(profile: &Profile, cpus: &mut Vec<Cpu>, remarks: &mut Vec<String
     match profile.cluster.housekeeping.as_str() {
         "none" => Ok(None),
         "auto" if cpus.len() <= 4 => {
-            remarks.push(format!("{} cores: the storage, database and admin threads share them with the workers", cpus.len()));
+            remarks.push(format!(
+                "{} cores: the storage, database and admin threads share them with the workers",
+                cpus.len()
+            ));
             Ok(None)
         }
         "auto" => Ok(Some(cpus.remove(0).number)),
         text => {
-            let number = text.parse().map_err(|_| format!("cluster.housekeeping = `{text}`: write auto, none or a core number"))?;
+            let number = text
+                .parse()
+                .map_err(|_| format!("cluster.housekeeping = `{text}`: write auto, none or a core number"))?;
             cpus.retain(|cpu| cpu.number != number);
             Ok(Some(number))
         }
@@ -158,7 +174,8 @@ fn shared(profile: &Profile, cpus: &[Cpu], remarks: &mut Vec<String>) -> Vec<Wor
 fn separate(profile: &Profile, cpus: &[Cpu], remarks: &mut Vec<String>) -> Result<Vec<WorkerPlan>, String> {
     let half = cpus.len() / 2;
     let replicas = if profile.cluster.replicas > 0 { profile.cluster.replicas } else { half.clamp(2, SERVERS_MAX - 1) };
-    let fronts = if profile.cluster.fronts > 0 { profile.cluster.fronts } else { cpus.len().saturating_sub(replicas).max(2) };
+    let fronts =
+        if profile.cluster.fronts > 0 { profile.cluster.fronts } else { cpus.len().saturating_sub(replicas).max(2) };
     if cpus.len() < fronts + replicas {
         return Err(format!(
             "{fronts} fronts and {replicas} replicas need {} cores of their own, {} are there: widen cluster.cores, lower \
@@ -259,7 +276,8 @@ mod tests {
 
     #[test]
     fn too_few_cores_are_refused_with_the_cure() {
-        let wrong = place(&profile("placement = \"separate\"\nfronts = 4\nreplicas = 4"), &machine(6, 1, 1)).unwrap_err();
+        let wrong =
+            place(&profile("placement = \"separate\"\nfronts = 4\nreplicas = 4"), &machine(6, 1, 1)).unwrap_err();
         assert!(wrong.contains("placement = \"shared\""), "{wrong}");
         assert!(place(&profile("cores = \"3-1\""), &machine(6, 1, 1)).unwrap_err().contains("0-7,16"));
     }

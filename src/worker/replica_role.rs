@@ -71,7 +71,8 @@ impl ReplicaRole {
     pub fn on_code(&mut self, code: Arc<CodeVersion>, from: Option<ServerId>, layout: &Layout) {
         if self.server.set_code(code) && from.is_none() {
             let peers = 0..layout.replica_workers.len();
-            self.code_for.extend(peers.filter_map(|peer| ServerId::try_from(peer).ok()).filter(|peer| *peer != self.replica));
+            self.code_for
+                .extend(peers.filter_map(|peer| ServerId::try_from(peer).ok()).filter(|peer| *peer != self.replica));
         }
     }
 
@@ -111,7 +112,8 @@ impl ReplicaRole {
                 replication::Event::CodeWanted { peer, .. } => self.code_for.push(peer),
                 // Conflicts are kept by the tables and counted by the replicator; a replica that is behind is sent
                 // the code; a joining one says that it is ready by its status.
-                replication::Event::Conflict(_) | replication::Event::CodeBehind { .. } | replication::Event::Ready => {}
+                replication::Event::Conflict(_) | replication::Event::CodeBehind { .. } | replication::Event::Ready => {
+                }
             }
         }
         for peer in std::mem::take(&mut self.code_for) {
@@ -121,7 +123,9 @@ impl ReplicaRole {
         }
         while let Some((peer, message)) = self.server.drain_replication() {
             let worker = layout.replica_workers[usize::from(peer)];
-            if let Err(Message::Replication { message, .. }) = port.send(worker, Message::Replication { from: self.replica, message }) {
+            if let Err(Message::Replication { message, .. }) =
+                port.send(worker, Message::Replication { from: self.replica, message })
+            {
                 self.server.undelivered(peer, &message);
             }
         }
@@ -148,7 +152,13 @@ impl ReplicaRole {
                 let record = row.and_then(|row| row.record.as_ref());
                 let text = |field: usize| record.and_then(|record| record.get(field).as_text()).unwrap_or("");
                 let code = self.server.code();
-                let order = orders::run_of(code, &run.work, &run.agent, text(agent_work::SUBJECT_KEY), text(agent_work::REQUESTED_BY));
+                let order = orders::run_of(
+                    code,
+                    &run.work,
+                    &run.agent,
+                    text(agent_work::SUBJECT_KEY),
+                    text(agent_work::REQUESTED_BY),
+                );
                 if let Some(order) = order {
                     self.order(order);
                 }

@@ -11,6 +11,7 @@ use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::uring::Uring;
 use crate::engine::{self, Address, Engine, Waker, socket};
+use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
 use crate::storage::site::Site;
@@ -22,7 +23,13 @@ const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\
 ///
 /// # Errors
 /// The address is taken, the core is not there, or io_uring is not to be had: one sentence with the cure.
-pub fn run(listen: &Address, to: &[Address], core: Option<usize>, stop: Arc<AtomicBool>, waker: Waker) -> io::Result<()> {
+pub fn run(
+    listen: &Address,
+    to: &[Address],
+    core: Option<usize>,
+    stop: Arc<AtomicBool>,
+    waker: Waker,
+) -> io::Result<()> {
     if let Some(core) = core {
         engine::thread::pin_to_core(core)?;
     }
@@ -45,7 +52,15 @@ pub fn run(listen: &Address, to: &[Address], core: Option<usize>, stop: Arc<Atom
         queue_max: 0,
         seed: 0,
     });
-    let mut front = FrontServer::new(Settings::of(&profile), 0, None, dispatcher, SessionKey::new([0; 32]), 0, Arc::new(site), slots);
+    let mut front = FrontServer::new(
+        Settings::of(&profile),
+        0,
+        None,
+        dispatcher,
+        Sessions::new(SessionKey::new([0; 32]), 0),
+        Arc::new(site),
+        slots,
+    );
     println!("ready proxy={bound} engine={}", Uring::NAME);
     let mut events = Vec::new();
     let mut next_tick_ns = 0;

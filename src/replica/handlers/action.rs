@@ -6,8 +6,8 @@ use minijinja::Value as Shown;
 
 use crate::replica::job::{Accept, Job, SessionChange};
 use crate::tables::code::{
-    AGENT_WORK, Acknowledge, Action, ActionKind, Expression, KeySource, Page, SESSION_ENDED, agent_work, percent_encode,
-    session_ended,
+    AGENT_WORK, Acknowledge, Action, ActionKind, Expression, KeySource, Page, SESSION_ENDED, agent_work,
+    percent_encode, session_ended,
 };
 use crate::tables::record::{Field, FieldKind, Record, Value};
 use crate::tables::{DocumentShape, Row, TableId};
@@ -15,7 +15,7 @@ use crate::tables::{DocumentShape, Row, TableId};
 use super::input::{Errors, Sent, shown_inputs};
 use super::render::Context;
 use super::who::recognize;
-use super::{AgentRun, After, Call, Edit, Refusal, Scene, Step, Write, form, json, page, render, sign_in, view};
+use super::{After, AgentRun, Call, Edit, Refusal, Scene, Step, Write, form, json, page, render, sign_in, view};
 
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 512;
@@ -99,7 +99,8 @@ fn write(
     let shape = call.scene.tables.shapes().get(table);
     let context = context(call, action, table, &key, row, &values)?;
     check_when(action, &context)?;
-    let mut record: Vec<Value> = row.and_then(|row| row.record.as_ref()).map_or_else(Vec::new, |record| record.0.to_vec());
+    let mut record: Vec<Value> =
+        row.and_then(|row| row.record.as_ref()).map_or_else(Vec::new, |record| record.0.to_vec());
     record.resize(shape.fields.len().max(record.len()), Value::Null);
     let mut errors = Errors::new();
     for (field, expression) in set {
@@ -108,7 +109,8 @@ fn write(
             Ok(value) => record[*field] = value,
             Err(Converted::Long(message)) => errors.push((shape.fields[*field].name.as_ref().into(), message)),
             Err(Converted::Kind) => {
-                let fault = format!("{}: `{}` gives {shown}, which the field cannot hold", action.name, expression.text());
+                let fault =
+                    format!("{}: `{}` gives {shown}, which the field cannot hold", action.name, expression.text());
                 return Err(Refusal { fault: Some(fault), ..Refusal::new(500, "The row could not be made.") }.into());
             }
         }

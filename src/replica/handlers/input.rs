@@ -42,8 +42,8 @@ impl Sent {
     }
 
     fn parse_json(body: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(body).map_err(|error| Refusal::new(400, format!("The body is no JSON object: {error}.")))?;
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)
+            .map_err(|error| Refusal::new(400, format!("The body is no JSON object: {error}.")))?;
         let mut fields = Vec::with_capacity(object.len());
         for (name, value) in object {
             let text = match value {
@@ -68,7 +68,9 @@ impl Sent {
     /// What was typed, to be shown again; passwords are not.
     pub fn values(&self, inputs: &[Input]) -> Shown {
         let shown = inputs.iter().filter(|input| &*input.name != "password");
-        Shown::from_pairs(shown.map(|input| (input.name.to_string(), Shown::from(self.text(&input.name).unwrap_or("")))))
+        Shown::from_pairs(
+            shown.map(|input| (input.name.to_string(), Shown::from(self.text(&input.name).unwrap_or("")))),
+        )
     }
 
     /// The inputs as typed values, in their order.
@@ -88,7 +90,11 @@ impl Sent {
 fn check_one(input: &Input, text: &str) -> Result<Value, String> {
     if input.kind == FieldKind::Boolean {
         // A check box that is not set sends nothing.
-        return if text.is_empty() { Ok(Value::Boolean(false)) } else { typed(input.kind, text).ok_or_else(|| expected(input.kind)) };
+        return if text.is_empty() {
+            Ok(Value::Boolean(false))
+        } else {
+            typed(input.kind, text).ok_or_else(|| expected(input.kind))
+        };
     }
     let text = if &*input.name == "password" { text } else { text.trim() };
     if text.is_empty() {

@@ -121,7 +121,13 @@ mod tests {
     #[test]
     fn rows_hide_secrets() {
         let field = |name: &str, kind, secret| Field {
-            name: name.into(), kind, required: false, length_max: 10, secret, index: false, words: false,
+            name: name.into(),
+            kind,
+            required: false,
+            length_max: 10,
+            secret,
+            index: false,
+            words: false,
         };
         let shape = DocumentShape {
             table: "t".into(),
@@ -137,7 +143,12 @@ mod tests {
             ]),
         };
         let values = [
-            Value::text("x\"\u{1}é"), Value::text("hidden"), Value::Integer(-5), Value::Integer(7), Value::Boolean(true), Value::Null,
+            Value::text("x\"\u{1}é"),
+            Value::text("hidden"),
+            Value::Integer(-5),
+            Value::Integer(7),
+            Value::Boolean(true),
+            Value::Null,
         ];
         let it = Row { key: "k\n".into(), record: Some(Record(Box::new(values))), ..Row::default() };
         let mut out = Vec::new();

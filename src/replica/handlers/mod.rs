@@ -25,6 +25,7 @@ use std::sync::Arc;
 use crate::authority::session;
 use crate::authority::table::Verb;
 use crate::http1::Method;
+use crate::http1::form::find as form_field;
 use crate::replica::job::{Accept, Job, SessionChange};
 use crate::tables::code::{Acknowledge, Application, CodeVersion, Page, percent_encode};
 use crate::tables::{DataTables, Record, TableId};
@@ -158,6 +159,9 @@ struct Call<'a> {
 pub fn handle(scene: Scene<'_>, job: &mut Job) -> (Step, Option<String>) {
     job.response.code_version = scene.code.version;
     job.response.replica = scene.replica;
+    if form_field(&job.query, "format").is_some_and(|format| format == "json") {
+        job.accept = Accept::Json;
+    }
     // The path is borrowed while the response is written, so it leaves the job for that time.
     let path = std::mem::take(&mut job.path);
     let outcome = match scene.code.application(&job.application) {
@@ -171,7 +175,12 @@ pub fn handle(scene: Scene<'_>, job: &mut Job) -> (Step, Option<String>) {
     outcome
 }
 
-fn handle_in<'a>(scene: Scene<'a>, application: &'a Application, path: &'a str, job: &mut Job) -> (Step, Option<String>) {
+fn handle_in<'a>(
+    scene: Scene<'a>,
+    application: &'a Application,
+    path: &'a str,
+    job: &mut Job,
+) -> (Step, Option<String>) {
     let who = who::recognize(scene, &mut job.identity);
     let mut call = Call { scene, application, who, values: Vec::new() };
     match call.run(path, job) {

@@ -27,9 +27,8 @@ impl Call<'_> {
             ("title", Shown::from(&*self.application.title)),
             ("sign_in", Shown::from(&*self.application.sign_in)),
         ]);
-        let query: Vec<(String, Shown)> = form::pairs(&job.query)
-            .map(|(name, value)| (name.into_owned(), Shown::from(&*value)))
-            .collect();
+        let query: Vec<(String, Shown)> =
+            form::pairs(&job.query).map(|(name, value)| (name.into_owned(), Shown::from(&*value))).collect();
         Context::default()
             .with("application", application)
             .with("mount", job.mount.as_str())
@@ -111,7 +110,9 @@ pub fn refuse(call: Option<&Call<'_>>, path: &str, job: &mut Job, refusal: &Refu
 pub fn plain(job: &mut Job, title: &str, reason: &str) {
     job.response.content_type = HTML;
     let reason = reason.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let page = format!("<!doctype html>\n<html lang=\"en\"><title>{title}</title>\n<h1>{title}</h1>\n<p>{reason}</p>\n</html>\n");
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\"><title>{title}</title>\n<h1>{title}</h1>\n<p>{reason}</p>\n</html>\n"
+    );
     job.response.body.write_all(page.as_bytes()).expect("invariant: writing to a vector cannot fail");
 }
 

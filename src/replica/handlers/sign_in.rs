@@ -91,7 +91,9 @@ mod tests {
     #[test]
     fn only_local_paths() {
         assert!(is_local("/reqcat/items?words=a%20b&page=2"));
-        for wrong in ["", "reqcat", "//evil", "/\\evil", "https://evil", "/a\r\nSet-Cookie: x", "/a b", "/é", "javascript:1"] {
+        for wrong in
+            ["", "reqcat", "//evil", "/\\evil", "https://evil", "/a\r\nSet-Cookie: x", "/a b", "/é", "javascript:1"]
+        {
             assert!(!is_local(wrong), "{wrong}");
         }
     }

@@ -102,13 +102,13 @@ fn show_list(call: &Call<'_>, view: &View, list: &List, path: &str, status: u16,
     let rows: Vec<Shown> = selection.rows.iter().map(|row| render::row(shape, row)).collect();
     let facets = Shown::from_pairs(list.facets.iter().map(|facet| {
         let values = call.scene.tables.facets(list.table, *facet).take(FACET_VALUES_MAX);
-        let counted = values.map(|(value, count)| {
-            Shown::from_pairs([("value", render::shown(value)), ("count", Shown::from(count))])
-        });
+        let counted = values
+            .map(|(value, count)| Shown::from_pairs([("value", render::shown(value)), ("count", Shown::from(count))]));
         (shape.fields[*facet].name.to_string(), Shown::from(counted.collect::<Vec<_>>()))
     }));
     let beside = related(call, view, None);
-    let context = context(call, view, path, &beside, job).with("rows", rows).with("page", shown_page).with("facets", facets);
+    let context =
+        context(call, view, path, &beside, job).with("rows", rows).with("page", shown_page).with("facets", facets);
     call.html(template, context, status, job)
 }
 
@@ -288,4 +288,3 @@ fn matches_tag(header: &str, tag: &str) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     header.trim() == "*" || (!header.is_empty() && header.split(',').any(|each| opaque(each) == opaque(tag)))
 }
-

@@ -57,7 +57,8 @@ impl<'a> Who<'a> {
 
     /// `user` of templates and expressions.
     pub fn shown(&self) -> Shown {
-        let text = |field: usize| Shown::from(self.profile.and_then(|profile| profile.get(field).as_text()).unwrap_or(""));
+        let text =
+            |field: usize| Shown::from(self.profile.and_then(|profile| profile.get(field).as_text()).unwrap_or(""));
         Shown::from_pairs([
             ("name", Shown::from(self.name())),
             ("full_name", text(user_profile::NAME)),

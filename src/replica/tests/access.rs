@@ -33,7 +33,9 @@ fn every_role_and_code_table() {
     ] {
         let mut rig = Rig::new();
         let visitor = matches!(user, "" | "eve" | "nobody");
-        for (accept, refused) in [(Accept::Html, if visitor { 303 } else { 403 }), (Accept::Json, if visitor { 401 } else { 403 })] {
+        for (accept, refused) in
+            [(Accept::Html, if visitor { 303 } else { 403 }), (Accept::Json, if visitor { 401 } else { 403 })]
+        {
             for ((method, target), expected) in codes.iter().zip(expected.chars()) {
                 // A session for each, since signing out ends it.
                 let who = identity(user, 5 + u128::from(accept == Accept::Json));

@@ -285,7 +285,10 @@ kind = "text"
         "{% extends \"base.html\" %}{% block body %}{% for row in rows %}[{{ row.item }} {{ row.name }} {{ row.price|money }}]{% endfor %}\
          {{ page.number }}/{{ page.pages }} of {{ page.total }}{% for each in facets.section %}({{ each.value }} {{ each.count }}){% endfor %}{% endblock %}",
     ),
-    ("templates/item.html", "{% extends \"base.html\" %}{% block body %}{{ row.name }} {{ row.price|money }} {{ user.full_name }}{% endblock %}"),
+    (
+        "templates/item.html",
+        "{% extends \"base.html\" %}{% block body %}{{ row.name }} {{ row.price|money }} {{ user.full_name }}{% endblock %}",
+    ),
     (
         "templates/order.html",
         "order {{ row.order }} {{ row.state }} refresh {{ refresh_s }} {% for each in work %}<{{ each.state }}>{% endfor %}{% for each in what %}{{ each.name }}{% endfor %}",
@@ -311,7 +314,9 @@ pub fn sources(application: &str, files: &[(&str, &str)]) -> Vec<CodeSource> {
 
 pub fn shop() -> Arc<CodeVersion> {
     let code = CodeVersion::from_sources(&sources("shop", SHOP), 1);
-    Arc::new(code.unwrap_or_else(|faults| panic!("{}", faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())))
+    Arc::new(
+        code.unwrap_or_else(|faults| panic!("{}", faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())),
+    )
 }
 
 pub fn session_key() -> SessionKey {
@@ -378,9 +383,11 @@ impl Rig {
             rows.push((USER_PROFILE, user, values.to_vec()));
         }
         let item = code.shapes.id("item").expect("table");
-        for (key, name, section, price) in
-            [("a&b", "Apple & <pear>", "fruit", 250), ("bolt", "Bolt small", "metal", 5), ("nut", "Nut small", "metal", 7)]
-        {
+        for (key, name, section, price) in [
+            ("a&b", "Apple & <pear>", "fruit", 250),
+            ("bolt", "Bolt small", "metal", 5),
+            ("nut", "Nut small", "metal", 7),
+        ] {
             rows.push((item, key, vec![text(name), text(section), Value::Integer(price)]));
         }
         // Rows come from the application server, as if loaded from the database.
@@ -434,7 +441,9 @@ impl Rig {
             match output {
                 Output::Finished(job) => self.finished.push_back(job),
                 Output::Commit { token, updates, mode } => self.commits.push_back((token, updates, mode)),
-                Output::VerifyPassword { token, hash, password, .. } => self.passwords.push_back((token, hash, password)),
+                Output::VerifyPassword { token, hash, password, .. } => {
+                    self.passwords.push_back((token, hash, password))
+                }
                 Output::RunAgent(run) => self.agents.push(run),
                 Output::Fault(fault) => self.faults.push(fault),
             }
@@ -444,12 +453,15 @@ impl Rig {
     /// The database does the next commit, by its rules.
     pub fn commit_next(&mut self) -> bool {
         let Some((token, updates, mode)) = self.commits.pop_front() else { return false };
-        let stamp_of = |update: &Update| self.stored.get(&(update.table, update.key.clone())).map_or(ABSENT, |row| row.stamp);
+        let stamp_of =
+            |update: &Update| self.stored.get(&(update.table, update.key.clone())).map_or(ABSENT, |row| row.stamp);
         let refused = updates.iter().any(|update| mode == CommitMode::Arbitrated && stamp_of(update) != update.base);
         let outcome = if refused {
             let current = updates.iter().filter(|update| stamp_of(update) != update.base);
             Outcome::Conflict {
-                current: current.filter_map(|update| self.stored.get(&(update.table, update.key.clone())).cloned()).collect(),
+                current: current
+                    .filter_map(|update| self.stored.get(&(update.table, update.key.clone())).cloned())
+                    .collect(),
             }
         } else {
             for update in updates {

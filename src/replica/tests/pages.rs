@@ -25,6 +25,7 @@ fn a_list_in_pages() {
         let page = rig.get(target, &visitor);
         assert!(body(&page).contains(shown), "{target}: {}", body(&page));
     }
+    assert_eq!(rig.get("/items?format=json", &visitor).response.content_type, "application/json");
     let json = rig.get_json("/items?section=metal&page=1", &visitor);
     let expected = serde_json::json!({
         "view": "views/items", "total": 2, "page": 1, "size": 2,
@@ -57,7 +58,10 @@ fn a_row_and_its_entity_tag() {
     assert_eq!(rig.run(with_tag("/items/a&b", &etag, &identity("bob", 2))).response.status, 200, "another user");
     assert_eq!(rig.run(with_tag("/items/bolt", &etag, &ann)).response.status, 200, "another row");
     let clerk = identity("cat", 3);
-    assert_eq!(rig.run(Rig::post("/items/a%26b/local".replace("%26", "&").as_str(), &clerk, "price=9")).response.status, 303);
+    assert_eq!(
+        rig.run(Rig::post("/items/a%26b/local".replace("%26", "&").as_str(), &clerk, "price=9")).response.status,
+        303
+    );
     assert_eq!(rig.run(with_tag("/items/a&b", &etag, &ann)).response.status, 200, "the row changed");
     let json = rig.get_json("/items/a&b", &ann);
     let row = serde_json::json!({"item": "a&b", "name": "Apple & <pear>", "section": "fruit", "price": 9.00});
@@ -74,7 +78,10 @@ fn related_rows_and_guards() {
     assert_eq!(rig.get(&target, &identity("bob", 1)).response.status, 200, "an approver sees every order");
     rig.stored.clear();
     let json = rig.get_json(&target, &identity("ann", 1));
-    assert_eq!((&json["row"]["total"], &json["what"][0]["item"], &json["work"]), (&0.15.into(), &"bolt".into(), &serde_json::json!([])));
+    assert_eq!(
+        (&json["row"]["total"], &json["what"][0]["item"], &json["work"]),
+        (&0.15.into(), &"bolt".into(), &serde_json::json!([]))
+    );
     // The list keeps to its owner whatever the query says; `mine` has no template, so HTML gets JSON too.
     let mine = rig.get_json("/mine?owner=bob", &identity("ann", 1));
     assert_eq!(mine["total"], 1);
@@ -117,8 +124,16 @@ fn a_form_needs_a_session_and_shows_values() {
     let visitor = identity("", 9);
     let page = rig.get("/sign-in?next=/shop/mine&user=ann", &visitor);
     assert_eq!(page.response.status, 200);
-    assert!(body(&page).starts_with(&format!("<form action=\"&#x2f;shop&#x2f;sign-in\">{}", visitor.csrf)), "{}", body(&page));
-    assert!(body(&page).contains("user=ann;") && body(&page).ends_with("next=&#x2f;shop&#x2f;mine</form>"), "{}", body(&page));
+    assert!(
+        body(&page).starts_with(&format!("<form action=\"&#x2f;shop&#x2f;sign-in\">{}", visitor.csrf)),
+        "{}",
+        body(&page)
+    );
+    assert!(
+        body(&page).contains("user=ann;") && body(&page).ends_with("next=&#x2f;shop&#x2f;mine</form>"),
+        "{}",
+        body(&page)
+    );
     let ann = identity("ann", 1);
     let json = rig.get_json("/items/bolt/order?quantity=2", &ann);
     assert_eq!(json["csrf"], ann.csrf.as_str());

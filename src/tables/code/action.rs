@@ -190,7 +190,11 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
             known.push("user.name");
             let key = raw.key.as_ref().map(|key| Pattern::compile(source, key, known, faults));
             if key.is_none() {
-                faults.push(source.fault(&raw.kind.span(), "a delete action needs `key`", "name the row, as in key = \"{item}\""));
+                faults.push(source.fault(
+                    &raw.kind.span(),
+                    "a delete action needs `key`",
+                    "name the row, as in key = \"{item}\"",
+                ));
             }
             table.zip(key).map(|(table, key)| ActionKind::Delete { table, key })
         }
@@ -255,8 +259,12 @@ fn refuse_foreign_keys(source: &Source, raw: &Raw, faults: &mut Vec<Fault>) {
         ("form", present(&raw.form)),
     ];
     let allowed: &[&str] = match raw.kind.get_ref() {
-        RawKind::Write => return refuse(source, "a write action", &keys, &keys.each_ref().map(|(key, _)| *key), faults),
-        RawKind::Delete => &["table", "key", "fields", "references", "when", "otherwise", "acknowledge", "location", "form"],
+        RawKind::Write => {
+            return refuse(source, "a write action", &keys, &keys.each_ref().map(|(key, _)| *key), faults);
+        }
+        RawKind::Delete => {
+            &["table", "key", "fields", "references", "when", "otherwise", "acknowledge", "location", "form"]
+        }
         RawKind::SignIn => &["location", "form"],
         RawKind::SignOut => &["location"],
     };
@@ -280,7 +288,11 @@ fn inputs(source: &Source, raw: &Raw, path: &RoutePath, faults: &mut Vec<Fault>)
     let mut inputs: Vec<Input> = Vec::new();
     let Some(fields) = &raw.fields else { return inputs };
     if fields.get_ref().len() > INPUTS_MAX {
-        faults.push(source.fault(&fields.span(), "the action has too many inputs", format!("{INPUTS_MAX} are possible")));
+        faults.push(source.fault(
+            &fields.span(),
+            "the action has too many inputs",
+            format!("{INPUTS_MAX} are possible"),
+        ));
     }
     for field in fields.get_ref() {
         let name = field.name.get_ref();
@@ -290,7 +302,11 @@ fn inputs(source: &Source, raw: &Raw, path: &RoutePath, faults: &mut Vec<Fault>)
             faults.push(source.fault(&at, format!("`{name}` is no name for an input"), cure));
         }
         if path.parameters().any(|known| known == name) || inputs.iter().any(|known| *known.name == **name) {
-            faults.push(source.fault(&at, format!("`{name}` is there twice"), "name each input and path parameter once"));
+            faults.push(source.fault(
+                &at,
+                format!("`{name}` is there twice"),
+                "name each input and path parameter once",
+            ));
         }
         let kind = FieldKind::from(*field.kind.get_ref());
         let text = kind == FieldKind::Text;
@@ -309,7 +325,11 @@ fn inputs(source: &Source, raw: &Raw, path: &RoutePath, faults: &mut Vec<Fault>)
         let length_max = field.length_max.as_ref().and_then(|length| {
             let valid = usize::try_from(*length.get_ref()).ok().filter(|length| *length > 0);
             if valid.is_none() {
-                faults.push(source.fault(&length.span(), "this length cannot be", "write a number of characters from 1"));
+                faults.push(source.fault(
+                    &length.span(),
+                    "this length cannot be",
+                    "write a number of characters from 1",
+                ));
             }
             valid
         });
@@ -325,7 +345,12 @@ fn inputs(source: &Source, raw: &Raw, path: &RoutePath, faults: &mut Vec<Fault>)
             length_max: if text { length_max } else { None },
             min: field.min.as_ref().map(|min| *min.get_ref()),
             max: field.max.as_ref().map(|max| *max.get_ref()),
-            choices: field.choices.iter().flat_map(|choices| choices.get_ref()).map(|choice| choice.as_str().into()).collect(),
+            choices: field
+                .choices
+                .iter()
+                .flat_map(|choices| choices.get_ref())
+                .map(|choice| choice.as_str().into())
+                .collect(),
         });
     }
     inputs
@@ -350,7 +375,10 @@ fn key_source(
         }
         (None, Some(new)) => {
             let prefix = new.get_ref();
-            if prefix.is_empty() || prefix.len() > 8 || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            if prefix.is_empty()
+                || prefix.len() > 8
+                || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            {
                 let wrong = format!("`{prefix}` is no prefix for new keys");
                 faults.push(source.fault(&new.span(), wrong, "write 1 to 8 letters, digits or -"));
             }

@@ -189,7 +189,11 @@ fn post(source: &Source, raw: &Raw, table: TableId, names: &Names<'_>, faults: &
     let number = text_field(&raw.number_field, faults);
     let outcome = text_field(&raw.outcome_field, faults);
     if let (Some(prefix), None) = (&raw.number_prefix, &raw.number_field) {
-        faults.push(source.fault(&prefix.span(), "`number_prefix` needs `number_field`", "name the field that gets the number"));
+        faults.push(source.fault(
+            &prefix.span(),
+            "`number_prefix` needs `number_field`",
+            "name the field that gets the number",
+        ));
     }
     let fields = raw.fields.iter().flat_map(|fields| fields.get_ref());
     let fields = fields.filter_map(|field| names.field(source, shape, field, faults)).collect();

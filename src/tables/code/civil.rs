@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn amounts() {
-        for (cents, text) in [(0, "0.00"), (5, "0.05"), (1234, "12.34"), (-5, "-0.05"), (i64::MAX, "92233720368547758.07")] {
+        for (cents, text) in
+            [(0, "0.00"), (5, "0.05"), (1234, "12.34"), (-5, "-0.05"), (i64::MAX, "92233720368547758.07")]
+        {
             assert_eq!(money(cents), text);
             assert_eq!(parse_money(text), Some(cents));
         }

@@ -75,7 +75,9 @@ pub(super) fn compile(application: &str, source: &Source, faults: &mut Vec<Fault
         faults.push(source.whole(format!("`{table}` is no name for a data table"), identifier_cure));
     }
     if RESERVED.contains(&table) || system_shapes().id(table).is_some() {
-        faults.push(source.whole(format!("the data table `{table}` belongs to the system"), "give the file another name"));
+        faults.push(
+            source.whole(format!("the data table `{table}` belongs to the system"), "give the file another name"),
+        );
     }
     if !is_identifier(raw.key.get_ref()) {
         let wrong = format!("`{}` is no name for a key", raw.key.get_ref());
@@ -93,12 +95,19 @@ pub(super) fn compile(application: &str, source: &Source, faults: &mut Vec<Fault
             faults.push(source.fault(&at, format!("`{name}` is no name for a field"), identifier_cure));
         }
         if &name == raw.key.get_ref() || fields.iter().any(|known| *known.name == *name) {
-            faults.push(source.fault(&at, format!("`{name}` is there twice"), "give each field and the key a name of its own"));
+            faults.push(source.fault(
+                &at,
+                format!("`{name}` is there twice"),
+                "give each field and the key a name of its own",
+            ));
         }
         let kind = FieldKind::from(*field.kind.get_ref());
         let words = field.words.as_ref().is_some_and(|words| *words.get_ref());
         let length_max = field.length_max.as_ref().map_or(Ok(TEXT_BYTES_DEFAULT), |length| {
-            usize::try_from(*length.get_ref()).ok().filter(|bytes| (1..=TEXT_BYTES_MAX).contains(bytes)).ok_or(length.span())
+            usize::try_from(*length.get_ref())
+                .ok()
+                .filter(|bytes| (1..=TEXT_BYTES_MAX).contains(bytes))
+                .ok_or(length.span())
         });
         let length_max = length_max.unwrap_or_else(|at| {
             let cure = format!("write a number of bytes from 1 to {TEXT_BYTES_MAX}");
@@ -106,10 +115,17 @@ pub(super) fn compile(application: &str, source: &Source, faults: &mut Vec<Fault
             TEXT_BYTES_DEFAULT
         });
         if kind != FieldKind::Text {
-            let keys = [("length_max", super::source::present(&field.length_max)), ("words", super::source::present(&field.words))];
+            let keys = [
+                ("length_max", super::source::present(&field.length_max)),
+                ("words", super::source::present(&field.words)),
+            ];
             for (key, at) in keys {
                 if let Some(at) = at {
-                    faults.push(source.fault(&at, format!("`{key}` is for text"), "remove it, or make the kind \"text\""));
+                    faults.push(source.fault(
+                        &at,
+                        format!("`{key}` is for text"),
+                        "remove it, or make the kind \"text\"",
+                    ));
                 }
             }
         }

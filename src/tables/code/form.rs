@@ -54,7 +54,11 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
     let key = raw.key.as_ref().map(|key| Pattern::compile(source, key, known, faults));
     if raw.table.is_some() != raw.key.is_some() {
         let at = present(&raw.table).or(present(&raw.key)).unwrap_or(0..0);
-        faults.push(source.fault(&at, "`table` and `key` go together", "name both for the row that the form edits, or neither"));
+        faults.push(source.fault(
+            &at,
+            "`table` and `key` go together",
+            "name both for the row that the form edits, or neither",
+        ));
     }
     let guard = raw.guard.as_ref().and_then(|guard| {
         let Some(table) = table else {

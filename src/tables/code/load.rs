@@ -1,7 +1,6 @@
 //! From the texts of code tables to a [`CodeVersion`]: folders at start, texts in a deploy, one compile function.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,8 +8,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::error::Fault;
-use crate::tables::record::ShapeSet;
+use crate::tables::record::{DocumentShape, ShapeSet};
 
+use super::folder::{Package, packages, read_folder};
 use super::names::Names;
 use super::router::{Page, Router};
 use super::source::{Source, is_identifier};
@@ -20,11 +20,6 @@ use super::{
     system_shapes, template, view,
 };
 
-/// Bytes of one code table.
-const SOURCE_BYTES_MAX: u64 = 1024 * 1024;
-/// Folders below a code folder: `views/browse.toml` has one.
-const FOLDER_DEPTH_MAX: usize = 4;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawApplication {
@@ -33,14 +28,8 @@ struct RawApplication {
     sign_in: Spanned<String>,
 }
 
-/// The files of one application.
-struct Package {
-    /// Shown in faults of files that are missing.
-    folder: PathBuf,
-    /// As a deploy names it; `application.toml` must say the same.
-    name: Option<String>,
-    sources: Vec<Source>,
-}
+/// Paths below a code folder, and what is in the files.
+pub type Texts = Vec<(String, String)>;
 
 impl CodeVersion {
     /// Loads application code folders, such as `profiles/reqcat/code`.
@@ -83,7 +72,7 @@ impl CodeVersion {
     ///
     /// # Errors
     /// Files that cannot be read, and an `application.toml` that is missing or names no application.
-    pub fn read_texts(folder: &Path) -> Result<(String, Vec<(String, String)>), Vec<Fault>> {
+    pub fn read_texts(folder: &Path) -> Result<(String, Texts), Vec<Fault>> {
         let mut faults = Vec::new();
         let package = read_folder(folder, &mut faults);
         let name = package.sources.iter().find(|source| &*source.path == "application.toml").map_or_else(
@@ -97,68 +86,6 @@ impl CodeVersion {
             Err(fault) => {
                 faults.push(fault);
                 Err(faults)
-            }
-        }
-    }
-}
-
-fn packages(sources: &[CodeSource]) -> Vec<Package> {
-    let mut packages: BTreeMap<&str, Package> = BTreeMap::new();
-    for source in sources {
-        let name = &*source.application;
-        let package = packages.entry(name).or_insert_with(|| Package {
-            folder: PathBuf::from(name),
-            name: Some(name.to_owned()),
-            sources: Vec::new(),
-        });
-        package.sources.push(Source {
-            file: Path::new(name).join(&*source.path),
-            path: source.path.clone(),
-            text: source.text.clone(),
-        });
-    }
-    packages.into_values().collect()
-}
-
-fn read_folder(folder: &Path, faults: &mut Vec<Fault>) -> Package {
-    let mut package = Package { folder: folder.to_path_buf(), name: None, sources: Vec::new() };
-    read_below(folder, "", 0, &mut package.sources, faults);
-    package
-}
-
-fn read_below(folder: &Path, prefix: &str, depth: usize, sources: &mut Vec<Source>, faults: &mut Vec<Fault>) {
-    let cannot = |path: &Path, error: &std::io::Error| {
-        Fault::new(path, 1, 1, format!("cannot be read: {error}"), "name a folder of code tables that may be read")
-    };
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) => return faults.push(cannot(folder, &error)),
-    };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        // Editors leave hidden files and backups behind.
-        if name.starts_with('.') || name.ends_with('~') {
-            continue;
-        }
-        let below = format!("{prefix}{name}");
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) => {
-                faults.push(cannot(&path, &error));
-                continue;
-            }
-        };
-        if metadata.is_dir() && depth < FOLDER_DEPTH_MAX {
-            read_below(&path, &format!("{below}/"), depth + 1, sources, faults);
-        } else if metadata.len() > SOURCE_BYTES_MAX {
-            let wrong = format!("the file has {} bytes", metadata.len());
-            faults.push(Fault::new(&path, 1, 1, wrong, format!("a code table has at most {SOURCE_BYTES_MAX}")));
-        } else {
-            match fs::read_to_string(&path) {
-                Ok(text) => sources.push(Source { file: path, path: below.into(), text: text.into() }),
-                Err(error) => faults.push(cannot(&path, &error)),
             }
         }
     }
@@ -228,10 +155,12 @@ fn compile(
         }
     }
     applications.sort_by(|left, right| left.name.cmp(&right.name));
-    let shapes = Arc::new(shapes(&applications, previous, &mut faults));
-    let compiled = applications.iter().map(|sorted| application(sorted, &shapes, &mut faults)).collect();
+    let mut broken = BTreeSet::new();
+    let shapes = Arc::new(shapes(&applications, previous, &mut broken, &mut faults));
+    let compiled = applications.iter().map(|sorted| application(sorted, &shapes, &broken, &mut faults)).collect();
     if !faults.is_empty() {
-        faults.sort_by(|left, right| (&left.file, left.line, left.column).cmp(&(&right.file, right.line, right.column)));
+        faults
+            .sort_by(|left, right| (&left.file, left.line, left.column).cmp(&(&right.file, right.line, right.column)));
         faults.dedup();
         return Err(faults);
     }
@@ -252,7 +181,13 @@ fn compile(
     Ok(CodeVersion { version, applications: compiled, shapes, sources, digest })
 }
 
-fn check_application(source: &Source, raw: &RawApplication, package: &Package, known: &[Sorted], faults: &mut Vec<Fault>) {
+fn check_application(
+    source: &Source,
+    raw: &RawApplication,
+    package: &Package,
+    known: &[Sorted],
+    faults: &mut Vec<Fault>,
+) {
     let name = raw.name.get_ref();
     let at = raw.name.span();
     if !is_identifier(name) || name == "system" {
@@ -277,38 +212,43 @@ fn check_application(source: &Source, raw: &RawApplication, package: &Package, k
 }
 
 /// The previous shapes first, in their order; then new tables by application and name.
-fn shapes(applications: &[Sorted], previous: Option<&ShapeSet>, faults: &mut Vec<Fault>) -> ShapeSet {
+fn shapes(
+    applications: &[Sorted],
+    previous: Option<&ShapeSet>,
+    broken: &mut BTreeSet<String>,
+    faults: &mut Vec<Fault>,
+) -> ShapeSet {
     let mut set = system_shapes();
-    let mut found = Vec::new();
+    let mut found: Vec<Arc<DocumentShape>> = Vec::new();
     for sorted in applications {
         let mut sources: Vec<&Source> = sorted.of(CodeKind::Document).collect();
         sources.sort_by(|left, right| left.path.cmp(&right.path));
         for source in sources {
-            let Some(shape) = document::compile(&sorted.name, source, faults) else { continue };
-            if set.id(&shape.table).is_none() && found.iter().any(|(other, _): &(Arc<_>, _)| shape.table == shape_name(other)) {
+            let Some(shape) = document::compile(&sorted.name, source, faults) else {
+                broken.insert(source.stem().to_owned());
+                continue;
+            };
+            if found.iter().any(|other| shape.table == other.table) {
                 let wrong = format!("another application has a data table `{}` too", shape.table);
                 faults.push(source.whole(wrong, "give one of the files another name"));
-                continue;
+            } else if set.id(&shape.table).is_none() {
+                found.push(Arc::new(shape));
             }
-            found.push((Arc::new(shape), source));
         }
     }
-    if let Some(previous) = previous {
-        for shape in previous.shapes.iter().skip(set.shapes.len()) {
-            let now = found.iter().position(|(new, _)| new.table == shape.table);
-            // A table that is gone keeps its place, so that the others keep theirs; it is refused afterwards.
-            set.shapes.push(now.map_or_else(|| shape.clone(), |now| found.remove(now).0));
+    let system = set.shapes.len();
+    for shape in previous.iter().flat_map(|previous| previous.shapes.iter().skip(system)) {
+        match found.iter().position(|new| new.table == shape.table) {
+            Some(now) => set.shapes.push(found.remove(now)),
+            None if broken.contains(&*shape.table) => {}
+            None => faults.push(super::table_gone(shape)),
         }
     }
-    set.shapes.extend(found.into_iter().map(|(shape, _)| shape));
+    set.shapes.extend(found);
     set
 }
 
-fn shape_name(shape: &Arc<crate::tables::DocumentShape>) -> Arc<str> {
-    shape.table.clone()
-}
-
-fn application(sorted: &Sorted, shapes: &ShapeSet, faults: &mut Vec<Fault>) -> Application {
+fn application(sorted: &Sorted, shapes: &ShapeSet, broken: &BTreeSet<String>, faults: &mut Vec<Fault>) -> Application {
     let templates: BTreeMap<String, Source> = sorted
         .of(CodeKind::Template)
         .map(|source| (source.path.trim_start_matches("templates/").to_owned(), source.clone()))
@@ -321,6 +261,7 @@ fn application(sorted: &Sorted, shapes: &ShapeSet, faults: &mut Vec<Fault>) -> A
     let (actions, agents) = (by_name(CodeKind::Action), by_name(CodeKind::Agent));
     let names = Names {
         shapes,
+        broken,
         templates: &templates,
         forms: forms.keys().copied().collect(),
         actions: actions.keys().copied().collect(),
@@ -332,8 +273,13 @@ fn application(sorted: &Sorted, shapes: &ShapeSet, faults: &mut Vec<Fault>) -> A
     let before = faults.len();
     let compiled_views: Vec<_> = views.values().filter_map(|source| view::compile(source, &names, faults)).collect();
     let compiled_forms: Vec<_> = forms.values().filter_map(|source| form::compile(source, &names, faults)).collect();
-    let compiled_actions: Vec<_> = actions.values().filter_map(|source| action::compile(source, &names, faults)).collect();
+    let compiled_actions: Vec<_> =
+        actions.values().filter_map(|source| action::compile(source, &names, faults)).collect();
     let compiled_agents = agents.values().filter_map(|source| agent::compile(source, &names, faults)).collect();
+    // Numbers of forms and actions mean something only if none of them is missing.
+    let complete = faults.len() == before
+        && (compiled_views.len(), compiled_forms.len(), compiled_actions.len())
+            == (views.len(), forms.len(), actions.len());
     let mut application = Application {
         name: sorted.name.clone(),
         title: sorted.raw.title.as_str().into(),
@@ -347,49 +293,57 @@ fn application(sorted: &Sorted, shapes: &ShapeSet, faults: &mut Vec<Fault>) -> A
         router: Router::default(),
         code_tables: code_tables(sorted),
     };
-    // Numbers of forms and actions mean something only if none of them is missing.
-    if faults.len() == before {
-        let source = |name: &str| {
-            let path = format!("{name}.toml");
-            sorted.package.sources.iter().find(|source| *source.path == *path)
-        };
-        let pages = application.views.iter().map(|view| (&view.path, &*view.name));
-        let pages = pages.enumerate().map(|(index, (path, name))| (path, name, Page::View(index)));
-        let forms = application.forms.iter().map(|form| (&form.path, &*form.name));
-        let pages = pages.chain(forms.enumerate().map(|(index, (path, name))| (path, name, Page::Form(index))));
-        let mut router = Router::default();
-        let name_of = |page: Page| match page {
-            Page::View(index) => application.views[index].name.to_string(),
-            Page::Form(index) => application.forms[index].name.to_string(),
-        };
-        for (path, name, page) in pages {
-            let route = router.route_mut(path);
-            match (route.get, source(name)) {
-                (Some(other), Some(source)) => {
-                    faults.push(path_taken(source, &path_place(source), &path.to_string(), &name_of(other)));
-                }
-                (None, _) | (Some(_), None) => route.get = Some(page),
-            }
-        }
-        for (index, action) in application.actions.iter().enumerate() {
-            let route = router.route_mut(&action.path);
-            match (route.post, source(&action.name)) {
-                (Some(other), Some(source)) => {
-                    let other = &application.actions[other].name;
-                    faults.push(path_taken(source, &path_place(source), &action.path.to_string(), other));
-                }
-                (None, _) | (Some(_), None) => route.post = Some(index),
-            }
-        }
-        router.sort();
-        check_form_paths(&application, &source, faults);
-        application.router = router;
+    if complete {
+        application.router = router(sorted, &application, faults);
     }
     application
 }
 
+/// The paths of an application whose pages and actions are all there.
+fn router(sorted: &Sorted, application: &Application, faults: &mut Vec<Fault>) -> Router {
+    let source = |name: &str| {
+        let path = format!("{name}.toml");
+        sorted.package.sources.iter().find(|source| *source.path == *path)
+    };
+    let pages = application.views.iter().map(|view| (&view.path, &*view.name));
+    let pages = pages.enumerate().map(|(index, (path, name))| (path, name, Page::View(index)));
+    let forms = application.forms.iter().map(|form| (&form.path, &*form.name));
+    let pages = pages.chain(forms.enumerate().map(|(index, (path, name))| (path, name, Page::Form(index))));
+    let mut router = Router::default();
+    let name_of = |page: Page| match page {
+        Page::View(index) => application.views[index].name.to_string(),
+        Page::Form(index) => application.forms[index].name.to_string(),
+    };
+    for (path, name, page) in pages {
+        let route = router.route_mut(path);
+        match (route.get, source(name)) {
+            (Some(other), Some(source)) => {
+                faults.push(path_taken(source, &path_place(source), &path.to_string(), &name_of(other)));
+            }
+            (None, _) | (Some(_), None) => route.get = Some(page),
+        }
+    }
+    for (index, action) in application.actions.iter().enumerate() {
+        let route = router.route_mut(&action.path);
+        match (route.post, source(&action.name)) {
+            (Some(other), Some(source)) => {
+                let other = &application.actions[other].name;
+                faults.push(path_taken(source, &path_place(source), &action.path.to_string(), other));
+            }
+            (None, _) | (Some(_), None) => route.post = Some(index),
+        }
+    }
+    router.sort();
+    check_form_paths(application, &source, faults);
+    router
+}
+
 /// A form shows where to post, and an action shows its form again: each must know the other's path parameters.
-fn check_form_paths<'s>(application: &Application, source: &impl Fn(&str) -> Option<&'s Source>, faults: &mut Vec<Fault>) {
+fn check_form_paths<'s>(
+    application: &Application,
+    source: &impl Fn(&str) -> Option<&'s Source>,
+    faults: &mut Vec<Fault>,
+) {
     for form in &application.forms {
         let action = &application.actions[form.action];
         for parameter in action.path.parameters() {
@@ -408,7 +362,11 @@ fn check_form_paths<'s>(application: &Application, source: &impl Fn(&str) -> Opt
                 || action.inputs.iter().any(|input| &*input.name == parameter);
             if !known && let Some(source) = source(&action.name) {
                 let wrong = format!("{} needs `{{{parameter}}}` to be shown again", form.name);
-                faults.push(source.fault(&path_place(source), wrong, "put it into the action's path or add an input with that name"));
+                faults.push(source.fault(
+                    &path_place(source),
+                    wrong,
+                    "put it into the action's path or add an input with that name",
+                ));
             }
         }
     }
@@ -447,7 +405,11 @@ fn code_tables(sorted: &Sorted) -> Vec<CodeTable> {
     let mut tables: Vec<CodeTable> = Vec::new();
     for source in &sorted.package.sources {
         if let Some((kind, name)) = classify(&source.path) {
-            tables.push(CodeTable { name: name.into(), kind, digest: digest(&[&sorted.name, &source.path, &source.text]) });
+            tables.push(CodeTable {
+                name: name.into(),
+                kind,
+                digest: digest(&[&sorted.name, &source.path, &source.text]),
+            });
         }
     }
     tables.sort_by(|left, right| left.name.cmp(&right.name));

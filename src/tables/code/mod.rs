@@ -13,11 +13,13 @@ mod agent;
 mod authority;
 pub mod civil;
 mod document;
+mod folder;
 mod form;
 mod load;
 mod names;
 mod pattern;
 mod router;
+mod scan;
 mod source;
 mod template;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod tests;
 mod view;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::authority::table::AuthorityTable;
@@ -36,6 +39,7 @@ pub use action::{Acknowledge, Action, ActionKind, INPUTS_MAX, Input, KeySource, 
 pub use agent::{Agent, AgentKind, Format, Import, ImportTarget, Mapping, Post};
 pub use document::{FIELDS_MAX, TEXT_BYTES_DEFAULT, TEXT_BYTES_MAX, system_shapes};
 pub use form::Form;
+pub use load::Texts;
 pub use names::{Column, USER_ATTRIBUTES};
 pub use pattern::{Expression, Part, Pattern};
 pub use router::{Found, Page, Route, RoutePath, Router};
@@ -177,21 +181,32 @@ impl CodeVersion {
     pub fn compatible_with(&self, previous: &Self) -> Vec<Fault> {
         let mut faults = Vec::new();
         for shape in &previous.shapes.shapes {
-            let path = format!("documents/{}.toml", shape.table);
-            let file = std::path::Path::new(&*shape.application).join(&path);
+            let file = document_file(shape);
             let fault = |wrong: String, cure: &str| Fault::new(&file, 1, 1, wrong, cure);
             let Some(id) = self.shapes.id(&shape.table) else {
-                let wrong = format!("the data table `{}` is gone", shape.table);
-                faults.push(fault(wrong, "keep its document: a running cluster holds its rows"));
+                faults.push(table_gone(shape));
                 continue;
             };
             if previous.shapes.id(&shape.table) != Some(id) {
-                faults.push(fault(format!("the data table `{}` has moved", shape.table), "load this version after the previous one"));
+                faults.push(fault(
+                    format!("the data table `{}` has moved", shape.table),
+                    "load this version after the previous one",
+                ));
             }
             faults.extend(changed(shape, self.shapes.get(id)).into_iter().map(|(wrong, cure)| fault(wrong, cure)));
         }
         faults
     }
+}
+
+/// Where a deployed document's mistakes are reported.
+fn document_file(shape: &DocumentShape) -> PathBuf {
+    Path::new(&*shape.application).join(format!("documents/{}.toml", shape.table))
+}
+
+fn table_gone(shape: &DocumentShape) -> Fault {
+    let wrong = format!("the data table `{}` is gone", shape.table);
+    Fault::new(&document_file(shape), 1, 1, wrong, "keep its document: a running cluster holds its rows")
 }
 
 /// What changed in a document that must not.
@@ -207,10 +222,16 @@ fn changed(before: &DocumentShape, after: &DocumentShape) -> Vec<(String, &'stat
         match after.fields.get(index) {
             Some(now) if now.name == field.name && now.kind == field.kind => {}
             Some(now) if now.name == field.name => {
-                changes.push((format!("the field `{}` changed its kind", field.name), "keep the kind, or add another field at the end"));
+                changes.push((
+                    format!("the field `{}` changed its kind", field.name),
+                    "keep the kind, or add another field at the end",
+                ));
             }
             Some(_) | None => {
-                changes.push((format!("field {} was `{}`", index + 1, field.name), "keep it there, and add fields at the end"));
+                changes.push((
+                    format!("field {} was `{}`", index + 1, field.name),
+                    "keep it there, and add fields at the end",
+                ));
             }
         }
     }

@@ -15,6 +15,8 @@ pub const USER_ATTRIBUTES: [&str; 6] = ["name", "full_name", "roles", "signed_in
 /// What can be named: the tables of all applications, and the other code tables of the same application.
 pub(super) struct Names<'a> {
     pub shapes: &'a ShapeSet,
+    /// Tables whose documents are wrong: not to know them is no further mistake.
+    pub broken: &'a BTreeSet<String>,
     pub templates: &'a BTreeMap<String, Source>,
     pub forms: BTreeSet<&'a str>,
     pub actions: BTreeSet<&'a str>,
@@ -39,7 +41,7 @@ impl Names<'_> {
 
     pub fn table(&self, source: &Source, name: &Spanned<String>, faults: &mut Vec<Fault>) -> Option<TableId> {
         let id = self.shapes.id(name.get_ref());
-        if id.is_none() {
+        if id.is_none() && !self.broken.contains(name.get_ref()) {
             let wrong = format!("there is no data table `{}`", name.get_ref());
             let known = self.shapes.shapes.iter().map(|shape| &*shape.table);
             faults.push(source.fault(&name.span(), wrong, choose(name.get_ref(), known)));

@@ -11,7 +11,7 @@ use toml::Spanned;
 use crate::error::Fault;
 
 use super::source::{Source, choose};
-use super::template;
+use super::{scan, template};
 
 /// Text with places for values, such as `/requisitions/{key}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,21 +125,26 @@ impl Expression {
         match ENVIRONMENT.compile_expression_owned(text.get_ref().clone()) {
             Ok(compiled) => {
                 Self::check(source, &at, &compiled.undeclared_variables(true), scope, faults);
-                for (name, offset) in template::filters_used(text.get_ref()) {
+                for (name, offset) in scan::filters_used(text.get_ref()) {
                     if !template::is_filter(&name) {
-                        faults.push(template::unknown_filter(source, &(at.start + offset..at.end), &name));
+                        let begin = source.content(&at) + offset;
+                        faults.push(template::unknown_filter(source, &(begin..at.end), &name));
                     }
                 }
                 (faults.len() == found)
                     .then(|| Self { text: text.get_ref().as_str().into(), compiled: Arc::new(compiled) })
             }
             Err(error) => {
+                let shown = text.get_ref().split_whitespace().collect::<Vec<_>>().join(" ");
                 let mut fault = source.fault(
-                    &at,
-                    format!("`{}` is no expression: {}", text.get_ref(), template::reason(&error)),
+                    &(source.content(&at)..at.end),
+                    format!("`{shown}` is no expression: {}", template::reason(&error)),
                     "compare as in `row.state == 'draft' and row.owner == user.name`",
                 );
-                fault.line += error.line().unwrap_or(1).saturating_sub(1);
+                if let Some(below) = error.line().and_then(|line| line.checked_sub(1)).filter(|below| *below > 0) {
+                    fault.line += below;
+                    fault.column = 1;
+                }
                 faults.push(fault);
                 None
             }

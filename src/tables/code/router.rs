@@ -32,7 +32,10 @@ impl RoutePath {
 
     fn parse(text: &str) -> Result<Self, (String, &'static str)> {
         let Some(below) = text.strip_prefix('/') else {
-            return Err((format!("the path `{text}` does not begin with `/`"), "write it as it follows the mount, as in /items/{item}"));
+            return Err((
+                format!("the path `{text}` does not begin with `/`"),
+                "write it as it follows the mount, as in /items/{item}",
+            ));
         };
         let mut path = Self::default();
         if below.is_empty() {
@@ -43,12 +46,18 @@ impl RoutePath {
             match name {
                 Some(name) if super::source::is_identifier(name) => {
                     if path.parameters().any(|known| known == name) {
-                        return Err((format!("the path has `{{{name}}}` twice"), "give each parameter a name of its own"));
+                        return Err((
+                            format!("the path has `{{{name}}}` twice"),
+                            "give each parameter a name of its own",
+                        ));
                     }
                     path.segments.push(Segment::Parameter(name.into()));
                 }
                 Some(name) => {
-                    return Err((format!("`{name}` is no name for a parameter"), "use lower-case letters, digits and _"));
+                    return Err((
+                        format!("`{name}` is no name for a parameter"),
+                        "use lower-case letters, digits and _",
+                    ));
                 }
                 None if segment.is_empty() || segment.contains(['{', '}', '?', '#', '%']) => {
                     return Err((

@@ -29,6 +29,20 @@ impl Source {
         Fault::new(&self.file, 1, 1, wrong, cure)
     }
 
+    /// Where the content of a string begins whose value with its quotes is at `at`.
+    pub fn content(&self, at: &Range<usize>) -> usize {
+        let text = &self.text[at.clone()];
+        let quotes = if text.starts_with("\"\"\"") || text.starts_with("'''") { 3 } else { 1 };
+        // A line break right behind three quotes is no part of the string.
+        let rest = text.get(quotes..).unwrap_or("");
+        let line_break = if quotes == 3 {
+            rest.len() - rest.strip_prefix("\r\n").or(rest.strip_prefix('\n')).unwrap_or(rest).len()
+        } else {
+            0
+        };
+        at.start + quotes + line_break
+    }
+
     /// Parses TOML with the keys of `T`; the first syntax error, unknown key or wrong type is the fault.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         toml::from_str(&self.text).map_err(|error| Fault {
@@ -123,7 +137,9 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (left, right, edits) in [("", "", 0), ("item", "item", 0), ("itm", "item", 1), ("tiem", "item", 2), ("", "ab", 2)] {
+        for (left, right, edits) in
+            [("", "", 0), ("item", "item", 0), ("itm", "item", 1), ("tiem", "item", 2), ("", "ab", 2)]
+        {
             assert_eq!(distance(left, right), edits, "{left} {right}");
         }
     }

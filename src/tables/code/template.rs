@@ -13,6 +13,7 @@ use minijinja::{Environment, ErrorKind};
 use crate::error::Fault;
 
 use super::civil;
+use super::scan::{Scan, scan};
 use super::source::{Source, choose};
 
 /// Instructions of one page: a list of [`crate::limits::PAGE_SIZE_MAX`] rows with 20 fields needs a tenth of it.
@@ -22,9 +23,32 @@ pub(super) const FUEL_EXPRESSION: u64 = 20_000;
 
 /// What every template may name. A view's related rows and variables that templates set come on top.
 pub const CONTEXT: [&str; 26] = [
-    "action", "application", "code_version", "csrf", "error", "errors", "facets", "key", "message", "mount", "next", "page",
-    "parameters", "path", "query", "refresh_s", "replica", "row", "rows", "self", "status", "super", "title", "user",
-    "values", "view",
+    "action",
+    "application",
+    "code_version",
+    "csrf",
+    "error",
+    "errors",
+    "facets",
+    "key",
+    "message",
+    "mount",
+    "next",
+    "page",
+    "parameters",
+    "path",
+    "query",
+    "refresh_s",
+    "replica",
+    "row",
+    "rows",
+    "self",
+    "status",
+    "super",
+    "title",
+    "user",
+    "values",
+    "view",
 ];
 
 /// An environment with our filters, without templates.
@@ -43,9 +67,11 @@ pub(super) fn environment(fuel: u64) -> Environment<'static> {
         out
     });
     // A field without a value prints nothing, as an unknown one does.
-    environment.set_formatter(|out, state, value| {
-        if value.is_none() { Ok(()) } else { minijinja::escape_formatter(out, state, value) }
-    });
+    environment.set_formatter(
+        |out, state, value| {
+            if value.is_none() { Ok(()) } else { minijinja::escape_formatter(out, state, value) }
+        },
+    );
     environment
 }
 
@@ -75,7 +101,8 @@ pub(super) fn compile(
     faults: &mut Vec<Fault>,
 ) -> Environment<'static> {
     let mut environment = environment(FUEL_TEMPLATE);
-    let scans: BTreeMap<&str, Scan> = sources.iter().map(|(name, source)| (name.as_str(), scan(&source.text))).collect();
+    let scans: BTreeMap<&str, Scan> =
+        sources.iter().map(|(name, source)| (name.as_str(), scan(&source.text))).collect();
     let set: HashSet<&str> = scans.values().flat_map(|scan| scan.set.iter().map(String::as_str)).collect();
     for (name, source) in sources {
         if let Err(error) = environment.add_template_owned(name.clone(), source.text.to_string()) {
@@ -122,8 +149,22 @@ pub(super) fn compile(
 
 pub(super) fn unknown_filter(source: &Source, at: &Range<usize>, name: &str) -> Fault {
     const COMMON: [&str; 16] = [
-        "money", "date", "datetime", "urlencode", "default", "escape", "first", "last", "join", "length", "lower",
-        "upper", "replace", "safe", "title", "tojson",
+        "money",
+        "date",
+        "datetime",
+        "urlencode",
+        "default",
+        "escape",
+        "first",
+        "last",
+        "join",
+        "length",
+        "lower",
+        "upper",
+        "replace",
+        "safe",
+        "title",
+        "tojson",
     ];
     source.fault(at, format!("there is no filter `{name}`"), choose(name, COMMON))
 }
@@ -131,7 +172,10 @@ pub(super) fn unknown_filter(source: &Source, at: &Range<usize>, name: &str) -> 
 static PROBE: LazyLock<Environment<'static>> = LazyLock::new(|| environment(FUEL_EXPRESSION));
 
 fn fails_with(expression: String, kind: ErrorKind) -> bool {
-    PROBE.compile_expression_owned(expression).and_then(|compiled| compiled.eval(())).is_err_and(|error| error.kind() == kind)
+    PROBE
+        .compile_expression_owned(expression)
+        .and_then(|compiled| compiled.eval(()))
+        .is_err_and(|error| error.kind() == kind)
 }
 
 pub(super) fn is_filter(name: &str) -> bool {
@@ -144,141 +188,6 @@ fn is_test(name: &str) -> bool {
 
 pub(super) fn is_function(name: &str) -> bool {
     PROBE.globals().any(|(known, _)| known == name)
-}
-
-/// The filters that an expression uses, with the offset of each in it.
-pub(super) fn filters_used(expression: &str) -> Vec<(String, usize)> {
-    let mut scan = Scan::default();
-    scan.code(expression, 0);
-    scan.filters.into_iter().map(|(name, at)| (name, at.start)).collect()
-}
-
-/// Names that a template uses, with their places.
-#[derive(Debug, Default)]
-struct Scan {
-    filters: Vec<(String, Range<usize>)>,
-    tests: Vec<(String, Range<usize>)>,
-    /// Included, extended and imported templates that are named by a literal.
-    templates: Vec<(String, Range<usize>)>,
-    /// Variables that the template sets for itself and those it includes or extends.
-    set: Vec<String>,
-    words: Vec<(String, Range<usize>)>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Word(&'a str),
-    Text(&'a str),
-    Sign(char),
-}
-
-/// Reads the tags of a template.
-fn scan(text: &str) -> Scan {
-    let mut scan = Scan::default();
-    let mut at = 0;
-    while let Some(open) = text[at..].find('{').map(|open| open + at) {
-        let (inner, close) = match text[open..].as_bytes().get(1) {
-            Some(b'{') => (open + 2, "}}"),
-            Some(b'%') => (open + 2, "%}"),
-            Some(b'#') => (open + 2, "#}"),
-            Some(_) | None => {
-                at = open + 1;
-                continue;
-            }
-        };
-        let end = text[inner..].find(close).map_or(text.len(), |end| end + inner);
-        let code = &text[inner..end];
-        at = (end + 2).min(text.len());
-        if close == "#}" {
-            continue;
-        }
-        if close == "%}" && code.trim_matches(['-', '+', ' ']).trim() == "raw" {
-            at = text[at..].find("endraw").map_or(text.len(), |end| end + at);
-            continue;
-        }
-        scan.code(code, inner);
-    }
-    scan
-}
-
-impl Scan {
-    fn code(&mut self, code: &str, offset: usize) {
-        let tokens = tokens(code);
-        let place = |token: &Token<'_>, at: usize| {
-            let length = match token {
-                Token::Word(text) | Token::Text(text) => text.len(),
-                Token::Sign(_) => 1,
-            };
-            offset + at..offset + at + length
-        };
-        let statement = match tokens.first() {
-            Some((Token::Word(word), _)) => *word,
-            Some((Token::Text(_) | Token::Sign(_), _)) | None => "",
-        };
-        for (index, (token, at)) in tokens.iter().enumerate() {
-            let before = |back: usize| index.checked_sub(back).map(|index| &tokens[index].0);
-            match token {
-                Token::Word(word) => {
-                    self.words.push(((*word).to_owned(), place(token, *at)));
-                    let negated = before(1) == Some(&Token::Word("not")) && before(2) == Some(&Token::Word("is"));
-                    if before(1) == Some(&Token::Sign('|')) || (index == 1 && statement == "filter") {
-                        self.filters.push(((*word).to_owned(), place(token, *at)));
-                    } else if (before(1) == Some(&Token::Word("is")) && *word != "not") || negated {
-                        self.tests.push(((*word).to_owned(), place(token, *at)));
-                    }
-                    let next = tokens.get(index + 1).map(|(token, _)| token);
-                    let ends = |stop: &Token<'_>| tokens[1..index].iter().all(|(token, _)| token != stop);
-                    let binds = match statement {
-                        "set" => index > 0 && ends(&Token::Sign('=')),
-                        "for" => index > 0 && *word != "in" && ends(&Token::Word("in")),
-                        "with" => next == Some(&Token::Sign('=')),
-                        _ => false,
-                    };
-                    if binds {
-                        self.set.push((*word).to_owned());
-                    }
-                }
-                Token::Text(text) => {
-                    if index == 1 && matches!(statement, "include" | "extends" | "import" | "from") {
-                        self.templates.push(((*text).to_owned(), place(token, *at)));
-                    }
-                }
-                Token::Sign(_) => {}
-            }
-        }
-    }
-
-    fn first_use(&self, variable: &str) -> Range<usize> {
-        self.words.iter().find(|(word, _)| word == variable).map_or(0..0, |(_, at)| at.clone())
-    }
-}
-
-fn tokens(code: &str) -> Vec<(Token<'_>, usize)> {
-    let mut tokens = Vec::new();
-    let mut characters = code.char_indices().peekable();
-    while let Some((at, character)) = characters.next() {
-        if character == '"' || character == '\'' {
-            let mut end = code.len();
-            while let Some((next, inner)) = characters.next() {
-                if inner == '\\' {
-                    characters.next();
-                } else if inner == character {
-                    end = next;
-                    break;
-                }
-            }
-            tokens.push((Token::Text(&code[at + 1..end]), at + 1));
-        } else if character.is_alphabetic() || character == '_' {
-            let mut end = at + character.len_utf8();
-            while let Some((next, inner)) = characters.next_if(|(_, inner)| inner.is_alphanumeric() || *inner == '_') {
-                end = next + inner.len_utf8();
-            }
-            tokens.push((Token::Word(&code[at..end]), at));
-        } else if !character.is_whitespace() && !(at == 0 && matches!(character, '-' | '+')) {
-            tokens.push((Token::Sign(character), at));
-        }
-    }
-    tokens
 }
 
 /// Application templates of one code version.
@@ -301,23 +210,7 @@ impl Templates {
 
 #[cfg(test)]
 mod tests {
-    use super::{environment, filters_used, is_filter, is_function, is_test, scan};
-
-    #[test]
-    fn scans_names() {
-        let text = "{% extends 'base.html' %}{# {{ x|no }} #}{% raw %}{{ y|no }}{% endraw %}\
-            {% set active, other = 'a|b', 1 %}{% for a, b in rows|batch(2) %}{{ a.price | money }}{% endfor %}\
-            {% include \"part.html\" %}{% if x is not defined or y is odd %}{% endif %}{% with z=1 %}{% endwith %}";
-        let scan = scan(text);
-        let names = |list: &[(String, std::ops::Range<usize>)]| -> Vec<String> {
-            list.iter().map(|(name, at)| { assert_eq!(&text[at.clone()], name); name.clone() }).collect()
-        };
-        assert_eq!(names(&scan.templates), ["base.html", "part.html"]);
-        assert_eq!(names(&scan.filters), ["batch", "money"]);
-        assert_eq!(names(&scan.tests), ["defined", "odd"]);
-        assert_eq!(scan.set, ["active", "other", "a", "b", "z"]);
-        assert_eq!(filters_used("a|lower == 'x|y'"), [("lower".to_owned(), 2)]);
-    }
+    use super::{environment, is_filter, is_function, is_test};
 
     #[test]
     fn knows_what_the_engine_knows() {
@@ -330,11 +223,18 @@ mod tests {
     fn filters_and_none() {
         let environment = environment(10_000);
         let shown = |text: &str| {
-            environment.render_named_str("x.html", text, minijinja::context! { c => 1234, t => 1_795_440_180_000_i64, u => "a b/é+<" })
+            environment.render_named_str(
+                "x.html",
+                text,
+                minijinja::context! { c => 1234, t => 1_795_440_180_000_i64, u => "a b/é+<" },
+            )
         };
         let page = "{{ c|money }} {{ t|datetime }} {{ t|date }} {{ u|urlencode }} {{ u }} [{{ none }}{{ none|money }}]";
         let expected = "12.34 2026-11-23 13:23 2026-11-23 a%20b%2F%C3%A9%2B%3C a b&#x2f;é+&lt; []";
         assert_eq!(shown(page).expect("renders"), expected);
-        assert!(shown("{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}").is_err(), "fuel");
+        assert!(
+            shown("{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}").is_err(),
+            "fuel"
+        );
     }
 }

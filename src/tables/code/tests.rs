@@ -13,20 +13,33 @@ const FILES: &[(&str, &str)] = &[
         "documents/item.toml",
         "key = \"item\"\nfields = [\n  { name = \"name\", kind = \"text\", required = true },\n  { name = \"section\", kind = \"text\", index = true },\n  { name = \"price\", kind = \"money\" },\n]\n",
     ),
-    ("views/item.toml", "path = \"/items/{item}\"\nkind = \"row\"\ntable = \"item\"\nkey = \"{item}\"\ntemplate = \"item.html\"\n"),
-    ("forms/edit.toml", "path = \"/items/{item}/edit\"\ntemplate = \"edit.html\"\naction = \"edit\"\ntable = \"item\"\nkey = \"{item}\"\n"),
+    (
+        "views/item.toml",
+        "path = \"/items/{item}\"\nkind = \"row\"\ntable = \"item\"\nkey = \"{item}\"\ntemplate = \"item.html\"\n",
+    ),
+    (
+        "forms/edit.toml",
+        "path = \"/items/{item}/edit\"\ntemplate = \"edit.html\"\naction = \"edit\"\ntable = \"item\"\nkey = \"{item}\"\n",
+    ),
     (
         "actions/edit.toml",
         "path = \"/items/{item}\"\nkind = \"write\"\ntable = \"item\"\nkey = \"{item}\"\nform = \"edit\"\nfields = [{ name = \"name\", kind = \"text\", required = true }]\n\n[set]\nname = \"input.name\"\n",
     ),
-    ("agents/load.toml", "kind = \"import\"\ntable = \"item\"\nformat = \"rfc822\"\nmap = [{ from = \"Package\", to = \"item\" }]\n"),
+    (
+        "agents/load.toml",
+        "kind = \"import\"\ntable = \"item\"\nformat = \"rfc822\"\nmap = [{ from = \"Package\", to = \"item\" }]\n",
+    ),
     ("templates/item.html", "{% extends \"base.html\" %}\n{{ row.price|money }}\n"),
     ("templates/edit.html", "{{ csrf }}"),
     ("templates/base.html", "{% block body %}{% endblock %}"),
 ];
 
 fn sources(files: &[(&str, &str)]) -> Vec<CodeSource> {
-    let source = |(path, text): &(&str, &str)| CodeSource { application: "shop".into(), path: (*path).into(), text: (*text).into() };
+    let source = |(path, text): &(&str, &str)| CodeSource {
+        application: "shop".into(),
+        path: (*path).into(),
+        text: (*text).into(),
+    };
     files.iter().map(source).collect()
 }
 
@@ -131,6 +144,7 @@ fn every_mistake_names_its_place_and_cure() {
         ("actions/more.toml", "path = \"/x\"\nkind = \"write\"\ntable = \"item\"\nnew = \"M\"\nstatus = 200\nlocation = \"//x\"\nagent = \"lod\"\n".into()),
         ("actions/more.toml", format!("{action}[set]\nname = \"input.nmae + reference.item.price\"\nprize = \"1\"\n")),
         ("actions/more.toml", "path = \"/items/{id}\"\nkind = \"sign-out\"\nform = \"edit\"\n".into()),
+        ("actions/more.toml", "path = \"/items/{id}\"\nkind = \"sign-out\"\n".into()),
         ("actions/more.toml", format!("{action}acknowledge = \"most\"\n")),
         ("actions/more.toml", format!("{action}agent = \"load\"\nacknowledge = \"local\"\nform = \"edit\"\n")),
         ("agents/load.toml", "kind = \"import\"\ntable = \"item\"\nformat = \"rfc822\"\nmap = [{ from = \"Package\", to = \"nam\" }]\nrequired = [\"Packag\"]\nbackend = \"x\"\n".into()),
@@ -200,7 +214,11 @@ fn deploys_append_and_never_move() {
         "shop/documents/item.toml:1:1: field 2 was `section`; keep it there, and add fields at the end\n"
     );
     let bare: Vec<(String, String)> = texts(&[
-        ("documents/item.toml", ""), ("views/item.toml", ""), ("forms/edit.toml", ""), ("actions/edit.toml", ""), ("agents/load.toml", ""),
+        ("documents/item.toml", ""),
+        ("views/item.toml", ""),
+        ("forms/edit.toml", ""),
+        ("actions/edit.toml", ""),
+        ("agents/load.toml", ""),
         ("authority.toml", "allow = []\n"),
     ]);
     let gone = first.deploy("shop", &bare, 2).expect_err("incompatible");

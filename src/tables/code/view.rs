@@ -36,7 +36,11 @@ pub struct View {
 #[derive(Clone, Debug)]
 pub enum ViewKind {
     /// One row by its key; 404 if it is missing or the guard says no.
-    Row { table: TableId, key: Pattern, guard: Option<Expression> },
+    Row {
+        table: TableId,
+        key: Pattern,
+        guard: Option<Expression>,
+    },
     List(Box<List>),
     /// A template without a row of its own.
     Page,
@@ -164,7 +168,8 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
         (Some(guard), Some(shape)) => Expression::compile(source, guard, &scope(shape, &parameters), faults),
         (Some(_), None) | (None, _) => None,
     };
-    let missing = |key: &str, kind: &str| source.fault(&at, format!("a {kind} view needs `{key}`"), format!("add {key} = \"…\""));
+    let missing =
+        |key: &str, kind: &str| source.fault(&at, format!("a {kind} view needs `{key}`"), format!("add {key} = \"…\""));
     let kind = match raw.kind.get_ref() {
         RawKind::Page => {
             refuse(source, "a page view", &keys, &[], faults);
@@ -185,7 +190,13 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
             table.zip(key).map(|(table, key)| ViewKind::Row { table, key, guard })
         }
         RawKind::List => {
-            refuse(source, "a list view", &keys, &["table", "where", "filter", "search", "order", "page_size", "facets"], faults);
+            refuse(
+                source,
+                "a list view",
+                &keys,
+                &["table", "where", "filter", "search", "order", "page_size", "facets"],
+                faults,
+            );
             if raw.table.is_none() {
                 faults.push(missing("table", "list"));
             }
@@ -219,7 +230,9 @@ fn list(
         let field = names.indexed(source, shape, &filter.field, faults);
         let by = match (&filter.parameter, &filter.value) {
             (Some(parameter), None) => Some(FilterBy::Parameter(query_name(source, parameter, faults))),
-            (None, Some(value)) => Some(FilterBy::Value(Pattern::compile(source, value, with_user(parameters), faults))),
+            (None, Some(value)) => {
+                Some(FilterBy::Value(Pattern::compile(source, value, with_user(parameters), faults)))
+            }
             (Some(_), Some(_)) | (None, None) => {
                 let cure = "give it either parameter = \"QUERY NAME\" or value = \"{user.name}\"";
                 faults.push(source.fault(&filter.field.span(), "a filter has one source", cure));

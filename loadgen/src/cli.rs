@@ -1,0 +1,253 @@
+//! The command line. Everything that can be checked without sending a byte is checked here.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use twintier::engine::{Address, Uring};
+
+use crate::arrivals::{Process, Rate};
+use crate::browse::{self, Site};
+use crate::merge::merge;
+use crate::run::{self, Request};
+use crate::scenario::Scenario;
+use crate::stage::{Stage, perform};
+use crate::summary::Summary;
+use crate::target::{Field, Target, write_request};
+use crate::verdict::Verdict;
+
+/// Exit codes that other programs rely on.
+const EXIT_FAILED: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+const EXIT_INVALID: u8 = 4;
+
+/// For how long the timing thread polls before an arrival when it has a core of its own.
+const SPIN_US: u64 = 50;
+
+/// Users of a closed browser run without --users.
+const USERS: u32 = 10;
+
+#[derive(Parser)]
+#[command(name = "loadgen", version, about = "Open-loop HTTP load generator that plays the browser")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send one request over and over: at a rate (open loop) or back to back (closed loop).
+    Run(Box<RunOptions>),
+    /// Play users who open pages with their assets, sign in and send forms.
+    Browse(Box<BrowseOptions>),
+    /// Add the runs of several generators to one report.
+    Merge(MergeOptions),
+}
+
+/// What every kind of run takes.
+#[derive(Args, Clone, Debug)]
+pub struct CommonOptions {
+    /// Measured seconds.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
+    pub duration: u64,
+    /// Seconds before them that are not counted.
+    #[arg(long, value_name = "S", default_value = "0", value_parser = parse_seconds_or_zero)]
+    pub warmup: u64,
+    /// Seconds after its planned time at which a request has failed.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
+    pub timeout: u64,
+    /// How arrivals follow each other.
+    #[arg(long, value_enum, default_value = "constant")]
+    pub arrivals: Process,
+    /// Seed of everything random: the same seed makes the same plan.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
+    /// Pin the timing thread to this core, which it then keeps busy while an arrival is near.
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+    /// Microseconds of polling before each arrival; 50 with --core, otherwise 0.
+    #[arg(long, value_name = "US")]
+    pub spin_us: Option<u64>,
+    /// Directory for summary.json, latency.hlog and the other files of the run.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// No line a second on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct RunOptions {
+    /// What to request, as in http://127.0.0.1:8080/path
+    url: Target,
+    /// Arrivals a second: an open loop.
+    #[arg(long, value_name = "R", required_unless_present = "closed", conflicts_with = "closed")]
+    rate: Option<Rate>,
+    /// A closed loop: each connection sends its next request when the last response is complete.
+    #[arg(long)]
+    closed: bool,
+    /// Connections.
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    connections: u32,
+    #[command(flatten)]
+    common: CommonOptions,
+    /// The method.
+    #[arg(long, default_value = "GET", value_parser = parse_method)]
+    method: String,
+    /// A field of the request; may be given again.
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<Field>,
+    /// A file that is sent as the body.
+    #[arg(long, value_name = "FILE")]
+    body_file: Option<PathBuf>,
+    /// Status that counts as completed; may be given again. Without it every status below 400 does.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=599))]
+    expect_status: Vec<u16>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct BrowseOptions {
+    /// A scenario file.
+    scenario: PathBuf,
+    /// The system under test, as in http://127.0.0.1:8080
+    url: Target,
+    /// Sessions a second: they arrive by plan, whatever becomes of them.
+    #[arg(long, value_name = "R", conflicts_with = "users")]
+    rate: Option<Rate>,
+    /// Users, each of whom starts a session when the last one has ended; 10 without --rate.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    users: Option<u32>,
+    /// With --rate: sessions at the same time; more are shed.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    sessions_max: u32,
+    #[command(flatten)]
+    common: CommonOptions,
+}
+
+#[derive(Args, Clone, Debug)]
+struct MergeOptions {
+    /// Run directories.
+    #[arg(required = true)]
+    directories: Vec<PathBuf>,
+    /// Where the merged run goes.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Parses, performs, and returns the exit code: 0 fine, 1 failed, 2 bad usage, 4 the run is invalid.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(options) => perform_run(*options),
+        Command::Browse(options) => perform_browse(*options),
+        Command::Merge(options) => merge(&options.directories, &options.out, std::env::args().collect()),
+    };
+    match outcome {
+        Ok(summary) => conclude(&summary),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, EXIT_USAGE),
+        Err(error) => complain(&error, EXIT_FAILED),
+    }
+}
+
+fn conclude(summary: &Summary) -> ExitCode {
+    print!("{}", summary.text());
+    match summary.verdict {
+        Verdict::Valid | Verdict::Suspect => ExitCode::SUCCESS,
+        Verdict::Invalid => ExitCode::from(EXIT_INVALID),
+    }
+}
+
+fn complain(error: &io::Error, code: u8) -> ExitCode {
+    eprintln!("loadgen: {error}");
+    ExitCode::from(code)
+}
+
+fn perform_run(options: RunOptions) -> io::Result<Summary> {
+    let body = match &options.body_file {
+        None => Vec::new(),
+        Some(path) => fs::read(path)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display())))?,
+    };
+    let mut bytes = Vec::new();
+    let fields = options.header.iter().map(|field| (field.name.as_str(), field.value.as_str()));
+    write_request(&mut bytes, &options.method, &options.url.path, &options.url.authority, fields, &body);
+    let request = Request {
+        address: Address::Tcp(options.url.address),
+        // Sent for as long as the process lives.
+        bytes: Vec::leak(bytes),
+        head: options.method == "HEAD",
+        expected: options.expect_status.clone(),
+    };
+    let url = format!("http://{}{}", options.url.authority, options.url.path);
+    let open = options.rate.map(|rate| (options.common.arrivals, rate));
+    let stage = stage(url, open, options.connections, &options.common, run::tag_names());
+    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
+}
+
+fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
+    let file = options.scenario.display().to_string();
+    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
+    let text = fs::read_to_string(&options.scenario).map_err(|error| invalid(format!("{file}: {error}")))?;
+    let scenario = Scenario::parse(&file, &text).map_err(invalid)?;
+    let users = match options.rate {
+        Some(_) => options.sessions_max,
+        None => options.users.unwrap_or(USERS),
+    };
+    let site = Site { address: Address::Tcp(options.url.address), authority: options.url.authority.clone(), users };
+    let open = options.rate.map(|rate| (options.common.arrivals, rate));
+    let url = format!("http://{}", options.url.authority);
+    let connections = users * browse::LINES_PER_USER;
+    let stage = stage(url, open, connections, &options.common, browse::tag_names(&scenario));
+    perform(&stage, |ready| browse::run::<Uring>(&stage, &site, &scenario, ready))
+}
+
+fn stage(
+    url: String,
+    open: Option<(Process, Rate)>,
+    connections: u32,
+    common: &CommonOptions,
+    tag_names: Vec<String>,
+) -> Stage {
+    let spin_us = common.spin_us.unwrap_or(if common.core.is_some() { SPIN_US } else { 0 });
+    Stage {
+        url,
+        open,
+        seed: common.seed,
+        connections,
+        duration_ns: common.duration,
+        warmup_ns: common.warmup,
+        timeout_ns: common.timeout,
+        core: common.core,
+        spin_ns: spin_us * 1000,
+        out: common.out.clone(),
+        quiet: common.quiet,
+        argv: std::env::args().collect(),
+        tag_names,
+    }
+}
+
+/// Seconds above zero as nanoseconds.
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    match parse_seconds_or_zero(text)? {
+        0 => Err("must be above 0".into()),
+        ns => Ok(ns),
+    }
+}
+
+fn parse_seconds_or_zero(text: &str) -> Result<u64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write seconds, such as 10 or 0.5".to_owned())?;
+    if !(0.0..=1e7).contains(&seconds) {
+        return Err("write seconds from 0 to 10000000".into());
+    }
+    // The bounds were checked: below 2^53.
+    Ok((seconds * 1e9).round() as u64)
+}
+
+fn parse_method(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        Ok(text.to_owned())
+    } else {
+        Err("write a method in capitals, such as GET or POST".into())
+    }
+}

@@ -1,0 +1,445 @@
+//! `loadgen run`: one fixed request, offered on plan (open loop) or back to back (closed loop).
+//!
+//! ```text
+//!   a turn:  roll interval → take arrivals → give requests to free lines → expire → [t3] submit and wait → events
+//!   a request:  due ─▶ client queue ─▶ line ─▶ response          timeout from t0, wherever it is
+//! ```
+//! Nothing is allocated per request: stamps live beside the lines, the queue is sized for all that can wait before it
+//! times out, and the request is constant bytes.
+
+use std::collections::VecDeque;
+use std::io;
+
+use twintier::clock::monotonic_ns;
+use twintier::engine::{Address, Chunk, Engine, Event};
+
+use crate::arrivals::Arrivals;
+use crate::connection::{Lines, Progress, State, position};
+use crate::failure::Failure;
+use crate::meter::{Cost, Sample};
+use crate::recorder::{Outcome, Recorder, STATUS_MIN, Stamps};
+use crate::schedule::{Schedule, Window};
+use crate::stage::{Finished, Ready, Stage};
+
+/// Requests that may wait for a connection; more are shed. 64 MiB, touched only if they do wait.
+const QUEUE_MAX: usize = 4 << 20;
+/// How long the connections of the start may take before the run begins without the missing ones.
+const PRECONNECT_NS_MAX: u64 = 3_000_000_000;
+/// In a closed loop a line whose connection failed rests, so that a dead target is not hammered.
+const REST_NS: u64 = 10_000_000;
+/// The tag of requests without a status.
+pub const TAG_NONE: usize = 0;
+
+/// What is sent and what is expected.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub address: Address,
+    /// The whole request, made once and kept for the life of the process.
+    pub bytes: &'static [u8],
+    pub head: bool,
+    /// Statuses that count as completed; empty for every one below 400.
+    pub expected: Vec<u16>,
+}
+
+/// Performs a run on the calling thread.
+///
+/// # Errors
+/// The engine failed.
+pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Result<Finished> {
+    let mut lines = Lines::<E>::new(stage.connections, request.address.clone())?;
+    let mut events = Vec::with_capacity(2048);
+    preconnect(&mut lines, stage.connections, stage.timeout_ns.min(PRECONNECT_NS_MAX), &mut events)?;
+    let (window, recorder) = ready.begin();
+    let schedule = stage.open.map(|(process, rate)| Schedule::new(Arrivals::new(process, rate, stage.seed), window));
+    // All that can wait: what arrives within a timeout, and some room for the variance of a Poisson process.
+    let waiting = stage.open.map_or(0.0, |(_, rate)| rate.per_s() * stage.timeout_ns as f64 / 1e9 * 1.2 + 1024.0);
+    let queue_max = if waiting < QUEUE_MAX as f64 { waiting as usize } else { QUEUE_MAX };
+    let count = position(stage.connections);
+    let mut driver = Driver {
+        request,
+        window,
+        recorder,
+        schedule,
+        queue: VecDeque::with_capacity(queue_max),
+        queue_max,
+        idle: VecDeque::with_capacity(count * 2),
+        vacant: Vec::with_capacity(count * 2),
+        resting: VecDeque::with_capacity(count * 2),
+        fresh: Vec::with_capacity(count),
+        exchanges: vec![Exchange { stamps: Stamps::default(), free_ns: window.start_ns, outstanding: false }; count],
+        outstanding: 0,
+        submitted: 0,
+        timeout_ns: stage.timeout_ns,
+        tick_ns: (stage.timeout_ns / 20).clamp(1_000_000, 10_000_000),
+        next_tick_ns: 0,
+        spin_window_ns: stage.spin_ns,
+        spin_ns: 0,
+        lines,
+        start_sample: None,
+        end_sample: None,
+    };
+    for index in 0..stage.connections {
+        driver.park(index);
+    }
+    let interrupted = driver.drive(ready, &mut events)?;
+    Ok(driver.finish(interrupted))
+}
+
+/// Opens every line and waits until each is open or has failed.
+fn preconnect<E: Engine>(
+    lines: &mut Lines<E>,
+    count: u32,
+    patience_ns: u64,
+    events: &mut Vec<Event>,
+) -> io::Result<()> {
+    let deadline_ns = monotonic_ns() + patience_ns;
+    let mut open = 0;
+    for index in 0..count {
+        // The submission queue takes a limited number a turn; a line that cannot connect now does so when it is used.
+        if lines.open(index).is_err() {
+            settle(lines, events, monotonic_ns())?;
+            let _ = lines.open(index);
+        }
+        open += 1;
+    }
+    while open > 0 && monotonic_ns() < deadline_ns && lines.iter().any(|line| line.state == State::Connecting) {
+        settle(lines, events, deadline_ns)?;
+    }
+    for index in 0..count {
+        if lines.line(index).state == State::Connecting {
+            lines.give_up(index);
+        }
+    }
+    Ok(())
+}
+
+fn settle<E: Engine>(lines: &mut Lines<E>, events: &mut Vec<Event>, until_ns: u64) -> io::Result<()> {
+    lines.turn(until_ns, events)?;
+    for event in events.drain(..) {
+        if let Some(index) = lines.owner(&event) {
+            lines.take(index, event, &mut ());
+        }
+    }
+    Ok(())
+}
+
+/// The request of a line, and since when the line has been free.
+#[derive(Clone, Copy, Debug)]
+struct Exchange {
+    stamps: Stamps,
+    free_ns: u64,
+    /// A request belongs to the line: it connects for it, or waits for its response.
+    outstanding: bool,
+}
+
+struct Driver<'r, E: Engine> {
+    request: &'r Request,
+    window: Window,
+    recorder: Recorder,
+    /// `None` in a closed loop.
+    schedule: Option<Schedule>,
+    /// Planned and noticed times (t0, t1) of requests without a line, oldest first.
+    queue: VecDeque<(u64, u64)>,
+    queue_max: usize,
+    lines: Lines<E>,
+    /// Open lines without a request, longest idle first, so that load spreads evenly. An entry whose line has changed
+    /// its state since is skipped.
+    idle: VecDeque<u32>,
+    /// Lines without a connection: a request that takes one connects first.
+    vacant: Vec<u32>,
+    /// Vacant lines that wait until a time.
+    resting: VecDeque<(u64, u32)>,
+    /// Lines whose request was ordered in this turn and gets its t3 just before the kernel does.
+    fresh: Vec<u32>,
+    exchanges: Vec<Exchange>,
+    outstanding: u64,
+    submitted: u64,
+    timeout_ns: u64,
+    tick_ns: u64,
+    next_tick_ns: u64,
+    spin_window_ns: u64,
+    /// Time spent polling without an event.
+    spin_ns: u64,
+    start_sample: Option<Sample>,
+    end_sample: Option<Sample>,
+}
+
+impl<E: Engine> Driver<'_, E> {
+    /// Turns until every planned request has ended; `true` if a signal ended it before.
+    fn drive(&mut self, ready: &Ready, events: &mut Vec<Event>) -> io::Result<bool> {
+        loop {
+            let now_ns = monotonic_ns();
+            self.recorder.roll(now_ns);
+            self.sample(now_ns);
+            self.take_arrivals(now_ns);
+            self.start_requests(now_ns);
+            self.expire(now_ns);
+            if now_ns >= self.window.end_ns && self.outstanding == 0 && self.queue.is_empty() {
+                return Ok(false);
+            }
+            if ready.stopping() {
+                return Ok(true);
+            }
+            self.stamp_submissions();
+            self.turn(events)?;
+            let now_ns = monotonic_ns();
+            for event in events.drain(..) {
+                if let Some(index) = self.lines.owner(&event) {
+                    self.handle(index, event, now_ns);
+                }
+            }
+        }
+    }
+
+    fn sample(&mut self, now_ns: u64) {
+        if self.start_sample.is_none() && now_ns >= self.window.measure_ns {
+            self.start_sample = Some(Sample::take(now_ns, self.spin_ns, &self.lines.engine().statistics()));
+        }
+        if self.end_sample.is_none() && now_ns >= self.window.end_ns {
+            self.end_sample = Some(Sample::take(now_ns, self.spin_ns, &self.lines.engine().statistics()));
+        }
+    }
+
+    /// Moves what is due from the plan to the client queue.
+    fn take_arrivals(&mut self, now_ns: u64) {
+        let Some(schedule) = &mut self.schedule else { return };
+        while let Some(planned_ns) = schedule.take_due(now_ns) {
+            self.recorder.plan(planned_ns);
+            if self.queue.len() < self.queue_max {
+                self.queue.push_back((planned_ns, now_ns));
+            } else {
+                let stamps = Stamps { planned_ns, noticed_ns: now_ns, ..Stamps::default() };
+                self.recorder.finish(&stamps, now_ns, failed(Failure::Shed, None), TAG_NONE, 0);
+            }
+        }
+    }
+
+    /// Gives waiting requests to free lines; in a closed loop every free line gets one.
+    fn start_requests(&mut self, now_ns: u64) {
+        while self.resting.front().is_some_and(|&(until_ns, _)| until_ns <= now_ns) {
+            self.vacant.extend(self.resting.pop_front().map(|(_, index)| index));
+        }
+        let closed = self.schedule.is_none();
+        if closed && !(self.window.start_ns..self.window.end_ns).contains(&now_ns) {
+            return;
+        }
+        while closed || !self.queue.is_empty() {
+            let Some(index) = self.free_line() else { return };
+            let free_ns = self.exchanges[position(index)].free_ns;
+            let (planned_ns, noticed_ns) = match self.queue.pop_front() {
+                Some(times) => times,
+                None => {
+                    let from_ns = free_ns.max(self.window.start_ns);
+                    self.recorder.plan(from_ns);
+                    (from_ns, from_ns)
+                }
+            };
+            self.start(
+                index,
+                Stamps { planned_ns, noticed_ns, free_ns: free_ns.max(noticed_ns), ..Stamps::default() },
+                now_ns,
+            );
+        }
+    }
+
+    fn free_line(&mut self) -> Option<u32> {
+        while let Some(index) = self.idle.pop_front() {
+            if self.lines.line(index).state == State::Idle && !self.exchanges[position(index)].outstanding {
+                return Some(index);
+            }
+        }
+        self.vacant.pop()
+    }
+
+    fn start(&mut self, index: u32, stamps: Stamps, now_ns: u64) {
+        self.exchanges[position(index)] = Exchange { stamps, free_ns: stamps.free_ns, outstanding: true };
+        self.outstanding += 1;
+        self.fresh.push(index);
+        match self.lines.line(index).state {
+            State::Idle => self.lines.send(index, Chunk::Static(self.request.bytes), self.request.head),
+            State::Vacant => {
+                if let Err(why) = self.lines.open(index) {
+                    self.end(index, now_ns, failed(why, None));
+                }
+            }
+            State::Connecting | State::Busy => unreachable!("invariant: a free line is idle or vacant"),
+        }
+    }
+
+    /// One clock reading is the t3 of all requests that the next enter submits.
+    fn stamp_submissions(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let now_ns = monotonic_ns();
+        while let Some(index) = self.fresh.pop() {
+            let exchange = &mut self.exchanges[position(index)];
+            if exchange.outstanding && exchange.stamps.submitted_ns == 0 {
+                exchange.stamps.submitted_ns = now_ns;
+                self.submitted +=
+                    u64::from(now_ns < self.window.end_ns && self.window.measures(exchange.stamps.planned_ns));
+            }
+        }
+    }
+
+    /// Submits and waits until the next thing to do. With a core of its own the thread wakes a little before the next
+    /// arrival and polls, because the kernel's timer and the wake-up behind it are late by tens of microseconds.
+    fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        let arrival_ns = self.schedule.as_ref().and_then(Schedule::next_ns).unwrap_or(u64::MAX);
+        let other_ns = self.next_tick_ns.min(self.recorder.roll_ns()).min(self.edge_ns());
+        if self.spin_window_ns == 0 || other_ns <= arrival_ns {
+            return self.lines.turn(arrival_ns.min(other_ns), events);
+        }
+        self.lines.turn(arrival_ns.saturating_sub(self.spin_window_ns), events)?;
+        let mut before_ns = monotonic_ns();
+        while events.is_empty() && before_ns < arrival_ns && before_ns + self.spin_window_ns >= arrival_ns {
+            std::hint::spin_loop();
+            self.lines.turn(0, events)?;
+            let now_ns = monotonic_ns();
+            if events.is_empty() {
+                self.spin_ns += now_ns - before_ns;
+            }
+            before_ns = now_ns;
+        }
+        Ok(())
+    }
+
+    /// The next boundary of the window, or the end of a line's rest.
+    fn edge_ns(&self) -> u64 {
+        let now_ns = self.lines.engine().now_ns();
+        let edges = [self.window.start_ns, self.window.end_ns].into_iter().filter(|&edge_ns| edge_ns > now_ns);
+        edges.chain(self.resting.front().map(|&(until_ns, _)| until_ns)).min().unwrap_or(u64::MAX)
+    }
+
+    fn handle(&mut self, index: u32, event: Event, now_ns: u64) {
+        let progress = self.lines.take(index, event, &mut ());
+        let exchange = &mut self.exchanges[position(index)];
+        if exchange.stamps.first_byte_ns == 0 && exchange.outstanding && self.lines.line(index).first_byte_seen {
+            exchange.stamps.first_byte_ns = now_ns;
+        }
+        match progress {
+            Progress::Nothing => {}
+            Progress::Connected if exchange.outstanding => {
+                self.lines.send(index, Chunk::Static(self.request.bytes), self.request.head);
+            }
+            Progress::Connected => self.park(index),
+            Progress::Complete => {
+                let status =
+                    self.lines.line(index).reader.status().expect("invariant: a complete response has a status");
+                let expected = if self.request.expected.is_empty() {
+                    status < 400
+                } else {
+                    self.request.expected.contains(&status)
+                };
+                let outcome =
+                    if expected { Outcome::Completed { status } } else { failed(Failure::Status, Some(status)) };
+                self.end(index, now_ns, outcome);
+            }
+            Progress::Failed(why) => {
+                let status = self.lines.line(index).reader.status();
+                self.end(index, now_ns, failed(why, status));
+            }
+            Progress::Lost => self.park(index),
+        }
+    }
+
+    /// The request of a line has ended.
+    fn end(&mut self, index: u32, now_ns: u64, outcome: Outcome) {
+        let exchange = &mut self.exchanges[position(index)];
+        exchange.outstanding = false;
+        exchange.free_ns = now_ns;
+        self.outstanding -= 1;
+        let reader = &self.lines.line(index).reader;
+        let (tag, lost) = match outcome {
+            Outcome::Completed { status } | Outcome::Failed { status: Some(status), .. } => (tag_of(status), false),
+            Outcome::Failed { status: None, .. } | Outcome::InFlight => (TAG_NONE, true),
+        };
+        self.recorder.finish(&exchange.stamps, now_ns, outcome, tag, reader.body_bytes());
+        if lost && self.schedule.is_none() && self.lines.line(index).state == State::Vacant {
+            self.resting.push_back((now_ns + REST_NS, index));
+            exchange.free_ns = now_ns + REST_NS;
+        } else {
+            self.park(index);
+        }
+    }
+
+    /// Puts a line without a request where free lines are looked for.
+    fn park(&mut self, index: u32) {
+        match self.lines.line(index).state {
+            State::Idle => self.idle.push_back(index),
+            State::Vacant => self.vacant.push(index),
+            State::Connecting | State::Busy => unreachable!("invariant: a parked line has no request"),
+        }
+    }
+
+    /// Ends requests whose timeout, counted from their planned time, is over.
+    fn expire(&mut self, now_ns: u64) {
+        while let Some(&(planned_ns, noticed_ns)) = self.queue.front()
+            && planned_ns + self.timeout_ns <= now_ns
+        {
+            self.queue.pop_front();
+            let stamps = Stamps { planned_ns, noticed_ns, ..Stamps::default() };
+            self.recorder.finish(&stamps, now_ns, failed(Failure::QueueTimeout, None), TAG_NONE, 0);
+        }
+        if now_ns < self.next_tick_ns {
+            return;
+        }
+        self.next_tick_ns = now_ns + self.tick_ns;
+        for index in (0..).take(self.exchanges.len()) {
+            let exchange = self.exchanges[position(index)];
+            if exchange.outstanding && exchange.stamps.planned_ns + self.timeout_ns <= now_ns {
+                let line = self.lines.line(index);
+                let outcome = failed(line.timeout_kind(), line.reader.status());
+                self.lines.give_up(index);
+                self.end(index, now_ns, outcome);
+            }
+        }
+    }
+
+    /// Accounts for what has not ended and hands over the last interval.
+    fn finish(mut self, interrupted: bool) -> Finished {
+        let now_ns = monotonic_ns();
+        for exchange in self.exchanges.iter().filter(|exchange| exchange.outstanding) {
+            self.recorder.finish(&exchange.stamps, now_ns, Outcome::InFlight, TAG_NONE, 0);
+        }
+        for &(planned_ns, noticed_ns) in &self.queue {
+            let stamps = Stamps { planned_ns, noticed_ns, ..Stamps::default() };
+            self.recorder.finish(&stamps, now_ns, Outcome::InFlight, TAG_NONE, 0);
+        }
+        let last = Sample::take(now_ns, self.spin_ns, &self.lines.engine().statistics());
+        let cost = Cost::between(&self.start_sample.unwrap_or(last), &self.end_sample.unwrap_or(last));
+        let request_counts = || self.lines.iter().map(|line| line.request_count);
+        let late_intervals = self.recorder.late_rolls();
+        let (counts, warm_up) = self.recorder.end(now_ns);
+        assert!(
+            counts.balances() && warm_up.balances(),
+            "invariant: every planned request is accounted for once: {counts:?}"
+        );
+        Finished {
+            counts,
+            warm_up,
+            submitted: self.submitted,
+            cost,
+            measured_ns: now_ns.min(self.window.end_ns).saturating_sub(self.window.measure_ns),
+            late_intervals,
+            interrupted,
+            connections_opened: self.lines.opened(),
+            requests_per_connection: [request_counts().min().unwrap_or(0), request_counts().max().unwrap_or(0)],
+            browse: None,
+        }
+    }
+}
+
+fn failed(why: Failure, status: Option<u16>) -> Outcome {
+    Outcome::Failed { why, status }
+}
+
+/// Tags of a run are statuses; index 0 is for requests without one.
+fn tag_of(status: u16) -> usize {
+    usize::from(status.saturating_sub(STATUS_MIN)) + 1
+}
+
+/// The names of the tags by index.
+pub fn tag_names() -> Vec<String> {
+    std::iter::once("no_status".to_owned()).chain(crate::recorder::status_tags()).collect()
+}

@@ -1,0 +1,264 @@
+//! What every kind of run shares: the timing thread, the reporter beside it, the judgement and the files.
+//!
+//! ```text
+//!   main thread                           timing thread (pinned with --core)
+//!   perform ── spawn ───────────────────▶ makes the engine, connects
+//!        ◀── window, intervals' channel ── Ready::begin
+//!   collect ◀──── an interval a second ── the loop
+//!        ◀── Finished ─────────────────── accounts for every request
+//!   judge, write
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{io, thread};
+
+use crossbeam::channel::{Sender, bounded};
+use twintier::clock::{monotonic_ns, unix_ms};
+use twintier::engine::thread::{pin_to_core, raise_descriptor_limit};
+
+use crate::arrivals::{Process, Rate};
+use crate::meter::Cost;
+use crate::recorder::{Counts, Exchange, Recorder};
+use crate::report::{Live, RunDirectory, Totals, collect};
+use crate::schedule::Window;
+use crate::summary::{BrowseSummary, Quantiles, Summary, TagSummary, definitions, failures_by_name, statuses_by_name};
+use crate::verdict::{Evidence, judge};
+
+/// Time between the last preparation and the first planned arrival.
+const LEAD_NS: u64 = 5_000_000;
+/// Descriptors beside those of connections: files, the ring, standard streams.
+const DESCRIPTORS_OWN: u64 = 64;
+
+/// How a run is performed, whatever it sends.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    pub url: String,
+    /// Arrivals of an open loop; `None` is a closed loop.
+    pub open: Option<(Process, Rate)>,
+    pub seed: u64,
+    pub connections: u32,
+    pub duration_ns: u64,
+    pub warmup_ns: u64,
+    pub timeout_ns: u64,
+    /// The core of the timing thread.
+    pub core: Option<usize>,
+    /// For how long before a planned arrival the thread polls instead of sleeping.
+    pub spin_ns: u64,
+    pub out: Option<PathBuf>,
+    pub quiet: bool,
+    pub argv: Vec<String>,
+    /// Names of the tags of the recorder, by index.
+    pub tag_names: Vec<String>,
+}
+
+/// The timing thread's way to say that it is ready.
+pub struct Ready {
+    warmup_ns: u64,
+    duration_ns: u64,
+    tag_count: usize,
+    start: Sender<(Window, Exchange)>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Ready {
+    /// Fixes the window, which starts in a moment, and lets the reporter go.
+    pub fn begin(&self) -> (Window, Recorder) {
+        let window = Window::new(monotonic_ns() + LEAD_NS, self.warmup_ns, self.duration_ns);
+        let (recorder, exchange) = Recorder::new(window, self.tag_count);
+        // The main thread waits for this; if it is gone, so is the process.
+        let _ = self.start.send((window, exchange));
+        (window, recorder)
+    }
+
+    /// Whether a signal asked the run to end.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// What the timing thread knows at its end.
+#[derive(Debug)]
+pub struct Finished {
+    /// The measured cohort and the warm-up's; each balances.
+    pub counts: Counts,
+    pub warm_up: Counts,
+    /// Requests of the measured cohort that were submitted before the window's end.
+    pub submitted: u64,
+    pub cost: Cost,
+    /// Length of the measured window, or of the part of it before a signal.
+    pub measured_ns: u64,
+    pub late_intervals: u64,
+    pub interrupted: bool,
+    pub connections_opened: u64,
+    pub requests_per_connection: [u64; 2],
+    pub browse: Option<(BrowseSummary, Vec<usize>)>,
+}
+
+/// Runs `body` on the timing thread, reports it, and writes the run directory.
+///
+/// # Errors
+/// No engine, no thread, no such core; or the run directory could not be written, after the run was reported.
+pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> + Send) -> io::Result<Summary> {
+    let descriptors = raise_descriptor_limit();
+    if descriptors < u64::from(stage.connections) + DESCRIPTORS_OWN {
+        let message = format!(
+            "{} connections need more than the {descriptors} descriptors allowed: raise `ulimit -n`",
+            stage.connections
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The first signal ends the run in order; a second one ends the process.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let (start, started) = bounded(1);
+    let ready = Ready {
+        warmup_ns: stage.warmup_ns,
+        duration_ns: stage.duration_ns,
+        tag_count: stage.tag_names.len(),
+        start,
+        stop,
+    };
+    thread::scope(|scope| {
+        let timing = thread::Builder::new().name("timing".into()).spawn_scoped(scope, move || {
+            if let Some(core) = stage.core {
+                pin_to_core(core)?;
+            }
+            // Dropping `ready` on every path ends the wait below.
+            body(&ready)
+        })?;
+        let join = |timing: thread::ScopedJoinHandle<'_, io::Result<Finished>>| match timing.join() {
+            Ok(finished) => finished,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        let Ok((window, exchange)) = started.recv() else {
+            join(timing)?;
+            return Err(io::Error::other("the timing thread ended before it began"));
+        };
+        let started_unix_ms = unix_ms() + (window.start_ns.saturating_sub(monotonic_ns())) / 1_000_000;
+        let (mut directory, mut failure) = match stage
+            .out
+            .as_deref()
+            .map(|path| RunDirectory::create(path, started_unix_ms + stage.warmup_ns / 1_000_000))
+        {
+            None => (None, None),
+            Some(Ok(directory)) => (Some(directory), None),
+            Some(Err(error)) => (None, Some(error)),
+        };
+        let live = Live::new(&window, stage.quiet);
+        let (totals, write_failure) = collect(&exchange, &window, &stage.tag_names, directory.as_mut(), &live);
+        failure = failure.or(write_failure);
+        let finished = join(timing)?;
+        let summary = summarize(stage, &totals, finished, started_unix_ms);
+        if let Some(directory) = &mut directory
+            && let Err(error) = directory.finish(&summary, &totals.histograms.response)
+        {
+            failure.get_or_insert(error);
+        }
+        match failure {
+            None => Ok(summary),
+            Some(error) => {
+                print!("{}", summary.text());
+                Err(io::Error::new(error.kind(), format!("the run directory is incomplete: {error}")))
+            }
+        }
+    })
+}
+
+fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms: u64) -> Summary {
+    let Finished { counts, warm_up, submitted, cost, .. } = finished;
+    assert_eq!(counts, totals.counts, "invariant: the intervals add up to what the timing thread counted");
+    let lag_p99_ns = totals.histograms.lag.value_at_quantile(0.99);
+    let response_p99_ns = totals.histograms.response.value_at_quantile(0.99);
+    let (verdict, reasons) = judge(&Evidence {
+        open_loop: stage.open.is_some(),
+        connections: u64::from(stage.connections),
+        planned: counts.planned,
+        completed: counts.completed,
+        failed: counts.errors + counts.timed_out + counts.shed,
+        in_flight_at_end: counts.in_flight_at_end,
+        submitted,
+        lag_p99_ns,
+        response_p99_ns,
+        cpu_share: cost.share(cost.cpu_ns),
+        wait_share: cost.share(cost.wait_ns),
+        late_intervals: finished.late_intervals,
+        overflow: counts.overflow,
+        interrupted: finished.interrupted,
+    });
+    let duration_s = finished.measured_ns.max(1) as f64 / 1e9;
+    let ended = totals.completed_in_window + counts.errors;
+    let mut summary = Summary {
+        mode: if stage.open.is_some() { "open" } else { "closed" }.to_owned(),
+        verdict,
+        reasons,
+        planned: 0,
+        completed: 0,
+        errors: 0,
+        timed_out: 0,
+        shed: 0,
+        in_flight_at_end: 0,
+        censored: 0,
+        overflow: 0,
+        offered_rate: stage.open.map(|_| counts.planned as f64 / duration_s),
+        achieved_rate: totals.completed_in_window as f64 / duration_s,
+        response_ns: Quantiles::default(),
+        service_ns: Quantiles::default(),
+        generator_lag_ns: Quantiles::default(),
+        client_queue_ns: Quantiles::default(),
+        first_byte_ns: Quantiles::default(),
+        failed_ns: Quantiles::default(),
+        errors_by_kind: failures_by_name(&totals.failures),
+        status_counts: statuses_by_name(&totals.statuses),
+        body_bytes: 0,
+        received_bytes: cost.received_bytes,
+        sent_bytes: cost.sent_bytes,
+        generator_cpu_us_per_request: (ended > 0).then(|| cost.cpu_ns as f64 / 1e3 / ended as f64),
+        generator_cpu_share: cost.share(cost.cpu_ns),
+        generator_wait_share: cost.share(cost.wait_ns),
+        generator_spin_share: cost.share(cost.spin_ns),
+        connections: u64::from(stage.connections),
+        connections_opened: finished.connections_opened,
+        requests_per_connection: finished.requests_per_connection,
+        core: stage.core.and_then(|core| u64::try_from(core).ok()),
+        arrivals: stage.open.map(|(process, rate)| format!("{} at {rate}/s", format!("{process:?}").to_lowercase())),
+        seed: stage.seed,
+        url: stage.url.clone(),
+        duration_s,
+        warmup_s: stage.warmup_ns as f64 / 1e9,
+        warmup_requests: warm_up.planned,
+        timeout_s: stage.timeout_ns as f64 / 1e9,
+        started_unix_ms,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        argv: stage.argv.clone(),
+        definitions: definitions(stage.open.is_some()),
+        tags: tag_summaries(stage, totals),
+        browse: None,
+        merged: None,
+    };
+    summary.set_counts(&counts);
+    summary.set_quantiles(&totals.histograms);
+    summary.browse = finished.browse.map(|(mut browse, page_tags)| {
+        let mut pages = crate::recorder::histogram();
+        for histogram in page_tags.iter().filter_map(|&tag| totals.tags[tag].as_ref()) {
+            pages.add(histogram).expect("invariant: all histograms have the same bounds");
+        }
+        browse.page_load_ns = Quantiles::of(&pages);
+        browse
+    });
+    summary
+}
+
+fn tag_summaries(stage: &Stage, totals: &Totals) -> BTreeMap<String, TagSummary> {
+    let named = stage.tag_names.iter().zip(&totals.tags);
+    let present = named
+        .filter_map(|(name, histogram)| Some((name, histogram.as_ref().filter(|histogram| !histogram.is_empty())?)));
+    present
+        .map(|(name, histogram)| (crate::hlog::clean_tag(name), TagSummary { response_ns: Quantiles::of(histogram) }))
+        .collect()
+}

@@ -1,0 +1,313 @@
+//! `summary.json`: the figures of one run, each beside its definition.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::recorder::{Counts, Histograms, STATUS_MIN};
+use crate::verdict::Verdict;
+
+/// Quantiles of one histogram in nanoseconds; `None` (JSON `null`) where there is no sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
+    pub p50: Option<u64>,
+    pub p90: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub max: Option<u64>,
+    pub count: u64,
+}
+
+impl Quantiles {
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let some = |value: u64| (!histogram.is_empty()).then_some(value);
+        let at = |quantile: f64| some(histogram.value_at_quantile(quantile));
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: some(histogram.max()),
+            count: histogram.len(),
+        }
+    }
+}
+
+/// Figures of one tag of `latency-tags.hlog`: a status, a step, or the load time of a step's page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagSummary {
+    pub response_ns: Quantiles,
+}
+
+/// What a browser run has on top.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BrowseSummary {
+    pub scenario: String,
+    pub sessions_started: u64,
+    pub sessions_completed: u64,
+    pub sessions_failed: u64,
+    /// Sessions that found every user slot taken.
+    pub sessions_shed: u64,
+    pub pages: u64,
+    /// From the planned start of a page to the last byte of its last asset.
+    pub page_load_ns: Quantiles,
+    /// Assets that were fresh in a user's cache and cost no request.
+    pub cache_fresh: u64,
+    /// Assets that were answered 304.
+    pub cache_revalidated: u64,
+    /// Assets on other hosts, which are never loaded.
+    pub foreign_assets: u64,
+    /// Failed steps by name.
+    pub failed_steps: BTreeMap<String, u64>,
+}
+
+/// Everything that a run has to say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// `open` or `closed`.
+    pub mode: String,
+    pub verdict: Verdict,
+    pub reasons: Vec<String>,
+    pub planned: u64,
+    pub completed: u64,
+    pub errors: u64,
+    pub timed_out: u64,
+    pub shed: u64,
+    pub in_flight_at_end: u64,
+    /// Samples of `response_ns` that are lower bounds.
+    pub censored: u64,
+    pub overflow: u64,
+    /// Planned requests a second; `null` in a closed loop.
+    pub offered_rate: Option<f64>,
+    /// Responses that were completed within the window, a second of it.
+    pub achieved_rate: f64,
+    pub response_ns: Quantiles,
+    pub service_ns: Quantiles,
+    pub generator_lag_ns: Quantiles,
+    pub client_queue_ns: Quantiles,
+    pub first_byte_ns: Quantiles,
+    /// Response times of errors, which are in none of the histograms above.
+    pub failed_ns: Quantiles,
+    pub errors_by_kind: BTreeMap<String, u64>,
+    pub status_counts: BTreeMap<String, u64>,
+    pub body_bytes: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    /// Processor time of the timing thread, without spinning, a completed or failed request.
+    pub generator_cpu_us_per_request: Option<f64>,
+    pub generator_cpu_share: f64,
+    /// Time in which the timing thread was runnable without a core, as a share of the window.
+    pub generator_wait_share: f64,
+    pub generator_spin_share: f64,
+    pub connections: u64,
+    pub connections_opened: u64,
+    /// Fewest and most requests that a connection slot carried.
+    pub requests_per_connection: [u64; 2],
+    pub core: Option<u64>,
+    pub arrivals: Option<String>,
+    pub seed: u64,
+    pub url: String,
+    pub duration_s: f64,
+    pub warmup_s: f64,
+    pub warmup_requests: u64,
+    pub timeout_s: f64,
+    pub started_unix_ms: u64,
+    pub version: String,
+    pub argv: Vec<String>,
+    /// What each figure means, in words.
+    pub definitions: BTreeMap<String, String>,
+    pub tags: BTreeMap<String, TagSummary>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub browse: Option<BrowseSummary>,
+    /// The number of runs that were merged into this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub merged: Option<u64>,
+}
+
+/// The meaning of the histograms in one mode.
+pub fn definitions(open_loop: bool) -> BTreeMap<String, String> {
+    let response = if open_loop {
+        "planned time to last byte; timeouts and requests in flight at the end are included as lower bounds (censored)"
+    } else {
+        "closed loop: service time plus generator lag only, not comparable with open-loop percentiles and not corrected"
+    };
+    [
+        ("response_ns", response),
+        ("service_ns", "submission to last byte; a connect that the request needed is part of it"),
+        ("generator_lag_ns", "planned time to notice, plus free connection to submission: the generator's own delay"),
+        ("client_queue_ns", "noticed to free connection: the pool was busy"),
+        ("first_byte_ns", "submission to first byte of the response"),
+        ("failed_ns", "planned time to the end of a request that failed"),
+        ("accounting", "planned = completed + errors + timed_out + shed + in_flight_at_end, exactly"),
+        ("achieved_rate", "responses completed within the measured window, a second of it"),
+    ]
+    .into_iter()
+    .map(|(name, words)| (name.to_owned(), words.to_owned()))
+    .collect()
+}
+
+/// Counters of failures by name; kinds that did not occur are left out.
+pub fn failures_by_name(failures: &[u64; Failure::ALL.len()]) -> BTreeMap<String, u64> {
+    Failure::ALL
+        .iter()
+        .map(|kind| (kind.name().to_owned(), failures[kind.index()]))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// Counters by status; statuses that did not occur are left out.
+pub fn statuses_by_name(statuses: &[u64]) -> BTreeMap<String, u64> {
+    (usize::from(STATUS_MIN)..)
+        .zip(statuses)
+        .filter(|(_, count)| **count > 0)
+        .map(|(status, count)| (status.to_string(), *count))
+        .collect()
+}
+
+impl Summary {
+    /// Sets the six sets of quantiles.
+    pub fn set_quantiles(&mut self, histograms: &Histograms) {
+        self.response_ns = Quantiles::of(&histograms.response);
+        self.service_ns = Quantiles::of(&histograms.service);
+        self.generator_lag_ns = Quantiles::of(&histograms.lag);
+        self.client_queue_ns = Quantiles::of(&histograms.queue);
+        self.first_byte_ns = Quantiles::of(&histograms.first_byte);
+        self.failed_ns = Quantiles::of(&histograms.failed);
+    }
+
+    /// Sets the terms of the accounting identity.
+    pub fn set_counts(&mut self, counts: &Counts) {
+        self.planned = counts.planned;
+        self.completed = counts.completed;
+        self.errors = counts.errors;
+        self.timed_out = counts.timed_out;
+        self.shed = counts.shed;
+        self.in_flight_at_end = counts.in_flight_at_end;
+        self.censored = counts.censored;
+        self.overflow = counts.overflow;
+        self.body_bytes = counts.body_bytes;
+    }
+
+    /// The report for people. An invalid run has no headline.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(out, "{}  {}", self.verdict.name(), self.url);
+        for reason in &self.reasons {
+            let _ = writeln!(out, "  - {reason}");
+        }
+        let _ = writeln!(
+            out,
+            "requests   {} planned = {} completed + {} errors + {} timed out + {} shed + {} in flight at the end",
+            self.planned, self.completed, self.errors, self.timed_out, self.shed, self.in_flight_at_end
+        );
+        if !self.errors_by_kind.is_empty() {
+            let kinds: Vec<String> =
+                self.errors_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            let _ = writeln!(out, "failures   {}", kinds.join(", "));
+        }
+        if self.verdict == Verdict::Invalid {
+            let _ = writeln!(out, "no headline: the run is invalid; what was measured is in its files");
+            return out;
+        }
+        let offered = self.offered_rate.map_or(String::new(), |rate| format!(" of {rate:.1}/s offered"));
+        let _ = writeln!(out, "rate       {:.1}/s{offered}", self.achieved_rate);
+        if self.mode == "closed" {
+            let _ =
+                writeln!(out, "           closed loop, service time only: not comparable with open-loop percentiles");
+            let _ = writeln!(out, "service    {}", quantiles_text(&self.service_ns));
+        } else {
+            let _ = writeln!(out, "response   {}", quantiles_text(&self.response_ns));
+            let _ = writeln!(out, "service    {}", quantiles_text(&self.service_ns));
+            let _ = writeln!(out, "queue      {}", quantiles_text(&self.client_queue_ns));
+        }
+        let _ = writeln!(out, "lag        {}", quantiles_text(&self.generator_lag_ns));
+        if let Some(browse) = &self.browse {
+            let _ = writeln!(
+                out,
+                "sessions   {} started, {} completed, {} failed, {} shed; {} pages",
+                browse.sessions_started,
+                browse.sessions_completed,
+                browse.sessions_failed,
+                browse.sessions_shed,
+                browse.pages
+            );
+            let _ = writeln!(out, "page load  {}", quantiles_text(&browse.page_load_ns));
+            for (step, count) in &browse.failed_steps {
+                let _ = writeln!(out, "           step {step} failed {count} times");
+            }
+        }
+        let cpu = self.generator_cpu_us_per_request.map_or("unknown".to_owned(), |us| format!("{us:.2} µs/request"));
+        let _ = writeln!(
+            out,
+            "generator  {cpu}, {:.1} % of its core, {:.1} % spinning",
+            self.generator_cpu_share * 100.0,
+            self.generator_spin_share * 100.0
+        );
+        out
+    }
+}
+
+/// Quantiles for people. A quantile is shown only if the samples can support it at 95 % (`n >= ln 0.05 / ln q`).
+fn quantiles_text(quantiles: &Quantiles) -> String {
+    let shown = |value: Option<u64>, samples_min: u64| match value {
+        Some(ns) if quantiles.count >= samples_min => duration_text(ns),
+        Some(_) | None => "n/a".to_owned(),
+    };
+    format!(
+        "p50 {:>9}  p90 {:>9}  p99 {:>9}  p99.9 {:>9}  max {:>9}  of {}",
+        shown(quantiles.p50, 5),
+        shown(quantiles.p90, 29),
+        shown(quantiles.p99, 299),
+        shown(quantiles.p999, 2995),
+        shown(quantiles.max, 1),
+        quantiles.count
+    )
+}
+
+/// A duration with three digits and its unit.
+pub fn duration_text(ns: u64) -> String {
+    let value = ns as f64;
+    let (scaled, unit) = match ns {
+        0..1_000 => (value, "ns"),
+        1_000..1_000_000 => (value / 1e3, "µs"),
+        1_000_000..1_000_000_000 => (value / 1e6, "ms"),
+        1_000_000_000.. => (value / 1e9, "s"),
+    };
+    let digits = if scaled < 10.0 { 2 } else { usize::from(scaled < 100.0) };
+    format!("{scaled:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Quantiles, duration_text, quantiles_text};
+    use crate::recorder::histogram;
+
+    #[test]
+    fn no_samples_are_no_number() {
+        let none = Quantiles::of(&histogram());
+        assert_eq!(none, Quantiles::default());
+        assert_eq!(serde_json::to_value(none).unwrap()["p99"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn quantiles_are_shown_when_the_samples_support_them() {
+        let mut histogram = histogram();
+        histogram.record_n(2_000_000, 298).unwrap();
+        assert!(quantiles_text(&Quantiles::of(&histogram)).contains("p99       n/a"));
+        histogram.record(2_000_000).unwrap();
+        assert!(
+            quantiles_text(&Quantiles::of(&histogram)).contains("p99   2.00 ms"),
+            "{}",
+            quantiles_text(&Quantiles::of(&histogram))
+        );
+    }
+
+    #[test]
+    fn durations_have_three_digits() {
+        let texts = [7, 1_234, 56_789, 999_000, 12_345_678, 3_000_000_000].map(duration_text);
+        assert_eq!(texts, ["7.00 ns", "1.23 µs", "56.8 µs", "999 µs", "12.3 ms", "3.00 s"]);
+    }
+}

@@ -1,0 +1,169 @@
+//! The shipped scenario against a small requisition catalogue that answers as the real one does.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::sync::Mutex;
+
+use crate::support::{Request, Scratch, assert_balanced, loadgen, number, respond, serve, summary};
+
+const SCENARIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles/reqcat/browse.toml");
+const HTML: &str = "Content-Type: text/html; charset=utf-8\r\nCache-Control: private, no-store\r\n";
+
+/// A catalogue of a few items; requisitions are posted when they are asked for the third time.
+#[derive(Default)]
+struct Catalogue {
+    asked: Mutex<HashMap<String, u32>>,
+    complaints: Mutex<Vec<String>>,
+}
+
+impl Catalogue {
+    fn complain(&self, stream: &mut TcpStream, request: &Request) -> bool {
+        self.complaints.lock().unwrap().push(format!("{request:?}"));
+        respond(stream, 400, HTML, "no")
+    }
+
+    fn answer(&self, request: &Request, stream: &mut TcpStream) -> bool {
+        let page = |stream: &mut TcpStream, body: &str| {
+            let body = format!(
+                "<!doctype html><head><link rel=\"stylesheet\" href=\"/static/site.css\"></head><img src=\"/static/logo.svg\">{body}"
+            );
+            respond(stream, 200, HTML, &body)
+        };
+        let user = request.field("cookie").and_then(|cookie| cookie.strip_prefix("session="));
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        if path.starts_with("/static/") {
+            let (etag, fields) = ("\"v1\"", "ETag: \"v1\"\r\nCache-Control: max-age=0\r\n");
+            return match request.field("if-none-match") {
+                Some(known) if known == etag && path.ends_with("css") => stream_304(stream),
+                _ if path.ends_with("svg") => respond(stream, 200, "Cache-Control: max-age=600\r\n", "<svg/>"),
+                _ => respond(stream, 200, fields, "body{}"),
+            };
+        }
+        let Some(user) = user else {
+            return match (request.method.as_str(), path) {
+                ("GET", "/directory/sign-in") => page(
+                    stream,
+                    "<form method=\"post\" action=\"/directory/sign-in\"><input type=\"hidden\" name=\"csrf\" value=\"visitor&amp;1\">\
+                     <input name=\"user\"><input type=\"password\" name=\"password\"><button>Sign in</button></form>",
+                ),
+                ("POST", "/directory/sign-in") if request.body.starts_with("csrf=visitor%261&") => {
+                    let name = request.body.split("user=").nth(1).unwrap().split('&').next().unwrap();
+                    if !request.body.ends_with(&format!("password={name}-password")) {
+                        return self.complain(stream, request);
+                    }
+                    let fields = format!("Location: /reqcat/\r\nSet-Cookie: session={name}; Path=/; HttpOnly\r\n");
+                    respond(stream, 303, &fields, "")
+                }
+                _ => self.complain(stream, request),
+            };
+        };
+        match (request.method.as_str(), path) {
+            ("GET", "/reqcat/") if query.starts_with("words=nothing") => page(stream, "nothing found"),
+            ("GET", "/reqcat/") => {
+                page(stream, "<a href=\"/reqcat/items/adduser\">a</a><a href=\"/reqcat/items/zsh%2B\">z</a>")
+            }
+            ("GET", "/reqcat/items/adduser" | "/reqcat/items/zsh%2B") => page(stream, "an item"),
+            ("GET", "/reqcat/requisitions/new") => {
+                let form = format!(
+                    "<form method=\"post\" action=\"/directory/sign-out\"></form><form method=\"post\" action=\"/reqcat/requisitions\">\
+                     <input type=\"hidden\" name=\"csrf\" value=\"c-{user}\"><input name=\"item\"><input name=\"quantity\" value=\"1\">\
+                     <textarea name=\"reason\"></textarea></form>"
+                );
+                page(stream, &form)
+            }
+            ("POST", "/reqcat/requisitions") if request.body.starts_with(&format!("csrf=c-{user}&item=")) => {
+                respond(stream, 303, &format!("Location: /reqcat/requisitions/R{}\r\n", request.number), "")
+            }
+            ("POST", path) if path.ends_with("/submit") && request.body == format!("csrf=s-{user}") => {
+                respond(stream, 202, HTML, "being posted")
+            }
+            ("GET", path) if path.starts_with("/reqcat/requisitions/R") && query == "format=json" => {
+                let mut asked = self.asked.lock().unwrap();
+                let times = asked.entry(path.to_owned()).or_default();
+                *times += 1;
+                let posting = if *times >= 3 { "posted" } else { "waiting" };
+                respond(
+                    stream,
+                    200,
+                    "Content-Type: application/json\r\n",
+                    &format!("{{\"row\":{{\"posting\":\"{posting}\"}}}}"),
+                )
+            }
+            ("GET", path) if path.starts_with("/reqcat/requisitions/R") => page(
+                stream,
+                &format!(
+                    "<form method=\"post\" action=\"{path}/submit\"><input type=\"hidden\" name=\"csrf\" value=\"s-{user}\"><button>Submit</button></form>"
+                ),
+            ),
+            _ => self.complain(stream, request),
+        }
+    }
+}
+
+fn stream_304(stream: &mut TcpStream) -> bool {
+    use std::io::Write;
+    stream.write_all(b"HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\n\r\n").is_ok()
+}
+
+#[test]
+fn users_walk_the_shipped_scenario() {
+    let catalogue: &'static Catalogue = Box::leak(Box::default());
+    let (address, _) = serve(|request: &Request, stream: &mut TcpStream| catalogue.answer(request, stream));
+    let out = Scratch::new();
+    let url = format!("http://{address}");
+    let (summary, _) =
+        summary(&out, &["browse", SCENARIO, &url, "--rate", "12", "--arrivals", "poisson", "--duration", "7"]);
+    assert_balanced(&summary);
+    assert_eq!(*catalogue.complaints.lock().unwrap(), Vec::<String>::new());
+    assert_eq!((number(&summary, "/errors"), number(&summary, "/timed_out")), (0, 0), "{}", summary["errors_by_kind"]);
+    assert_eq!(number(&summary, "/browse/sessions_failed"), 0, "{}", summary["browse"]);
+    assert!(number(&summary, "/browse/sessions_completed") > 10, "{}", summary["browse"]);
+    for step in ["sign-in", "list", "search", "item", "page", "draft", "submit", "status"] {
+        assert!(number(&summary, &format!("/tags/{step}/response_ns/count")) > 0, "no request of {step}");
+        assert!(number(&summary, &format!("/tags/{step}.page/response_ns/count")) > 0, "no page of {step}");
+    }
+    // One style sheet is asked about each time, one picture is fresh once it is there.
+    assert!(
+        number(&summary, "/browse/cache_fresh") > 50 && number(&summary, "/browse/cache_revalidated") > 50,
+        "{}",
+        summary["browse"]
+    );
+    assert_eq!(number(&summary, "/browse/page_load_ns/count"), number(&summary, "/browse/pages"));
+}
+
+#[test]
+fn a_step_that_fails_ends_its_session_and_is_named() {
+    let (address, _) = serve(|request: &Request, stream: &mut TcpStream| match request.path.as_str() {
+        "/broken" => respond(stream, 500, HTML, "sorry"),
+        "/circle" => respond(stream, 302, "Location: /circle\r\n", ""),
+        _ => respond(stream, 200, HTML, "welcome"),
+    });
+    let out = Scratch::new();
+    let file = out.join("scenario.toml");
+    let text = "name = 'x'\n[[steps]]\nkind = 'get'\nname = 'home'\npath = '/'\n[[steps]]\nkind = 'choice'\noptions = [{ weight = 1, steps = [{ kind = 'get', path = '/broken' }] }, { weight = 1, steps = [{ kind = 'get', path = '/circle' }] }]\n";
+    std::fs::write(&file, text).unwrap();
+    let (summary, _) =
+        summary(&out, &["browse", &file, &format!("http://{address}"), "--users", "4", "--duration", "2"]);
+    assert_balanced(&summary);
+    let failed = number(&summary, "/browse/sessions_failed");
+    let (broken, circle) =
+        (&summary["browse"]["failed_steps"]["/broken"], &summary["browse"]["failed_steps"]["/circle"]);
+    assert_eq!(broken.as_u64().unwrap() + circle.as_u64().unwrap(), failed);
+    assert_eq!(number(&summary, "/errors_by_kind/status"), broken.as_u64().unwrap());
+    assert_eq!(number(&summary, "/errors_by_kind/validation"), circle.as_u64().unwrap());
+    assert_eq!(number(&summary, "/browse/sessions_completed"), 0);
+}
+
+#[test]
+fn mistakes_in_a_scenario_are_bad_usage_with_their_place() {
+    let out = Scratch::new();
+    let file = out.join("scenario.toml");
+    std::fs::write(&file, "name = 'x'\n[[steps]]\nkind = 'dance'\n").unwrap();
+    let output = loadgen(&["browse", &file, "http://127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("scenario.toml:3:8: unknown variant `dance`"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,9 @@
+//! The generator as a black box: the binary against servers that tests script on std sockets.
+
+mod accounting;
+mod browsing;
+mod foreign_readers;
+mod memory;
+mod merging;
+mod stall;
+mod support;

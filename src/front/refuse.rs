@@ -1,0 +1,106 @@
+//! Answers of the front's own, and the end of every exchange.
+
+use crate::engine::{Close, Engine};
+use crate::http1::head::Framing;
+use crate::http1::parse::Reject;
+
+use super::FrontServer;
+use super::connection::{Downstream, Input};
+use super::exchange::{Exchange, State};
+use super::respond::{self, Context};
+
+/// Bodies up to this size are read and dropped so that a connection survives an early answer.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+
+impl FrontServer {
+    pub(super) fn short<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        status: u16,
+        extra: &[(&[u8], &[u8])],
+        text: &str,
+    ) {
+        let exchange = &mut down.exchange;
+        discard(exchange, &mut down.input);
+        if !exchange.body_done {
+            exchange.keep_alive = false;
+        }
+        exchange.answered = true;
+        let context = Context::of(&exchange.head, exchange.keep_alive);
+        let mut body = String::with_capacity(text.len() + 1);
+        body.push_str(text);
+        body.push('\n');
+        respond::short(engine, down.conn, context, status, extra, &body, &mut self.now);
+        self.counters.status(status);
+    }
+
+    /// Answers with an error of the front's own.
+    pub(super) fn refuse<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, status: u16, text: &str) {
+        if let Some(job) = down.exchange.job.take() {
+            self.recycle(job);
+        }
+        let extra: &[(&[u8], &[u8])] = if status == 503 { &[(b"retry-after", b"1")] } else { &[] };
+        self.short(engine, down, status, extra, text);
+        self.counters.requests_refused += 1;
+        self.end_early(engine, down);
+    }
+
+    /// Refuses a message that is not sound: answers and closes (RFC 9112 section 2.2).
+    pub(super) fn reject<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, reject: &Reject) {
+        self.counters.malformed += 1;
+        if let Some(job) = down.exchange.job.take() {
+            self.recycle(job);
+        }
+        down.exchange.keep_alive = false;
+        down.exchange.body_done = true;
+        self.short(engine, down, reject.status, &[], reject.reason);
+        self.counters.requests_refused += 1;
+        self.finish_exchange(engine, down);
+    }
+
+    /// The answer broke off: the browser sees a reset instead of a whole message.
+    pub(super) fn abort<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
+        self.counters.requests_aborted += 1;
+        down.exchange.state = State::Closing;
+        engine.close(down.conn, Close::Reset);
+    }
+
+    /// The answer is out, perhaps before the whole request was read.
+    pub(super) fn end_early<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
+        if !down.exchange.body_done {
+            down.exchange.keep_alive = false;
+        }
+        self.finish_exchange(engine, down);
+    }
+
+    /// The answer is in the engine's hands: the connection is ready for its next request, or closes.
+    pub(super) fn finish_exchange<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
+        let keep_alive = down.exchange.keep_alive && !(down.eof && down.input.is_empty());
+        down.exchange.reset();
+        if keep_alive {
+            down.deadline_ns = engine.now_ns() + self.settings.idle_ns;
+            if down.paused && down.input.bytes() <= self.settings.buffer_bytes_max {
+                down.paused = false;
+                engine.receive(down.conn, true);
+            }
+        } else {
+            down.exchange.state = State::Closing;
+            down.input.clear();
+            engine.close(down.conn, Close::Flush);
+        }
+    }
+}
+
+/// Reads past a small body that has arrived already, so that its connection can stay open.
+fn discard(exchange: &mut Exchange, input: &mut Input) {
+    let small = matches!(exchange.head.framing, Framing::Length(bytes) if bytes <= DISCARD_BYTES_MAX);
+    while small && !exchange.body_done && !input.is_empty() {
+        let Ok(step) = exchange.body.read(input.front()) else { return };
+        exchange.body_done = step.done;
+        input.skip(step.consumed);
+        if step.consumed == 0 {
+            return;
+        }
+    }
+}

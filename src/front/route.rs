@@ -1,0 +1,118 @@
+//! Routing: a whole head leads to the replica cluster of an application, to upstream servers, or to a file.
+
+use std::rc::Rc;
+
+use crate::engine::{Chunk, Engine};
+use crate::http1::body::BodyReader;
+use crate::http1::encode::reason;
+use crate::http1::form;
+use crate::http1::head::{Framing, Known, Method};
+use crate::storage::files;
+use crate::storage::site::Target;
+
+use super::FrontServer;
+use super::connection::Downstream;
+use super::respond::{self, Context};
+
+impl FrontServer {
+    /// A whole head is there: routes it.
+    pub(super) fn begin_exchange<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
+        self.begin_counting(engine, down);
+        let exchange = &mut down.exchange;
+        exchange.keep_alive = exchange.head.keep_alive
+            && !self.admission.is_draining()
+            && down.requests < self.settings.connection_requests_max;
+        exchange.head_bytes = down.input.take(exchange.head.head_bytes);
+        exchange.body = BodyReader::new(exchange.head.framing, self.settings.body_bytes_max);
+        exchange.body_done = !exchange.head.framing.has_body();
+        down.deadline_ns = engine.now_ns() + self.settings.body_ns;
+        if let Framing::Length(bytes) = exchange.head.framing
+            && bytes > self.settings.body_bytes_max
+        {
+            return self.refuse(engine, down, 413, "the body is larger than limits.body_bytes_max");
+        }
+        let bytes = exchange.head_bytes.as_slice();
+        let mut path = std::mem::take(&mut self.path);
+        let decoded = form::decode_path(exchange.head.path.of(bytes), &mut path);
+        if let Err(reject) = decoded {
+            self.path = path;
+            return self.reject(engine, down, &reject);
+        }
+        let site = Rc::clone(&self.site);
+        let route = site.table.lookup(exchange.head.host.of(bytes), &path);
+        let found = route.map(|route| (route.index, route.mount.len()));
+        match found {
+            None => self.refuse(engine, down, 404, "no statement maps this host and path"),
+            Some((index, mount)) => {
+                down.exchange.route = index;
+                self.follow(engine, down, &site.targets[index], &path, mount);
+            }
+        }
+        self.path = path;
+    }
+
+    fn follow<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, target: &Target, path: &str, mount: usize) {
+        match target {
+            Target::Cluster { application } => self.begin_job(engine, down, application, path, mount),
+            Target::Upstream { .. } => {
+                self.expect_continue(engine, down);
+                self.begin_relay(engine, down);
+            }
+            Target::Files { objects } => self.send_object(engine, down, objects, path.get(mount..).unwrap_or("")),
+            Target::Fail { status } => {
+                self.short(engine, down, *status, &[], reason(*status));
+                self.counters.requests_answered += 1;
+                self.end_early(engine, down);
+            }
+            Target::Redirect { location, status } => {
+                self.short(engine, down, *status, &[(b"location", location.as_bytes())], reason(*status));
+                self.counters.requests_answered += 1;
+                self.end_early(engine, down);
+            }
+        }
+    }
+
+    pub(super) fn expect_continue<E: Engine>(&self, engine: &mut E, down: &Downstream) {
+        if down.exchange.head.expect_continue
+            && !down.exchange.body_done
+            && !down.exchange.is_http10()
+            && down.input.is_empty()
+        {
+            engine.send(down.conn, Chunk::Static(b"HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+    }
+
+    fn send_object<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        objects: &files::ObjectStore,
+        path: &str,
+    ) {
+        self.counters.to_files += 1;
+        let exchange = &down.exchange;
+        let Some(object) = objects.get(path) else {
+            return self.refuse(engine, down, 404, "there is no such file");
+        };
+        if !matches!(exchange.head.method, Method::Get | Method::Head) {
+            self.short(engine, down, 405, &[(b"allow", b"GET, HEAD")], "files can be read only");
+            self.counters.requests_refused += 1;
+            return self.end_early(engine, down);
+        }
+        let bytes = exchange.head_bytes.as_slice();
+        let value = |known| exchange.head.value(bytes, known);
+        let plan = files::plan(
+            object,
+            exchange.head.method,
+            value(Known::IfNoneMatch),
+            value(Known::IfModifiedSince),
+            value(Known::Range),
+            value(Known::IfRange),
+        );
+        let context = Context::of(&exchange.head, exchange.keep_alive && exchange.body_done);
+        respond::object(engine, down.conn, context, object, &plan, &mut self.now);
+        self.counters.status(plan.status());
+        self.counters.requests_answered += 1;
+        self.end_early(engine, down);
+    }
+}
