@@ -21,7 +21,12 @@ pub fn source_root() -> Result<PathBuf, Failure> {
     let starts = [from_cargo, std::env::current_dir().ok(), std::env::current_exe().ok()];
     let is_root = |folder: &&Path| folder.join("profiles/quickstart.toml").is_file();
     let found = starts.iter().flatten().find_map(|start| start.ancestors().find(is_root).map(Path::to_path_buf));
-    found.ok_or_else(|| Failure::Usage("profiles/quickstart.toml is not in this folder or one above it; start bench in the project's folder".into()))
+    found.ok_or_else(|| {
+        Failure::Usage(
+            "profiles/quickstart.toml is not in this folder or one above it; start bench in the project's folder"
+                .into(),
+        )
+    })
 }
 
 /// The folder that holds `twintier` and `loadgen`.
@@ -29,7 +34,8 @@ pub fn source_root() -> Result<PathBuf, Failure> {
 /// # Errors
 /// The build fails.
 pub fn sibling_folder(root: &Path, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe().map_err(|error| Failure::Failed(format!("this program's path is unknown: {error}")))?;
+    let own =
+        std::env::current_exe().map_err(|error| Failure::Failed(format!("this program's path is unknown: {error}")))?;
     let folder = own.parent().unwrap_or(Path::new(".")).to_path_buf();
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(folder) };
     // target/debug/bench wants its siblings optimised all the same: an unoptimised system is not worth measuring.
@@ -51,9 +57,14 @@ fn build(cargo: &Path, root: &Path, target: &Path, interrupt: &Interrupt) -> Res
     if prebuilt {
         arguments.extend(["--no-default-features", "--features", "twintier/appliance"]);
     }
-    let what = if prebuilt { "with the DuckDB library in DUCKDB_LIB_DIR" } else { "with DuckDB from source: the first time takes some 20 minutes on two cores" };
+    let what = if prebuilt {
+        "with the DuckDB library in DUCKDB_LIB_DIR"
+    } else {
+        "with DuckDB from source: the first time takes some 20 minutes on two cores"
+    };
     eprintln!("building twintier and loadgen {what}");
-    let style = ProgressStyle::with_template("  {spinner} {elapsed_precise}  {msg}").expect("invariant: a constant template");
+    let style =
+        ProgressStyle::with_template("  {spinner} {elapsed_precise}  {msg}").expect("invariant: a constant template");
     let bar = ProgressBar::new_spinner().with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     let log = target.join("bench-build");
@@ -69,7 +80,11 @@ fn build(cargo: &Path, root: &Path, target: &Path, interrupt: &Interrupt) -> Res
             eprintln!("  built in {:.0} s", started.elapsed().as_secs_f64());
             Ok(())
         }
-        Some(_) | None => Err(Failure::Failed(format!("twintier and loadgen could not be built; all of it is in {}{}", log.display(), process.quote()))),
+        Some(_) | None => Err(Failure::Failed(format!(
+            "twintier and loadgen could not be built; all of it is in {}{}",
+            log.display(),
+            process.quote()
+        ))),
     }
 }
 

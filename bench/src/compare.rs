@@ -103,7 +103,10 @@ pub fn select(lab: &Lab, wanted: &[Kind]) -> (Vec<System>, Vec<Absent>) {
     let mut absent = Vec::new();
     for &kind in wanted {
         if lab.programs.of(kind).is_none() {
-            absent.push(Absent { name: kind.name().to_owned(), install: kind.install_command().unwrap_or_default().to_owned() });
+            absent.push(Absent {
+                name: kind.name().to_owned(),
+                install: kind.install_command().unwrap_or_default().to_owned(),
+            });
             continue;
         }
         // The same system twice is an A/A comparison; the second one gets a name of its own.
@@ -119,7 +122,8 @@ pub fn select(lab: &Lab, wanted: &[Kind]) -> (Vec<System>, Vec<Absent>) {
 /// # Errors
 /// A system fails or does other work than the origin; a signal arrives.
 pub fn perform(lab: &Lab, plan: &Plan, record: &mut RunRecord) -> Result<Comparison, Failure> {
-    record.generator = ask(&lab.programs.loadgen, &["--version"]).map(|text| text.trim().to_owned()).unwrap_or_default();
+    record.generator =
+        ask(&lab.programs.loadgen, &["--version"]).map(|text| text.trim().to_owned()).unwrap_or_default();
     record.plan = Some(PlanRecord {
         job: "proxy".to_owned(),
         connections: plan.connections.clone(),
@@ -129,8 +133,14 @@ pub fn perform(lab: &Lab, plan: &Plan, record: &mut RunRecord) -> Result<Compari
         body_bytes: plan.body_bytes,
         seed: plan.seed,
     });
-    let (origin, address) =
-        opponent::start_origin(&lab.programs, "origin", Some(lab.cores.origin), plan.body_bytes, &lab.folder.join("origin"), &lab.interrupt)?;
+    let (origin, address) = opponent::start_origin(
+        &lab.programs,
+        "origin",
+        Some(lab.cores.origin),
+        plan.body_bytes,
+        &lab.folder.join("origin"),
+        &lab.interrupt,
+    )?;
     record.systems = survey(lab, &plan.systems, &address, origin.id())?;
     record.write(&lab.folder)?;
 
@@ -139,7 +149,13 @@ pub fn perform(lab: &Lab, plan: &Plan, record: &mut RunRecord) -> Result<Compari
     let mut trials = Vec::with_capacity(steps.len());
     for step in &steps {
         let system = &plan.systems[step.system];
-        bar.set_message(format!("block {}/{}  {} connections  {}", step.block + 1, plan.blocks, step.connections, system.label));
+        bar.set_message(format!(
+            "block {}/{}  {} connections  {}",
+            step.block + 1,
+            plan.blocks,
+            step.connections,
+            system.label
+        ));
         let task = Task {
             system,
             connections: step.connections,
@@ -194,7 +210,8 @@ fn shuffle(items: &mut [usize], random: &mut Xoshiro256PlusPlus) {
 }
 
 fn progress(steps: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("  {bar:24} {pos:>3}/{len} trials  {msg}").expect("invariant: a constant template");
+    let style = ProgressStyle::with_template("  {bar:24} {pos:>3}/{len} trials  {msg}")
+        .expect("invariant: a constant template");
     let bar = ProgressBar::new(u64::try_from(steps).unwrap_or(u64::MAX)).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
@@ -206,11 +223,15 @@ fn survey(lab: &Lab, systems: &[System], origin: &str, origin_id: u32) -> Result
     let mut surveyed = Vec::with_capacity(systems.len());
     for system in systems {
         let folder = lab.folder.join("survey").join(&system.label);
-        let Running { address, process } = opponent::start(system.kind, &lab.programs, origin, lab.cores.system, &folder, &lab.interrupt)?;
+        let Running { address, process } =
+            opponent::start(system.kind, &lab.programs, origin, lab.cores.system, &folder, &lab.interrupt)?;
         let answer = opponent::sample_answer(&address)?;
         if answer.body != expected.body {
             let (found, wanted) = (answer.body.len(), expected.body.len());
-            return Err(Failure::Failed(format!("{} does other work than the origin: {found} bytes of body instead of {wanted}, or others", system.label)));
+            return Err(Failure::Failed(format!(
+                "{} does other work than the origin: {found} bytes of body instead of {wanted}, or others",
+                system.label
+            )));
         }
         let id = process.as_ref().map_or(origin_id, Process::id);
         surveyed.push(Surveyed {
@@ -241,7 +262,11 @@ fn sha256(id: u32) -> String {
 pub fn read_trials(folder: &Path) -> Result<Vec<Trial>, Failure> {
     let trials = folder.join("trials");
     let entries = match fs::read_dir(&trials) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path().join("trial.json")).filter(|path| path.is_file()).collect::<Vec<_>>(),
+        Ok(entries) => entries
+            .flatten()
+            .map(|entry| entry.path().join("trial.json"))
+            .filter(|path| path.is_file())
+            .collect::<Vec<_>>(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(Failure::file(&trials, &error)),
     };
@@ -259,7 +284,9 @@ pub fn evaluate(folder: &Path, record: &RunRecord, trials: &[Trial]) -> Result<C
     let mut ratios = Vec::new();
     let connections = record.plan.as_ref().map(|plan| plan.connections.clone()).unwrap_or_default();
     for &connections in &connections {
-        let of = |name: &str| trials.iter().filter(|trial| trial.connections == connections && trial.system == name).collect::<Vec<_>>();
+        let of = |name: &str| {
+            trials.iter().filter(|trial| trial.connections == connections && trial.system == name).collect::<Vec<_>>()
+        };
         for surveyed in &record.systems {
             let own = of(&surveyed.name);
             if !own.is_empty() {
@@ -268,7 +295,9 @@ pub fn evaluate(folder: &Path, record: &RunRecord, trials: &[Trial]) -> Result<C
         }
         let Some(first) = protagonist(record) else { continue };
         for other in record.systems.iter().filter(|other| other.name != first.name) {
-            ratios.extend(METRICS.iter().map(|metric| compare(metric, connections, (&first.name, &of(&first.name)), (&other.name, &of(&other.name)))));
+            ratios.extend(METRICS.iter().map(|metric| {
+                compare(metric, connections, (&first.name, &of(&first.name)), (&other.name, &of(&other.name)))
+            }));
         }
     }
     Ok(Comparison { systems, ratios })
@@ -288,7 +317,10 @@ fn measure(folder: &Path, surveyed: &Surveyed, connections: u32, trials: &[&Tria
     let requests: u64 = trials.iter().map(|trial| trial.requests).sum();
     let window_s: f64 = trials.iter().map(|trial| trial.window_s).sum();
     let cpu_ns: u64 = trials.iter().map(|trial| trial.cpu_ns).sum();
-    let mut reasons: Vec<String> = trials.iter().flat_map(|trial| trial.reasons.iter().map(|reason| format!("block {}: {reason}", trial.block + 1))).collect();
+    let mut reasons: Vec<String> = trials
+        .iter()
+        .flat_map(|trial| trial.reasons.iter().map(|reason| format!("block {}: {reason}", trial.block + 1)))
+        .collect();
     reasons.dedup();
     Ok(Measured {
         name: surveyed.name.clone(),
@@ -309,11 +341,19 @@ fn measure(folder: &Path, surveyed: &Surveyed, connections: u32, trials: &[&Tria
 }
 
 fn worst_verdict(trials: &[&Trial]) -> &'static str {
-    ["invalid", "suspect"].into_iter().find(|&verdict| trials.iter().any(|trial| trial.verdict == verdict)).unwrap_or("valid")
+    ["invalid", "suspect"]
+        .into_iter()
+        .find(|&verdict| trials.iter().any(|trial| trial.verdict == verdict))
+        .unwrap_or("valid")
 }
 
 /// One ratio, over the blocks that have both systems with a run that may be quoted.
-fn compare(metric: &Metric, connections: u32, (a, a_trials): (&str, &[&Trial]), (b, b_trials): (&str, &[&Trial])) -> RatioRow {
+fn compare(
+    metric: &Metric,
+    connections: u32,
+    (a, a_trials): (&str, &[&Trial]),
+    (b, b_trials): (&str, &[&Trial]),
+) -> RatioRow {
     let sound = |trial: &&&Trial| trial.verdict != "invalid";
     let pairs: Vec<(f64, f64)> = a_trials
         .iter()

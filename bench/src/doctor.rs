@@ -53,9 +53,27 @@ pub fn examine(machine: &Machine, steal_share: f64) -> Vec<Finding> {
     let clock = &machine.clock_source;
     let uring = machine.io_uring_disabled;
     vec![
-        judge(cores < 4, Weight::Mind, "cores", format!("{cores} usable"), "proxy, origin and generator need a core each, and the rest of the system one; on fewer, compare only ratios within one run"),
-        judge(!machine.siblings.is_empty(), Weight::Mind, "SMT", smt_text(machine), "the lab avoids second hardware threads while it can; switch SMT off: echo off > /sys/devices/system/cpu/smt/control"),
-        judge(machine.virtualised, Weight::Mind, "virtual machine", if machine.virtualised { "yes: neighbours share the processor" } else { "no" }.into(), "measure on bare metal, or pin the guest's processors"),
+        judge(
+            cores < 4,
+            Weight::Mind,
+            "cores",
+            format!("{cores} usable"),
+            "proxy, origin and generator need a core each, and the rest of the system one; on fewer, compare only ratios within one run",
+        ),
+        judge(
+            !machine.siblings.is_empty(),
+            Weight::Mind,
+            "SMT",
+            smt_text(machine),
+            "the lab avoids second hardware threads while it can; switch SMT off: echo off > /sys/devices/system/cpu/smt/control",
+        ),
+        judge(
+            machine.virtualised,
+            Weight::Mind,
+            "virtual machine",
+            if machine.virtualised { "yes: neighbours share the processor" } else { "no" }.into(),
+            "measure on bare metal, or pin the guest's processors",
+        ),
         judge(
             governor.as_deref().is_some_and(|word| word != "performance"),
             Weight::Mind,
@@ -67,10 +85,21 @@ pub fn examine(machine: &Machine, steal_share: f64) -> Vec<Finding> {
             machine.turbo == Some(true),
             Weight::Mind,
             "turbo",
-            machine.turbo.map_or("not shown by this kernel", |on| if on { "on: the clock depends on heat and on the neighbour core" } else { "off" }).into(),
+            machine
+                .turbo
+                .map_or("not shown by this kernel", |on| {
+                    if on { "on: the clock depends on heat and on the neighbour core" } else { "off" }
+                })
+                .into(),
             "echo 1 > /sys/devices/system/cpu/intel_pstate/no_turbo, or echo 0 > /sys/devices/system/cpu/cpufreq/boost",
         ),
-        judge(steal_share > STEAL_SHARE_MAX, Weight::Wrong, "steal", format!("{:.2} % now, {:.2} % since boot", steal_share * 100.0, machine.steal_share_since_boot * 100.0), "another guest takes processor time: move to a dedicated host, or repeat with more blocks"),
+        judge(
+            steal_share > STEAL_SHARE_MAX,
+            Weight::Wrong,
+            "steal",
+            format!("{:.2} % now, {:.2} % since boot", steal_share * 100.0, machine.steal_share_since_boot * 100.0),
+            "another guest takes processor time: move to a dedicated host, or repeat with more blocks",
+        ),
         judge(
             machine.load_average_1m > cores as f64 * 0.25,
             Weight::Mind,
@@ -78,12 +107,48 @@ pub fn examine(machine: &Machine, steal_share: f64) -> Vec<Finding> {
             format!("{:.2} runnable over the last minute on {cores} cores", machine.load_average_1m),
             "stop what else is running (top shows it) and wait a minute",
         ),
-        judge(clock != "tsc" && clock != "kvm-clock" && clock != "arch_sys_counter", Weight::Wrong, "clock source", clock.clone(), "a slow clock makes every time stamp a system call: boot with clocksource=tsc"),
-        judge(mitigated > 0, Weight::Mind, "mitigations", format!("{mitigated} active; system calls cost more than without"), "leave them on unless production has them off; say so beside every number"),
-        judge(uring.is_some_and(|level| level > 0), Weight::Wrong, "io_uring", uring.map_or("allowed".into(), |level| format!("kernel.io_uring_disabled = {level}")), "sysctl kernel.io_uring_disabled=0, and allow io_uring in the container's seccomp profile"),
-        judge(machine.memlock_bytes.is_some_and(|limit| limit < MEMLOCK_BYTES_MIN), Weight::Wrong, "locked memory", bytes(machine.memlock_bytes), "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit"),
-        judge(machine.descriptors.is_some_and(|limit| limit < DESCRIPTORS_MIN), Weight::Wrong, "descriptors", machine.descriptors.map_or("unlimited".into(), |limit| limit.to_string()), "ulimit -n 65536"),
-        judge(machine.listen_backlog_max < BACKLOG_MIN, Weight::Mind, "listen backlog", format!("net.core.somaxconn = {}", machine.listen_backlog_max), "sysctl net.core.somaxconn=4096"),
+        judge(
+            clock != "tsc" && clock != "kvm-clock" && clock != "arch_sys_counter",
+            Weight::Wrong,
+            "clock source",
+            clock.clone(),
+            "a slow clock makes every time stamp a system call: boot with clocksource=tsc",
+        ),
+        judge(
+            mitigated > 0,
+            Weight::Mind,
+            "mitigations",
+            format!("{mitigated} active; system calls cost more than without"),
+            "leave them on unless production has them off; say so beside every number",
+        ),
+        judge(
+            uring.is_some_and(|level| level > 0),
+            Weight::Wrong,
+            "io_uring",
+            uring.map_or("allowed".into(), |level| format!("kernel.io_uring_disabled = {level}")),
+            "sysctl kernel.io_uring_disabled=0, and allow io_uring in the container's seccomp profile",
+        ),
+        judge(
+            machine.memlock_bytes.is_some_and(|limit| limit < MEMLOCK_BYTES_MIN),
+            Weight::Wrong,
+            "locked memory",
+            bytes(machine.memlock_bytes),
+            "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit",
+        ),
+        judge(
+            machine.descriptors.is_some_and(|limit| limit < DESCRIPTORS_MIN),
+            Weight::Wrong,
+            "descriptors",
+            machine.descriptors.map_or("unlimited".into(), |limit| limit.to_string()),
+            "ulimit -n 65536",
+        ),
+        judge(
+            machine.listen_backlog_max < BACKLOG_MIN,
+            Weight::Mind,
+            "listen backlog",
+            format!("net.core.somaxconn = {}", machine.listen_backlog_max),
+            "sysctl net.core.somaxconn=4096",
+        ),
     ]
 }
 
@@ -104,7 +169,12 @@ pub fn text(findings: &[Finding]) -> String {
         }
     }
     let count = |weight: Weight| findings.iter().filter(|finding| finding.weight == weight).count();
-    lines.push(format!("{} fine, {} to keep in mind, {} wrong", count(Weight::Fine), count(Weight::Mind), count(Weight::Wrong)));
+    lines.push(format!(
+        "{} fine, {} to keep in mind, {} wrong",
+        count(Weight::Fine),
+        count(Weight::Mind),
+        count(Weight::Wrong)
+    ));
     lines.join("\n") + "\n"
 }
 
@@ -151,10 +221,16 @@ mod tests {
             let mut machine = good();
             break_it(&mut machine);
             let findings = examine(&machine, 0.0);
-            let found: Vec<&str> = findings.iter().filter(|finding| finding.weight != Weight::Fine).map(|finding| finding.subject).collect();
+            let found: Vec<&str> = findings
+                .iter()
+                .filter(|finding| finding.weight != Weight::Fine)
+                .map(|finding| finding.subject)
+                .collect();
             assert_eq!(found, [subject]);
             assert!(text(&findings).contains("cure: "));
         }
-        assert!(examine(&good(), 0.02).iter().any(|finding| finding.subject == "steal" && finding.weight == Weight::Wrong));
+        assert!(
+            examine(&good(), 0.02).iter().any(|finding| finding.subject == "steal" && finding.weight == Weight::Wrong)
+        );
     }
 }

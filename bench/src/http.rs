@@ -41,9 +41,11 @@ impl Answer {
 /// # Errors
 /// The server cannot be reached, closes early, or answers without a `Content-Length`.
 pub fn get_repeatedly(address: &str, path: &str, count: usize) -> Result<Vec<Answer>, Failure> {
-    let failed = |what: &str, error: std::io::Error| Failure::Failed(format!("http://{address}{path}: {what}: {error}"));
+    let failed =
+        |what: &str, error: std::io::Error| Failure::Failed(format!("http://{address}{path}: {what}: {error}"));
     let socket_address = address.parse().map_err(|_| Failure::Failed(format!("{address} is no address")))?;
-    let mut stream = TcpStream::connect_timeout(&socket_address, DEADLINE).map_err(|error| failed("no connection", error))?;
+    let mut stream =
+        TcpStream::connect_timeout(&socket_address, DEADLINE).map_err(|error| failed("no connection", error))?;
     stream.set_read_timeout(Some(DEADLINE)).map_err(|error| failed("socket", error))?;
     let mut answers = Vec::with_capacity(count);
     let mut received = Vec::new();
@@ -51,7 +53,9 @@ pub fn get_repeatedly(address: &str, path: &str, count: usize) -> Result<Vec<Ans
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
         stream.write_all(request.as_bytes()).map_err(|error| failed("not sent", error))?;
         loop {
-            if let Some((answer, used)) = take_answer(&received).map_err(|wrong| Failure::Failed(format!("http://{address}{path}: {wrong}")))? {
+            if let Some((answer, used)) =
+                take_answer(&received).map_err(|wrong| Failure::Failed(format!("http://{address}{path}: {wrong}")))?
+            {
                 received.drain(..used);
                 answers.push(answer);
                 break;
@@ -76,16 +80,21 @@ pub fn get_json(address: &str, path: &str) -> Result<serde_json::Value, Failure>
     if answer.status != 200 {
         return Err(Failure::Failed(format!("http://{address}{path}: status {}", answer.status)));
     }
-    serde_json::from_slice(&answer.body).map_err(|error| Failure::Failed(format!("http://{address}{path}: no JSON: {error}")))
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| Failure::Failed(format!("http://{address}{path}: no JSON: {error}")))
 }
 
 /// The first complete answer and its length; `None` while bytes are missing.
 fn take_answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, String> {
     let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).ok_or_else(|| format!("no status in `{head}`"))?;
+    let status =
+        head.split(' ').nth(1).and_then(|word| word.parse().ok()).ok_or_else(|| format!("no status in `{head}`"))?;
     let mut answer = Answer { status, head, body: Vec::new() };
-    let length: usize = answer.field("content-length").and_then(|value| value.parse().ok()).ok_or("the answer has no Content-Length")?;
+    let length: usize = answer
+        .field("content-length")
+        .and_then(|value| value.parse().ok())
+        .ok_or("the answer has no Content-Length")?;
     let end = length.checked_add(head_end + 4).ok_or("the answer's Content-Length is absurd")?;
     Ok((bytes.len() >= end).then(|| {
         answer.body = bytes[head_end + 4..end].to_vec();

@@ -26,8 +26,17 @@ pub struct Quantiles {
 impl Quantiles {
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let count = histogram.len();
-        let at = |quantile: f64| (count as f64 >= 0.05_f64.ln() / quantile.ln()).then(|| histogram.value_at_quantile(quantile));
-        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: (count > 0).then(|| histogram.max()), count }
+        let at = |quantile: f64| {
+            (count as f64 >= 0.05_f64.ln() / quantile.ln()).then(|| histogram.value_at_quantile(quantile))
+        };
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: (count > 0).then(|| histogram.max()),
+            count,
+        }
     }
 }
 
@@ -46,7 +55,8 @@ pub fn add_log(sum: &mut Histogram<u64>, path: &Path) -> Result<(), Failure> {
             continue;
         }
         let encoded = STANDARD.decode(interval.encoded_histogram()).map_err(|error| wrong(error.to_string()))?;
-        let histogram: Histogram<u64> = deserializer.deserialize(&mut encoded.as_slice()).map_err(|error| wrong(error.to_string()))?;
+        let histogram: Histogram<u64> =
+            deserializer.deserialize(&mut encoded.as_slice()).map_err(|error| wrong(error.to_string()))?;
         sum.add(&histogram).map_err(|error| wrong(error.to_string()))?;
     }
     Ok(())

@@ -41,7 +41,8 @@ pub struct Machine {
 impl Machine {
     /// Reads the card below `root`, which is `/` but in tests.
     pub fn read(root: &Path) -> Self {
-        let text = |path: &str| fs::read_to_string(root.join(path)).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let text =
+            |path: &str| fs::read_to_string(root.join(path)).map(|text| text.trim().to_owned()).unwrap_or_default();
         let number = |path: &str| text(path).parse::<u64>().ok();
         let cpu_info = text("proc/cpuinfo");
         let limits = text("proc/self/limits");
@@ -50,10 +51,19 @@ impl Machine {
             kernel: text("proc/sys/kernel/osrelease"),
             cpu_model: colon_value(&cpu_info, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             siblings: siblings(root, &cores),
-            virtualised: colon_value(&cpu_info, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
-            memory_kib: colon_value(&text("proc/meminfo"), "MemTotal").and_then(|value| value.split(' ').next()?.parse().ok()).unwrap_or(0),
-            governor: cores.first().map(|core| text(&format!("sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor"))).filter(|word| !word.is_empty()),
-            turbo: turbo(number("sys/devices/system/cpu/intel_pstate/no_turbo"), number("sys/devices/system/cpu/cpufreq/boost")),
+            virtualised: colon_value(&cpu_info, "flags")
+                .is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+            memory_kib: colon_value(&text("proc/meminfo"), "MemTotal")
+                .and_then(|value| value.split(' ').next()?.parse().ok())
+                .unwrap_or(0),
+            governor: cores
+                .first()
+                .map(|core| text(&format!("sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor")))
+                .filter(|word| !word.is_empty()),
+            turbo: turbo(
+                number("sys/devices/system/cpu/intel_pstate/no_turbo"),
+                number("sys/devices/system/cpu/cpufreq/boost"),
+            ),
             clock_source: text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
             mitigations: folder_texts(&root.join("sys/devices/system/cpu/vulnerabilities")),
             memlock_bytes: limit(&limits, "Max locked memory"),
@@ -72,7 +82,8 @@ impl Machine {
         // One hardware thread of each physical core first; the others only when these run out.
         let second_threads: Vec<usize> = self.siblings.iter().flat_map(|group| group.iter().skip(1).copied()).collect();
         let firsts = self.cores.iter().filter(|core| !second_threads.contains(core));
-        let ordered: Vec<usize> = firsts.chain(self.cores.iter().filter(|core| second_threads.contains(core))).copied().collect();
+        let ordered: Vec<usize> =
+            firsts.chain(self.cores.iter().filter(|core| second_threads.contains(core))).copied().collect();
         let at = |index: usize| ordered.get(index).or(ordered.last()).copied().unwrap_or(0);
         CoreMap { system: at(0), origin: at(1), generator: at(2) }
     }
@@ -92,7 +103,9 @@ impl CoreMap {
     pub fn text(&self) -> String {
         let Self { system, origin, generator } = self;
         if origin == generator && system == origin {
-            format!("core {system}: proxy, origin and generator together (one core: nothing but plumbing can be checked here)")
+            format!(
+                "core {system}: proxy, origin and generator together (one core: nothing but plumbing can be checked here)"
+            )
         } else if origin == generator {
             format!("core {system}: proxy · core {origin}: origin and generator")
         } else {
@@ -138,7 +151,8 @@ pub struct ProcessGroup {
 impl ProcessGroup {
     /// All processes whose group is `group`.
     pub fn find(proc_folder: &Path, group: u32) -> Self {
-        let entries = fs::read_dir(proc_folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+        let entries =
+            fs::read_dir(proc_folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
         let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         let member = |id: &u32| {
             let stat = fs::read_to_string(proc_folder.join(id.to_string()).join("stat")).unwrap_or_default();
@@ -156,7 +170,10 @@ impl ProcessGroup {
 
     /// Nanoseconds for which the threads of all members have run.
     pub fn cpu_ns(&self) -> u64 {
-        self.task_folders().iter().filter_map(|task| run_time_ns(&fs::read_to_string(task.join("schedstat")).ok()?)).sum()
+        self.task_folders()
+            .iter()
+            .filter_map(|task| run_time_ns(&fs::read_to_string(task.join("schedstat")).ok()?))
+            .sum()
     }
 
     /// The cores that threads of the members may use, each list once: what the pinning came to.
@@ -170,7 +187,13 @@ impl ProcessGroup {
 
     fn task_folders(&self) -> Vec<PathBuf> {
         let tasks = self.processes.iter().map(|id| self.proc_folder.join(id.to_string()).join("task"));
-        tasks.flat_map(|folder| fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>()).unwrap_or_default()).collect()
+        tasks
+            .flat_map(|folder| {
+                fs::read_dir(folder)
+                    .map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>())
+                    .unwrap_or_default()
+            })
+            .collect()
     }
 }
 
@@ -207,9 +230,13 @@ fn parse_core_list(list: &str) -> Vec<usize> {
 
 /// Groups of allowed hardware threads that share a physical core.
 fn siblings(root: &Path, cores: &[usize]) -> Vec<Vec<usize>> {
-    let list = |core: &usize| fs::read_to_string(root.join(format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"))).ok();
-    let allowed = |text: String| parse_core_list(&text).into_iter().filter(|core| cores.contains(core)).collect::<Vec<_>>();
-    let mut groups: Vec<Vec<usize>> = cores.iter().filter_map(list).map(allowed).filter(|group| group.len() > 1).collect();
+    let list = |core: &usize| {
+        fs::read_to_string(root.join(format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"))).ok()
+    };
+    let allowed =
+        |text: String| parse_core_list(&text).into_iter().filter(|core| cores.contains(core)).collect::<Vec<_>>();
+    let mut groups: Vec<Vec<usize>> =
+        cores.iter().filter_map(list).map(allowed).filter(|group| group.len() > 1).collect();
     groups.sort();
     groups.dedup();
     groups
@@ -222,7 +249,9 @@ fn turbo(intel_no_turbo: Option<u64>, boost: Option<u64>) -> Option<bool> {
 /// Name and text of each file of a folder.
 fn folder_texts(folder: &Path) -> BTreeMap<String, String> {
     let entries = fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
-    let pair = |entry: &fs::DirEntry| Some((entry.file_name().into_string().ok()?, fs::read_to_string(entry.path()).ok()?.trim().to_owned()));
+    let pair = |entry: &fs::DirEntry| {
+        Some((entry.file_name().into_string().ok()?, fs::read_to_string(entry.path()).ok()?.trim().to_owned()))
+    };
     entries.iter().filter_map(pair).collect()
 }
 
@@ -264,7 +293,9 @@ mod tests {
     #[test]
     fn cpu_time_is_that_of_all_threads_of_the_group() {
         let root = root("group");
-        for (id, group, tasks) in [(40, 40, vec![(40, 5), (41, 7)]), (50, 40, vec![(50, 100)]), (60, 60, vec![(60, 1000)])] {
+        for (id, group, tasks) in
+            [(40, 40, vec![(40, 5), (41, 7)]), (50, 40, vec![(50, 100)]), (60, 60, vec![(60, 1000)])]
+        {
             write(&root, &format!("{id}/stat"), &format!("{id} (x) S 1 {group} {group} 0"));
             for (task, ns) in tasks {
                 write(&root, &format!("{id}/task/{task}/schedstat"), &format!("{ns} 0 0\n"));
@@ -283,7 +314,11 @@ mod tests {
         let root = root("card");
         write(&root, "proc/cpuinfo", "model name\t: EPYC\nflags\t\t: fpu hypervisor sse\n");
         write(&root, "proc/self/status", "Cpus_allowed_list:\t0-3\n");
-        write(&root, "proc/self/limits", "Max open files            20000                20000                files     \nMax locked memory         unlimited            unlimited            bytes\n");
+        write(
+            &root,
+            "proc/self/limits",
+            "Max open files            20000                20000                files     \nMax locked memory         unlimited            unlimited            bytes\n",
+        );
         write(&root, "proc/stat", "cpu  60 0 20 10 0 0 0 10 0 0\n");
         write(&root, "proc/meminfo", "MemTotal:       1024 kB\n");
         write(&root, "sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,2\n");

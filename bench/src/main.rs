@@ -43,7 +43,12 @@ use crate::trial::Lab;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(name = "bench", version, about = "The comparison lab: starts systems, loads them, compares and reports", disable_help_subcommand = true)]
+#[command(
+    name = "bench",
+    version,
+    about = "The comparison lab: starts systems, loads them, compares and reports",
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -183,7 +188,8 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn compare(args: CompareArgs, interrupt: &Interrupt) -> Result<(), Failure> {
-    let CompareArgs { job: Job::Proxy, systems, connections, blocks, duration, warmup, body_bytes, seed, out, store } = args;
+    let CompareArgs { job: Job::Proxy, systems, connections, blocks, duration, warmup, body_bytes, seed, out, store } =
+        args;
     let root = build::source_root()?;
     let programs = Programs::find(&build::sibling_folder(&root, interrupt)?)?;
     let folder = make_folder("compare", out)?;

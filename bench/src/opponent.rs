@@ -49,7 +49,9 @@ impl Kind {
         match self {
             Self::Direct => "no proxy: what generator and origin reach by themselves (its CPU is the origin's)",
             Self::Twintier => "`twintier proxy`",
-            Self::TwintierForward => "`twintier forward`, an L4 byte forwarder on the same engine: the floor of a proxied hop",
+            Self::TwintierForward => {
+                "`twintier forward`, an L4 byte forwarder on the same engine: the floor of a proxied hop"
+            }
             Self::Nginx => "nginx, `bench/opponents/nginx.conf`",
             Self::Haproxy => "HAProxy, `bench/opponents/haproxy.cfg`",
         }
@@ -89,7 +91,12 @@ impl Programs {
             let cure = || Failure::Failed(format!("{} is missing; build it with `make build`", path.display()));
             path.is_file().then(|| path.clone()).ok_or_else(cure)
         };
-        Ok(Self { twintier: sibling("twintier")?, loadgen: sibling("loadgen")?, nginx: find_program("nginx"), haproxy: find_program("haproxy") })
+        Ok(Self {
+            twintier: sibling("twintier")?,
+            loadgen: sibling("loadgen")?,
+            nginx: find_program("nginx"),
+            haproxy: find_program("haproxy"),
+        })
     }
 
     /// The program of a system; `None` if it is not installed.
@@ -114,9 +121,18 @@ pub struct Running {
 ///
 /// # Errors
 /// It does not get ready.
-pub fn start_origin(programs: &Programs, name: &str, core: Option<usize>, body_bytes: usize, folder: &Path, interrupt: &Interrupt) -> Result<(Process, String), Failure> {
+pub fn start_origin(
+    programs: &Programs,
+    name: &str,
+    core: Option<usize>,
+    body_bytes: usize,
+    folder: &Path,
+    interrupt: &Interrupt,
+) -> Result<(Process, String), Failure> {
     let bytes = body_bytes.to_string();
-    let order = Order::new(name, &programs.twintier, &["origin", "--listen", "127.0.0.1:0", "--body-bytes", &bytes], folder).on_core(core);
+    let order =
+        Order::new(name, &programs.twintier, &["origin", "--listen", "127.0.0.1:0", "--body-bytes", &bytes], folder)
+            .on_core(core);
     let mut process = Process::start(&order)?;
     let address = process.ready(interrupt, START_DEADLINE)?.address("origin")?;
     Ok((process, address))
@@ -126,7 +142,14 @@ pub fn start_origin(programs: &Programs, name: &str, core: Option<usize>, body_b
 ///
 /// # Errors
 /// It is not installed or does not get ready.
-pub fn start(kind: Kind, programs: &Programs, origin: &str, core: usize, folder: &Path, interrupt: &Interrupt) -> Result<Running, Failure> {
+pub fn start(
+    kind: Kind,
+    programs: &Programs,
+    origin: &str,
+    core: usize,
+    folder: &Path,
+    interrupt: &Interrupt,
+) -> Result<Running, Failure> {
     // Opponents want paths that do not depend on their working directory.
     let folder = &std::path::absolute(folder).map_err(|error| Failure::file(folder, &error))?;
     match kind {
@@ -158,7 +181,14 @@ pub fn start(kind: Kind, programs: &Programs, origin: &str, core: usize, folder:
     }
 }
 
-fn start_sibling(programs: &Programs, command: &str, origin: &str, core: usize, folder: &Path, interrupt: &Interrupt) -> Result<Running, Failure> {
+fn start_sibling(
+    programs: &Programs,
+    command: &str,
+    origin: &str,
+    core: usize,
+    folder: &Path,
+    interrupt: &Interrupt,
+) -> Result<Running, Failure> {
     let number = core.to_string();
     let arguments = [command, "--listen", "127.0.0.1:0", "--to", origin, "--core", &number];
     let mut process = Process::start(&Order::new(command, &programs.twintier, &arguments, folder).on_core(Some(core)))?;
@@ -177,7 +207,13 @@ struct Opponent<'a> {
 }
 
 /// An opponent is given a port that was free a moment ago; should somebody else take it, the next one is tried.
-fn start_opponent(opponent: &Opponent<'_>, origin: &str, core: usize, folder: &Path, interrupt: &Interrupt) -> Result<Running, Failure> {
+fn start_opponent(
+    opponent: &Opponent<'_>,
+    origin: &str,
+    core: usize,
+    folder: &Path,
+    interrupt: &Interrupt,
+) -> Result<Running, Failure> {
     let name = opponent.name;
     let program = opponent.program.ok_or_else(|| Failure::Failed(format!("{name} is not installed")))?;
     fs::create_dir_all(folder).map_err(|error| Failure::file(folder, &error))?;
@@ -185,7 +221,8 @@ fn start_opponent(opponent: &Opponent<'_>, origin: &str, core: usize, folder: &P
     for _ in 0..PORT_ATTEMPTS {
         let address = free_address()?;
         let configuration = folder.join(opponent.configuration);
-        fs::write(&configuration, render(opponent.template, &address, origin, folder)).map_err(|error| Failure::file(&configuration, &error))?;
+        fs::write(&configuration, render(opponent.template, &address, origin, folder))
+            .map_err(|error| Failure::file(&configuration, &error))?;
         let mut arguments: Vec<&str> = opponent.arguments.iter().map(String::as_str).collect();
         let configuration = configuration.to_string_lossy();
         arguments.push(&configuration);
@@ -196,7 +233,12 @@ fn start_opponent(opponent: &Opponent<'_>, origin: &str, core: usize, folder: &P
         });
         match accepted {
             Ok(Some(_)) => return Ok(Running { address, process: Some(process) }),
-            Ok(None) => last = Some(Failure::Failed(format!("{name} accepted no connection within {} s", START_DEADLINE.as_secs()))),
+            Ok(None) => {
+                last = Some(Failure::Failed(format!(
+                    "{name} accepted no connection within {} s",
+                    START_DEADLINE.as_secs()
+                )))
+            }
             Err(Failure::Interrupted) => return Err(Failure::Interrupted),
             Err(failure) => last = Some(failure),
         }
@@ -207,7 +249,9 @@ fn start_opponent(opponent: &Opponent<'_>, origin: &str, core: usize, folder: &P
 /// An address that nobody listens on.
 fn free_address() -> Result<String, Failure> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    listener.map(|address| address.to_string()).map_err(|error| Failure::Failed(format!("no free port on 127.0.0.1: {error}")))
+    listener
+        .map(|address| address.to_string())
+        .map_err(|error| Failure::Failed(format!("no free port on 127.0.0.1: {error}")))
 }
 
 /// Fills in a template.
@@ -236,7 +280,9 @@ pub fn version(kind: Kind, id: u32) -> String {
         // `nginx version: nginx/1.22.1`
         Kind::Nginx => first.rsplit('/').next().map(|version| format!("nginx {version}")).unwrap_or_default(),
         // `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`
-        Kind::Haproxy => first.split_whitespace().nth(2).map(|version| format!("HAProxy {version}")).unwrap_or_default(),
+        Kind::Haproxy => {
+            first.split_whitespace().nth(2).map(|version| format!("HAProxy {version}")).unwrap_or_default()
+        }
     };
     if version.is_empty() { "unknown".to_owned() } else { version }
 }
@@ -288,7 +334,12 @@ mod tests {
     #[test]
     fn haproxy_is_configured_for_the_job() {
         let text = render(HAPROXY_TEMPLATE, "127.0.0.1:8080", "127.0.0.1:9090", Path::new("/tmp/run"));
-        for line in ["nbthread 1", "bind 127.0.0.1:8080 backlog 4096", "http-reuse always", "server origin 127.0.0.1:9090 pool-max-conn -1 pool-purge-delay 1h"] {
+        for line in [
+            "nbthread 1",
+            "bind 127.0.0.1:8080 backlog 4096",
+            "http-reuse always",
+            "server origin 127.0.0.1:9090 pool-max-conn -1 pool-purge-delay 1h",
+        ] {
             assert!(text.lines().any(|found| found.trim() == line), "no `{line}` in\n{text}");
         }
         assert!(!text.lines().any(|line| line.trim_start().starts_with("log ")), "HAProxy must not log");

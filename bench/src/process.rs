@@ -55,7 +55,11 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Failure::Interrupted`], or what the condition says.
-    pub fn wait_for<T>(&self, deadline: Duration, mut condition: impl FnMut() -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
+    pub fn wait_for<T>(
+        &self,
+        deadline: Duration,
+        mut condition: impl FnMut() -> Result<Option<T>, Failure>,
+    ) -> Result<Option<T>, Failure> {
         let end = Instant::now() + deadline;
         loop {
             self.check()?;
@@ -173,7 +177,14 @@ impl Process {
             self.still_running()?;
             Ok(None)
         })?;
-        line.ok_or_else(|| Failure::Failed(format!("{} printed no `ready` line within {} s{}", self.name, deadline.as_secs(), self.quote())))
+        line.ok_or_else(|| {
+            Failure::Failed(format!(
+                "{} printed no `ready` line within {} s{}",
+                self.name,
+                deadline.as_secs(),
+                self.quote()
+            ))
+        })
     }
 
     /// # Errors
@@ -208,7 +219,11 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() >= end {
-                return Err(Failure::Failed(format!("{} did not end within {} s of SIGTERM and was killed", self.name, STOP_DEADLINE.as_secs())));
+                return Err(Failure::Failed(format!(
+                    "{} did not end within {} s of SIGTERM and was killed",
+                    self.name,
+                    STOP_DEADLINE.as_secs()
+                )));
             }
             thread::sleep(POLL);
         }
@@ -257,7 +272,13 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 /// Runs a program to its end and gives its standard output and standard error; `None` if it cannot be run or fails.
 /// For questions that are answered at once, such as `nginx -v`.
 pub fn ask(program: &Path, arguments: &[&str]) -> Option<String> {
-    let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()?;
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .ok()?;
     let output = child.wait_with_output().ok()?;
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     output.status.success().then_some(text)
@@ -302,7 +323,10 @@ mod tests {
     fn a_ready_line_counts_when_it_is_complete() {
         assert_eq!(ready_line("ready http=127.0.0.1:80"), None);
         let line = ready_line("hello\nready http=127.0.0.1:80 engine=uring\n").unwrap();
-        assert_eq!((line.get("http"), line.get("engine"), line.get("admin")), (Some("127.0.0.1:80"), Some("uring"), None));
+        assert_eq!(
+            (line.get("http"), line.get("engine"), line.get("admin")),
+            (Some("127.0.0.1:80"), Some("uring"), None)
+        );
         assert!(line.address("admin").is_err());
     }
 
@@ -310,7 +334,11 @@ mod tests {
     fn an_early_end_is_reported_with_its_log() {
         let folder = folder("early");
         let order = Order::new("short", Path::new("/bin/sh"), &["-c", "echo no such origin >&2; exit 3"], &folder);
-        let error = Process::start(&order).unwrap().ready(&Interrupt::default(), Duration::from_secs(10)).unwrap_err().to_string();
+        let error = Process::start(&order)
+            .unwrap()
+            .ready(&Interrupt::default(), Duration::from_secs(10))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("exit status: 3") && error.contains("no such origin"), "{error}");
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -131,7 +131,10 @@ pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> 
         seed: options.seed,
     };
     record.absent = absent;
-    say(&format!("proxy job: {CONNECTIONS} connections, {BODY_BYTES} B, {} blocks of {} s in random order, seed {}", plan.blocks, plan.duration_s, plan.seed));
+    say(&format!(
+        "proxy job: {CONNECTIONS} connections, {BODY_BYTES} B, {} blocks of {} s in random order, seed {}",
+        plan.blocks, plan.duration_s, plan.seed
+    ));
     say(&format!("  {}", lab.cores.text()));
     for absent in &record.absent {
         say(&format!("  {} is absent; install it with: {}", absent.name, absent.install));
@@ -159,10 +162,14 @@ pub fn say(line: &str) {
 /// Starts the appliance, waits for its catalog, loads it with browsers, and stops it.
 fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance, Failure> {
     let folder = lab.folder.join("appliance");
-    let (suppliers, suppliers_address) = start_origin(&lab.programs, "suppliers", None, BODY_BYTES, &folder, &lab.interrupt)?;
+    let (suppliers, suppliers_address) =
+        start_origin(&lab.programs, "suppliers", None, BODY_BYTES, &folder, &lab.interrupt)?;
     say("appliance: profiles/quickstart.toml, a fresh database");
     let (mut appliance, addresses) = start_appliance(lab, root, &folder, &suppliers_address)?;
-    say(&format!("  ready: http://{}/  admin http://{}/  engine {}, {} workers", addresses.http, addresses.admin, addresses.engine, addresses.workers));
+    say(&format!(
+        "  ready: http://{}/  admin http://{}/  engine {}, {} workers",
+        addresses.http, addresses.admin, addresses.engine, addresses.workers
+    ));
 
     let import = wait_for_import(lab, &mut appliance, &addresses.admin)?;
     say(&format!(
@@ -186,7 +193,10 @@ fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance,
     for (process, name) in [(appliance, "the appliance"), (suppliers, "the suppliers' origin")] {
         let status = process.stop()?;
         if !status.success() {
-            return Err(Failure::Failed(format!("{name} did not end in order after SIGTERM: {status}; see {}", folder.display())));
+            return Err(Failure::Failed(format!(
+                "{name} did not end in order after SIGTERM: {status}; see {}",
+                folder.display()
+            )));
         }
     }
     Ok(Appliance {
@@ -211,7 +221,17 @@ fn start_appliance(lab: &Lab, root: &Path, folder: &Path, suppliers: &str) -> Re
     let database = format!("database.path={}", folder.join("appliance.duckdb").display());
     let backend = format!("backends.suppliers={suppliers}");
     let arguments = [
-        "serve", "--profile", &profile, "--set", "listen.http=127.0.0.1:0", "--set", "listen.admin=127.0.0.1:0", "--set", &database, "--set", &backend,
+        "serve",
+        "--profile",
+        &profile,
+        "--set",
+        "listen.http=127.0.0.1:0",
+        "--set",
+        "listen.admin=127.0.0.1:0",
+        "--set",
+        &database,
+        "--set",
+        &backend,
     ];
     let mut process = Process::start(&Order::new("twintier", &lab.programs.twintier, &arguments, folder))?;
     let line = process.ready(&lab.interrupt, START_DEADLINE)?;
@@ -225,7 +245,8 @@ fn start_appliance(lab: &Lab, root: &Path, folder: &Path, suppliers: &str) -> Re
 }
 
 fn wait_for_import(lab: &Lab, appliance: &mut Process, admin: &str) -> Result<Import, Failure> {
-    let style = ProgressStyle::with_template("  import {bar:24} {percent:>3} %  {msg}").expect("invariant: a constant template");
+    let style = ProgressStyle::with_template("  import {bar:24} {percent:>3} %  {msg}")
+        .expect("invariant: a constant template");
     let bar = ProgressBar::new(1).with_style(style);
     let started = Instant::now();
     let import = lab.interrupt.wait_for(IMPORT_DEADLINE, || {
@@ -237,22 +258,35 @@ fn wait_for_import(lab: &Lab, appliance: &mut Process, admin: &str) -> Result<Im
             return if started.elapsed() < IMPORT_LISTED_DEADLINE {
                 Ok(None)
             } else {
-                Err(Failure::Failed(format!("the appliance lists no import of its catalog; see http://{admin}/status and {}", lab.folder.display())))
+                Err(Failure::Failed(format!(
+                    "the appliance lists no import of its catalog; see http://{admin}/status and {}",
+                    lab.folder.display()
+                )))
             };
         };
         let number = |key: &str| report[key].as_u64().unwrap_or(0);
         bar.set_length(number("bytes_total").max(1));
         bar.set_position(number("bytes"));
-        bar.set_message(format!("{} read, {} taken, {} records/s", number("read"), number("taken"), number("records_per_s")));
-        let import: Import = serde_json::from_value(report.clone()).map_err(|error| Failure::Failed(format!("the import's report: {error}")))?;
+        bar.set_message(format!(
+            "{} read, {} taken, {} records/s",
+            number("read"),
+            number("taken"),
+            number("records_per_s")
+        ));
+        let import: Import = serde_json::from_value(report.clone())
+            .map_err(|error| Failure::Failed(format!("the import's report: {error}")))?;
         match import.state.as_str() {
             "done" => Ok(Some(import)),
-            "failed" => Err(Failure::Failed(format!("the import of {} failed; see the agent's work at http://{admin}/status", import.file))),
+            "failed" => Err(Failure::Failed(format!(
+                "the import of {} failed; see the agent's work at http://{admin}/status",
+                import.file
+            ))),
             _ => Ok(None),
         }
     });
     bar.finish_and_clear();
-    import?.ok_or_else(|| Failure::Failed(format!("the catalog was not imported within {} s", IMPORT_DEADLINE.as_secs())))
+    import?
+        .ok_or_else(|| Failure::Failed(format!("the catalog was not imported within {} s", IMPORT_DEADLINE.as_secs())))
 }
 
 fn browse(lab: &Lab, root: &Path, http: &str, options: &Options) -> Result<Summary, Failure> {
@@ -261,7 +295,8 @@ fn browse(lab: &Lab, root: &Path, http: &str, options: &Options) -> Result<Summa
     let out = folder.to_string_lossy().into_owned();
     let (url, users) = (format!("http://{http}"), options.users.to_string());
     let (duration, seed) = (options.browse_s.to_string(), options.seed.to_string());
-    let arguments = ["browse", &scenario, &url, "--users", &users, "--duration", &duration, "--seed", &seed, "--out", &out];
+    let arguments =
+        ["browse", &scenario, &url, "--users", &users, "--duration", &duration, "--seed", &seed, "--out", &out];
     let mut order = Order::new("loadgen", &lab.programs.loadgen, &arguments, &folder);
     order.show_errors = true;
     let mut process = Process::start(&order)?;

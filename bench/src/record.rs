@@ -121,7 +121,8 @@ fn commit(root: &Path) -> String {
     let Some(git) = find_program("git") else { return String::new() };
     let folder = root.to_string_lossy().into_owned();
     let hash = ask(&git, &["-C", &folder, "rev-parse", "--short=12", "HEAD"]).unwrap_or_default();
-    let changed = ask(&git, &["-C", &folder, "status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.trim().is_empty());
+    let changed = ask(&git, &["-C", &folder, "status", "--porcelain", "--untracked-files=no"])
+        .is_some_and(|text| !text.trim().is_empty());
     let mark = if changed && !hash.is_empty() { "+" } else { "" };
     format!("{}{mark}", hash.trim())
 }
@@ -152,7 +153,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 /// # Errors
 /// What the file system says.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     text.push('\n');
     let partial = path.with_extension("json.partial");
     fs::write(&partial, text).map_err(|error| Failure::file(&partial, &error))?;

@@ -31,7 +31,10 @@ impl Run {
     fn read(folder: &Path) -> Result<Self, Failure> {
         let record = RunRecord::read(folder)?;
         if !record.finished {
-            return Err(Failure::Usage(format!("{}: the run was cut short; its trials are there, but there is nothing to report", folder.display())));
+            return Err(Failure::Usage(format!(
+                "{}: the run was cut short; its trials are there, but there is nothing to report",
+                folder.display()
+            )));
         }
         let comparison = evaluate(folder, &record, &read_trials(folder)?)?;
         let quick = folder.join("quick.json");
@@ -57,7 +60,12 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Invalid`], naming the systems.
 pub fn refuse_invalid(comparison: &Comparison) -> Result<(), Failure> {
-    let invalid: Vec<String> = comparison.systems.iter().filter(|system| system.verdict == "invalid").map(|system| format!("{} ({})", system.name, system.reasons.join("; "))).collect();
+    let invalid: Vec<String> = comparison
+        .systems
+        .iter()
+        .filter(|system| system.verdict == "invalid")
+        .map(|system| format!("{} ({})", system.name, system.reasons.join("; ")))
+        .collect();
     if invalid.is_empty() { Ok(()) } else { Err(Failure::Invalid(format!("invalid: {}", invalid.join(", ")))) }
 }
 
@@ -89,10 +97,14 @@ fn system_table(record: &RunRecord, comparison: &Comparison, connections: u32) -
     let first = comparison.ratios.first().map_or("twintier", |ratio| ratio.a.as_str());
     let rate_header = format!("{first}'s rate ÷ this");
     let cpu_header = format!("{first}'s CPU ÷ this");
-    let mut table = Table::new(&["system", "requests/s", "p50", "p99", "p99.9", "CPU µs/request", &cpu_header, &rate_header]);
+    let mut table =
+        Table::new(&["system", "requests/s", "p50", "p99", "p99.9", "CPU µs/request", &cpu_header, &rate_header]);
     for system in comparison.systems.iter().filter(|system| system.connections == connections) {
         let ratio = |metric: &str| {
-            let row = comparison.ratios.iter().find(|row| row.b == system.name && row.metric == metric && row.connections == connections);
+            let row = comparison
+                .ratios
+                .iter()
+                .find(|row| row.b == system.name && row.metric == metric && row.connections == connections);
             row.map_or_else(|| "1".to_owned(), ratio_text)
         };
         let mark = if system.verdict == "valid" { "" } else { "*" };
@@ -131,7 +143,8 @@ fn ratio_text(row: &RatioRow) -> String {
 fn notes(record: &RunRecord, comparison: &Comparison) -> Vec<String> {
     let mut notes = vec![
         "closed loop: latency is service time plus generator lag, not comparable with open-loop percentiles".to_owned(),
-        "ratios: geometric mean over paired blocks, 95 % interval from Student's t on log-ratios; `?` is underpowered".to_owned(),
+        "ratios: geometric mean over paired blocks, 95 % interval from Student's t on log-ratios; `?` is underpowered"
+            .to_owned(),
     ];
     let blocks = record.plan.as_ref().map_or(0, |plan| plan.blocks);
     if blocks < BLOCKS_RECOMMENDED {
@@ -159,7 +172,9 @@ fn machine_caveat(record: &RunRecord) -> String {
             (true, false) => format!("{} cores", machine.cores.len()),
             (false, _) => "a virtual machine".to_owned(),
         };
-        format!("{what}: this shows that the plumbing works; compare only ratios within one run, never figures of two machines or two runs")
+        format!(
+            "{what}: this shows that the plumbing works; compare only ratios within one run, never figures of two machines or two runs"
+        )
     } else {
         "compare ratios within one run; figures of two machines do not compare".to_owned()
     }
@@ -170,7 +185,10 @@ fn appliance_table(appliance: &Appliance) -> Table {
     let mut row = |name: &str, value: String| table.push(vec![name.to_owned(), value]);
     let (import, browse) = (&appliance.import, &appliance.browse);
     row("version, engine, workers", format!("{}, {}, {}", appliance.version, appliance.engine, appliance.workers));
-    row("catalog records read / taken / rejected", format!("{} / {} / {}", count_text(import.read), count_text(import.taken), count_text(import.rejected)));
+    row(
+        "catalog records read / taken / rejected",
+        format!("{} / {} / {}", count_text(import.read), count_text(import.taken), count_text(import.rejected)),
+    );
     row("import", format!("{:.1} s, {} records/s", import.elapsed_ms as f64 / 1e3, count_text(import.records_per_s)));
     row("users, seconds", format!("{}, {:.1}", browse.users, browse.duration_s));
     row("requests completed / failed", format!("{} / {}", count_text(browse.completed), count_text(browse.failed)));
@@ -181,7 +199,12 @@ fn appliance_table(appliance: &Appliance) -> Table {
         row("request p50 / p99 / p99.9", [latency.p50, latency.p99, latency.p999].map(quantile_text).join(" / "));
     }
     if let Some(browsers) = &browse.browsers {
-        row("sessions started / completed / failed", [browsers.sessions_started, browsers.sessions_completed, browsers.sessions_failed].map(count_text).join(" / "));
+        row(
+            "sessions started / completed / failed",
+            [browsers.sessions_started, browsers.sessions_completed, browsers.sessions_failed]
+                .map(count_text)
+                .join(" / "),
+        );
         row("pages", count_text(browsers.pages));
         if quotable {
             let load = &browsers.page_load_ns;
@@ -212,8 +235,18 @@ fn markdown(runs: &[Run]) -> String {
 fn run_markdown(out: &mut String, run: &Run) {
     let record = &run.record;
     let _ = writeln!(out, "\n## `{}`\n", run.name);
-    let commit = if record.commit.is_empty() { "outside a repository".to_owned() } else { format!("commit `{}`", record.commit) };
-    let _ = writeln!(out, "{} · `{}` · {commit} · bench {}\n", utc_text(record.started_unix_s), record.argv.join(" "), record.bench_version);
+    let commit = if record.commit.is_empty() {
+        "outside a repository".to_owned()
+    } else {
+        format!("commit `{}`", record.commit)
+    };
+    let _ = writeln!(
+        out,
+        "{} · `{}` · {commit} · bench {}\n",
+        utc_text(record.started_unix_s),
+        record.argv.join(" "),
+        record.bench_version
+    );
     for connections in connection_counts(record) {
         let _ = writeln!(out, "### Proxy job, {connections} connections\n");
         let _ = writeln!(out, "{}", system_table(record, &run.comparison, connections).markdown());
@@ -223,7 +256,13 @@ fn run_markdown(out: &mut String, run: &Run) {
     }
     if let Some(appliance) = &run.appliance {
         let _ = writeln!(out, "\n### Appliance under browser load\n\n{}", appliance_table(appliance).markdown());
-        let _ = writeln!(out, "Supplier file: `{}`. Generator: {}{}", appliance.import.file, appliance.browse.verdict, joined(&appliance.browse.reasons));
+        let _ = writeln!(
+            out,
+            "Supplier file: `{}`. Generator: {}{}",
+            appliance.import.file,
+            appliance.browse.verdict,
+            joined(&appliance.browse.reasons)
+        );
     }
     if !run.comparison.ratios.is_empty() {
         let _ = writeln!(out, "\n### Ratios\n\n{}", ratio_table(&run.comparison).markdown());
@@ -239,7 +278,10 @@ fn joined(reasons: &[String]) -> String {
 fn ratio_table(comparison: &Comparison) -> Table {
     let mut table = Table::new(&["a ÷ b", "metric", "connections", "ratio", "95 % interval", "blocks", "verdict on a"]);
     for row in &comparison.ratios {
-        let interval = row.ci_low.zip(row.ci_high).map_or_else(|| "n/a".to_owned(), |(low, high)| format!("{low:.3} to {high:.3}"));
+        let interval = row
+            .ci_low
+            .zip(row.ci_high)
+            .map_or_else(|| "n/a".to_owned(), |(low, high)| format!("{low:.3} to {high:.3}"));
         let verdict = match row.blocks_to_decide {
             Some(blocks) => format!("{}, {blocks} blocks would decide", row.verdict.name()),
             None => row.verdict.name().to_owned(),
@@ -261,7 +303,8 @@ fn ratio_table(comparison: &Comparison) -> Table {
 fn provenance(out: &mut String, record: &RunRecord, measured: &[Measured]) {
     let machine = &record.machine;
     if let Some(plan) = &record.plan {
-        let mut table = Table::new(&["system", "version", "requests", "failed", "longest", "answer's fields", "head + body bytes"]);
+        let mut table =
+            Table::new(&["system", "version", "requests", "failed", "longest", "answer's fields", "head + body bytes"]);
         for system in &record.systems {
             let own: Vec<&Measured> = measured.iter().filter(|measured| measured.name == system.name).collect();
             table.push(vec![
@@ -291,11 +334,25 @@ fn provenance(out: &mut String, record: &RunRecord, measured: &[Measured]) {
     let mut row = |name: &str, value: String| table.push(vec![name.to_owned(), value]);
     let unknown = || "not shown".to_owned();
     row("processor", machine.cpu_model.clone());
-    row("cores", format!("{} usable{}", machine.cores.len(), if machine.siblings.is_empty() { "" } else { ", with SMT siblings" }));
+    row(
+        "cores",
+        format!(
+            "{} usable{}",
+            machine.cores.len(),
+            if machine.siblings.is_empty() { "" } else { ", with SMT siblings" }
+        ),
+    );
     row("virtual machine", if machine.virtualised { "yes" } else { "no" }.to_owned());
     row("memory", format!("{} MiB", machine.memory_kib / 1024));
     row("kernel", machine.kernel.clone());
-    row("governor, turbo", format!("{}, {}", machine.governor.clone().unwrap_or_else(unknown), machine.turbo.map_or_else(unknown, |on| if on { "on" } else { "off" }.to_owned())));
+    row(
+        "governor, turbo",
+        format!(
+            "{}, {}",
+            machine.governor.clone().unwrap_or_else(unknown),
+            machine.turbo.map_or_else(unknown, |on| if on { "on" } else { "off" }.to_owned())
+        ),
+    );
     row("clock source", machine.clock_source.clone());
     let active = machine.mitigations.iter().filter(|(_, text)| text.starts_with("Mitigation"));
     row("mitigations active", active.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "));

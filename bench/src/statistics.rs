@@ -115,7 +115,10 @@ impl Ratio {
 
 /// The quantile of Student's t-distribution with `freedom` degrees of freedom; `0.5 <= probability < 1`.
 pub fn student_t(probability: f64, freedom: f64) -> f64 {
-    assert!((0.5..1.0).contains(&probability) && freedom >= 1.0, "invariant: an upper quantile with a degree of freedom");
+    assert!(
+        (0.5..1.0).contains(&probability) && freedom >= 1.0,
+        "invariant: an upper quantile with a degree of freedom"
+    );
     let (mut low, mut high) = (0.0, 1.0);
     while student_cdf(high, freedom) < probability {
         high *= 2.0;
@@ -214,7 +217,10 @@ mod tests {
         ];
         for (probability, freedom, expected) in table {
             let found = student_t(probability, freedom);
-            assert!((found - expected).abs() < 2e-6, "t({probability}, {freedom}) = {found}, the table says {expected}");
+            assert!(
+                (found - expected).abs() < 2e-6,
+                "t({probability}, {freedom}) = {found}, the table says {expected}"
+            );
         }
     }
 
@@ -251,7 +257,8 @@ mod tests {
 
     /// A standard normal variate by Box and Muller.
     fn normal(random: &mut Xoshiro256PlusPlus) -> f64 {
-        let uniform = |random: &mut Xoshiro256PlusPlus| (f64::from(random.next_u32()) + 0.5) / (f64::from(u32::MAX) + 1.0);
+        let uniform =
+            |random: &mut Xoshiro256PlusPlus| (f64::from(random.next_u32()) + 0.5) / (f64::from(u32::MAX) + 1.0);
         let (a, b) = (uniform(random), uniform(random));
         (-2.0 * a.ln()).sqrt() * (2.0 * std::f64::consts::PI * b).cos()
     }

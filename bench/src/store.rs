@@ -25,7 +25,13 @@ fn failed(path: &Path) -> impl Fn(duckdb::Error) -> Failure + '_ {
 ///
 /// # Errors
 /// The database cannot be opened (another process may have it open) or written.
-pub fn add_run(store: &Path, folder: &Path, record: &RunRecord, trials: &[Trial], comparison: &Comparison) -> Result<(), Failure> {
+pub fn add_run(
+    store: &Path,
+    folder: &Path,
+    record: &RunRecord,
+    trials: &[Trial],
+    comparison: &Comparison,
+) -> Result<(), Failure> {
     if let Some(parent) = store.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(|error| Failure::file(parent, &error))?;
     }
@@ -57,16 +63,39 @@ pub fn add_run(store: &Path, folder: &Path, record: &RunRecord, trials: &[Trial]
     for system in &comparison.systems {
         let insert = "INSERT INTO system VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let row = params![
-            run, system.name, system.version, system.connections, system.blocks, system.requests, system.failed, system.throughput_per_s,
-            system.cpu_us_per_request, system.p50_ns, system.p99_ns, system.p999_ns, system.verdict
+            run,
+            system.name,
+            system.version,
+            system.connections,
+            system.blocks,
+            system.requests,
+            system.failed,
+            system.throughput_per_s,
+            system.cpu_us_per_request,
+            system.p50_ns,
+            system.p99_ns,
+            system.p999_ns,
+            system.verdict
         ];
         transaction.execute(insert, row).map_err(&failed)?;
     }
     for trial in trials {
         let insert = "INSERT INTO trial VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let row = params![
-            run, trial.system, trial.connections, trial.block, trial.turn, trial.requests, trial.failed, trial.window_s, trial.throughput_per_s,
-            trial.cpu_us_per_request, trial.latency_ns.p50, trial.latency_ns.p99, trial.latency_ns.p999, trial.generator_cpu_us_per_request,
+            run,
+            trial.system,
+            trial.connections,
+            trial.block,
+            trial.turn,
+            trial.requests,
+            trial.failed,
+            trial.window_s,
+            trial.throughput_per_s,
+            trial.cpu_us_per_request,
+            trial.latency_ns.p50,
+            trial.latency_ns.p99,
+            trial.latency_ns.p999,
+            trial.generator_cpu_us_per_request,
             trial.verdict
         ];
         transaction.execute(insert, row).map_err(&failed)?;
@@ -74,7 +103,16 @@ pub fn add_run(store: &Path, folder: &Path, record: &RunRecord, trials: &[Trial]
     for ratio in &comparison.ratios {
         let insert = "INSERT INTO ratio VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let row = params![
-            run, ratio.a, ratio.b, ratio.metric, ratio.connections, ratio.ratio, ratio.ci_low, ratio.ci_high, ratio.blocks, ratio.verdict.name()
+            run,
+            ratio.a,
+            ratio.b,
+            ratio.metric,
+            ratio.connections,
+            ratio.ratio,
+            ratio.ci_low,
+            ratio.ci_high,
+            ratio.blocks,
+            ratio.verdict.name()
         ];
         transaction.execute(insert, row).map_err(&failed)?;
     }
@@ -87,7 +125,10 @@ pub fn add_run(store: &Path, folder: &Path, record: &RunRecord, trials: &[Trial]
 /// There is no store, or the database refuses the question.
 pub fn query(store: &Path, sql: &str) -> Result<Table, Failure> {
     if !store.is_file() {
-        return Err(Failure::Usage(format!("{} does not exist; `bench quick` and `bench compare` fill it", store.display())));
+        return Err(Failure::Usage(format!(
+            "{} does not exist; `bench quick` and `bench compare` fill it",
+            store.display()
+        )));
     }
     let config = Config::default().access_mode(AccessMode::ReadOnly).map_err(failed(store))?;
     let connection = Connection::open_with_flags(store, config).map_err(failed(store))?;
@@ -138,7 +179,13 @@ mod tests {
         Connection::open(&store).unwrap().execute_batch(SCHEMA).unwrap();
         let sql = "SELECT 1 AS one, 'two' AS two, 2.5::DOUBLE AS half, NULL AS nothing, TIMESTAMP '2026-11-23 13:47:00' AS at";
         let text = query(&store, sql).unwrap().text();
-        assert!(text.contains("one") && text.contains("two") && text.contains("2.5") && text.contains("2026-11-23 13:47:00"), "{text}");
+        assert!(
+            text.contains("one")
+                && text.contains("two")
+                && text.contains("2.5")
+                && text.contains("2026-11-23 13:47:00"),
+            "{text}"
+        );
         assert!(query(&store, "DELETE FROM run").is_err(), "the store is read only");
         assert!(query(&store, "SELECT nonsense").unwrap_err().to_string().contains("nonsense"));
         std::fs::remove_file(&store).unwrap();

@@ -25,7 +25,12 @@ impl Table {
             .collect();
         let mut out = String::new();
         for (number, row) in self.lines().enumerate() {
-            let cells: Vec<String> = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| pad(cell, width, column > 0)).collect();
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(column, (cell, &width))| pad(cell, width, column > 0))
+                .collect();
             out.push_str(cells.join("  ").trim_end());
             out.push('\n');
             if number == 0 {
@@ -38,8 +43,11 @@ impl Table {
 
     /// The same as a Markdown table.
     pub fn markdown(&self) -> String {
-        let line = |row: &Vec<String>| format!("| {} |\n", row.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
-        let rule = (0..self.header.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect::<Vec<_>>().join("|");
+        let line = |row: &Vec<String>| {
+            format!("| {} |\n", row.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
+        };
+        let rule =
+            (0..self.header.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect::<Vec<_>>().join("|");
         let rows: String = self.rows.iter().map(line).collect();
         format!("{}|{rule}|\n{rows}", line(&self.header))
     }
@@ -122,7 +130,8 @@ haproxy      absent
 
     #[test]
     fn markdown_has_figures_to_the_right() {
-        let expected = "| system | requests/s | p99 |\n|---|---:|---:|\n| nginx | 71,204 | 1.23 ms |\n| haproxy | absent |  |\n";
+        let expected =
+            "| system | requests/s | p99 |\n|---|---:|---:|\n| nginx | 71,204 | 1.23 ms |\n| haproxy | absent |  |\n";
         assert_eq!(table().markdown(), expected);
     }
 

@@ -147,7 +147,8 @@ pub struct Task<'a> {
 pub fn perform(lab: &Lab, task: &Task<'_>) -> Result<Trial, Failure> {
     let name = format!("trials/c{}-b{:02}-{}", task.connections, task.block, task.system.label);
     let folder = lab.folder.join(&name);
-    let mut system = opponent::start(task.system.kind, &lab.programs, task.origin, lab.cores.system, &folder, &lab.interrupt)?;
+    let mut system =
+        opponent::start(task.system.kind, &lab.programs, task.origin, lab.cores.system, &folder, &lab.interrupt)?;
     let id = system.process.as_ref().map_or(task.origin_id, Process::id);
     let group = ProcessGroup::find(Path::new("/proc"), id);
 
@@ -161,11 +162,20 @@ pub fn perform(lab: &Lab, task: &Task<'_>) -> Result<Trial, Failure> {
 
     let summary = Summary::read(&folder)?;
     if summary.completed == 0 {
-        return Err(Failure::Invalid(format!("{}: {}; see {}", task.system.label, summary.reasons.join("; "), folder.display())));
+        return Err(Failure::Invalid(format!(
+            "{}: {}; see {}",
+            task.system.label,
+            summary.reasons.join("; "),
+            folder.display()
+        )));
     }
     let mut reasons = summary.reasons.clone();
     if members.processes() != group.processes() {
-        reasons.push(format!("its processes changed during the trial: {:?} before, {:?} after", group.processes(), members.processes()));
+        reasons.push(format!(
+            "its processes changed during the trial: {:?} before, {:?} after",
+            group.processes(),
+            members.processes()
+        ));
     }
     let (from, to) = summary.window_ns();
     let cpu_ns = run_time_at(&samples, to).saturating_sub(run_time_at(&samples, from));
@@ -199,11 +209,26 @@ pub fn perform(lab: &Lab, task: &Task<'_>) -> Result<Trial, Failure> {
 
 fn generator_order(lab: &Lab, task: &Task<'_>, address: &str, folder: &Path) -> Order {
     let (url, connections, seed) = (format!("http://{address}/"), task.connections.to_string(), task.seed.to_string());
-    let (duration, warmup, core) = (task.duration_s.to_string(), task.warmup_s.to_string(), lab.cores.generator.to_string());
+    let (duration, warmup, core) =
+        (task.duration_s.to_string(), task.warmup_s.to_string(), lab.cores.generator.to_string());
     let out = folder.to_string_lossy().into_owned();
     let arguments = [
-        "run", &url, "--closed", "--connections", &connections, "--duration", &duration, "--warmup", &warmup, "--seed", &seed, "--core", &core,
-        "--out", &out, "--quiet",
+        "run",
+        &url,
+        "--closed",
+        "--connections",
+        &connections,
+        "--duration",
+        &duration,
+        "--warmup",
+        &warmup,
+        "--seed",
+        &seed,
+        "--core",
+        &core,
+        "--out",
+        &out,
+        "--quiet",
     ];
     Order::new("loadgen", &lab.programs.loadgen, &arguments, folder)
 }
@@ -211,7 +236,12 @@ fn generator_order(lab: &Lab, task: &Task<'_>, address: &str, folder: &Path) -> 
 /// Time and run time of the system, from before the generator connects until after its window.
 type Samples = Vec<(u64, u64)>;
 
-fn sample_until_end(lab: &Lab, task: &Task<'_>, group: &ProcessGroup, generator: &mut Process) -> Result<Samples, Failure> {
+fn sample_until_end(
+    lab: &Lab,
+    task: &Task<'_>,
+    group: &ProcessGroup,
+    generator: &mut Process,
+) -> Result<Samples, Failure> {
     let allowed = Duration::from_secs_f64(task.warmup_s + task.duration_s) + GENERATOR_SLACK;
     let end = Instant::now() + allowed;
     let mut samples = Vec::new();
@@ -222,12 +252,20 @@ fn sample_until_end(lab: &Lab, task: &Task<'_>, group: &ProcessGroup, generator:
             // Exit code 4 is an invalid run, which the summary explains.
             return match status.code() {
                 Some(0 | 4) => Ok(samples),
-                Some(_) | None => Err(Failure::Failed(format!("loadgen against {} ended with {status}{}", task.system.label, generator.quote()))),
+                Some(_) | None => Err(Failure::Failed(format!(
+                    "loadgen against {} ended with {status}{}",
+                    task.system.label,
+                    generator.quote()
+                ))),
             };
         }
         lab.interrupt.check()?;
         if Instant::now() >= end {
-            return Err(Failure::Failed(format!("loadgen against {} did not end within {} s", task.system.label, allowed.as_secs())));
+            return Err(Failure::Failed(format!(
+                "loadgen against {} did not end within {} s",
+                task.system.label,
+                allowed.as_secs()
+            )));
         }
         thread::sleep(SAMPLE_EVERY);
     }

@@ -103,7 +103,16 @@ fn appliance() -> Appliance {
         version: "twintier 0.1.0".into(),
         engine: "uring".into(),
         workers: 2,
-        import: Import { file: "apt-cache dumpavail".into(), state: "done".into(), read: 63_000, taken: 62_990, rejected: 10, elapsed_ms: 4_000, records_per_s: 15_750, ..Import::default() },
+        import: Import {
+            file: "apt-cache dumpavail".into(),
+            state: "done".into(),
+            read: 63_000,
+            taken: 62_990,
+            rejected: 10,
+            elapsed_ms: 4_000,
+            records_per_s: 15_750,
+            ..Import::default()
+        },
         browse: Browse {
             users: 32,
             duration_s: 15.0,
@@ -112,7 +121,14 @@ fn appliance() -> Appliance {
             failed: 0,
             in_flight_at_end: 0,
             requests_per_s: 66.6,
-            response_ns: Quantiles { p50: Some(900_000), p90: None, p99: Some(2_000_000), p999: None, max: Some(3_000_000), count: 1000 },
+            response_ns: Quantiles {
+                p50: Some(900_000),
+                p90: None,
+                p99: Some(2_000_000),
+                p999: None,
+                max: Some(3_000_000),
+                count: 1000,
+            },
             browsers: Some(BrowseSummary {
                 sessions_started: 40,
                 sessions_completed: 38,
