@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
+use crate::slo::Finding;
 use crate::verdict::Verdict;
 
 /// Quantiles of one histogram in nanoseconds; `None` (JSON `null`) where there is no sample.
@@ -120,6 +121,9 @@ pub struct Summary {
     /// What each figure means, in words.
     pub definitions: BTreeMap<String, String>,
     pub tags: BTreeMap<String, TagSummary>,
+    /// What came of the objectives of `--slo`.
+    #[serde(default)]
+    pub slo: Vec<Finding>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub browse: Option<BrowseSummary>,
     /// The number of runs that were merged into this one.
@@ -238,6 +242,10 @@ impl Summary {
             for (step, count) in &browse.failed_steps {
                 let _ = writeln!(out, "           step {step} failed {count} times");
             }
+        }
+        for finding in &self.slo {
+            let verdict = if finding.met { "met" } else { "MISSED" };
+            let _ = writeln!(out, "objective  {}  {verdict}: {}", finding.objective, finding.found);
         }
         let cpu = self.generator_cpu_us_per_request.map_or("unknown".to_owned(), |us| format!("{us:.2} µs/request"));
         let _ = writeln!(
