@@ -25,7 +25,10 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_SLO_MISSED: u8 = 3;
 const EXIT_INVALID: u8 = 4;
 
-/// For how long the timing thread polls before an arrival when it has a core of its own.
+/// For how long the timing thread polls before an arrival when it was given a core. Without polling the kernel's timer
+/// and the wake-up behind it make it 40 µs late in the median, with it 1 µs, for 2 % of the core at 2000 arrivals a
+/// second (`--rate 2000 --core 0 --spin-us 0` against `--spin-us 50`). Without `--core` it does not poll: on a machine of
+/// few cores it would take the time from the system under test.
 const SPIN_US: u64 = 50;
 
 /// Users of a closed browser run without --users.

@@ -277,6 +277,9 @@ fn quantiles_text(quantiles: &Quantiles) -> String {
 
 /// A duration with three digits and its unit.
 pub fn duration_text(ns: u64) -> String {
+    if ns == 0 {
+        return "0".to_owned();
+    }
     let value = ns as f64;
     let (scaled, unit) = match ns {
         0..1_000 => (value, "ns"),
