@@ -104,3 +104,5 @@ const _: () = assert!(size_of::<Message>() <= 24);
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
