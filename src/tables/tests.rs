@@ -44,7 +44,8 @@ fn state(tables: &DataTables, key: &str) -> (Option<(Stamp, Option<Record>)>, BT
 fn dominos_truth_table() {
     // What server 1 does while server 2 does something else, both knowing revision 1, and who wins.
     // (edits, then delete, time of the last step) for each side.
-    let cases: [(&str, (u32, bool, u64), (u32, bool, u64), u8); 9] = [
+    type Side = (u32, bool, u64);
+    let cases: [(&str, Side, Side, u8); 9] = [
         ("one edit each: the later wins", (1, false, 20), (1, false, 30), 2),
         ("one edit each: the later wins, mirrored", (1, false, 30), (1, false, 20), 1),
         ("one edit each at the same time: the server number decides", (1, false, 20), (1, false, 20), 2),
@@ -315,12 +316,12 @@ fn catalog_fields() -> Vec<Field> {
 fn catalog_record(section: u8, words: &[u8], size: i64) -> Option<Record> {
     const WORDS: [&str; 10] = ["lib", "Library", "libc", "zebra", "zero", "the", "The-Lib", "x", "compiler", "über"];
     let text: Vec<&str> = words.iter().map(|word| WORDS[usize::from(*word) % WORDS.len()]).collect();
-    let section = if section % 5 == 0 {
+    let section = if section.is_multiple_of(5) {
         Value::Null
     } else {
         Value::text(["libs", "devel", "net", "admin"][usize::from(section % 5) - 1])
     };
-    let note = if words.len() % 2 == 0 { Value::Null } else { Value::text("common note") };
+    let note = if words.len().is_multiple_of(2) { Value::Null } else { Value::text("common note") };
     Some(Record([section, Value::text(&text.join(", ")), Value::Integer(size % 7), note].into()))
 }
 
