@@ -164,11 +164,16 @@ pub fn unit(random: &mut Xoshiro256PlusPlus) -> f64 {
     ((random.next_u64() >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
+/// A uniform number below `bound`, which is not 0.
+pub fn below(random: &mut Xoshiro256PlusPlus, bound: u64) -> u64 {
+    // The high half of the product lies below `bound`.
+    u64::try_from((u128::from(random.next_u64()) * u128::from(bound)) >> 64).expect("invariant: below the bound")
+}
+
 /// A uniform index below `count`, which is not 0.
 pub fn index_below(random: &mut Xoshiro256PlusPlus, count: usize) -> usize {
-    let count_wide = u128::try_from(count).expect("invariant: a usize fits in 128 bits");
-    // The high half of the product is below `count`.
-    usize::try_from((u128::from(random.next_u64()) * count_wide) >> 64).expect("invariant: below a usize")
+    let bound = u64::try_from(count).expect("invariant: a usize fits");
+    usize::try_from(below(random, bound)).expect("invariant: below a usize")
 }
 
 #[cfg(test)]

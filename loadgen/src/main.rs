@@ -20,6 +20,7 @@ mod response;
 mod run;
 mod scenario;
 mod schedule;
+mod slo;
 mod stage;
 mod summary;
 mod target;

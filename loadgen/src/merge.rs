@@ -197,6 +197,8 @@ fn sum(runs: &[Run], totals: &Totals, tag_names: &[String], argv: Vec<String>) -
     merged.argv = argv;
     merged.merged = u64::try_from(runs.len()).ok();
     merged.core = None;
+    // Objectives were set for one generator's share; they say nothing about the sum.
+    merged.slo = Vec::new();
     merged.set_quantiles(&totals.histograms);
     let present = tag_names.iter().zip(&totals.tags).filter_map(|(name, histogram)| Some((name, histogram.as_ref()?)));
     merged.tags = present

@@ -206,7 +206,7 @@ pub struct Interval {
 
 impl Interval {
     pub fn new(tag_count: usize) -> Self {
-        Self {
+        let mut interval = Self {
             start_ns: 0,
             length_ns: 0,
             phase: Phase::WarmUp,
@@ -215,7 +215,10 @@ impl Interval {
             statuses: vec![0; STATUS_COUNT],
             histograms: Histograms::new(),
             tags: (0..tag_count).map(|_| None).collect(),
-        }
+        };
+        // Touches every page now, so that the first requests do not pay for it.
+        interval.reset();
+        interval
     }
 
     fn reset(&mut self) {

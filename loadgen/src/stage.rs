@@ -24,6 +24,7 @@ use crate::meter::Cost;
 use crate::recorder::{Counts, Exchange, Recorder};
 use crate::report::{Live, RunDirectory, Totals, collect};
 use crate::schedule::Window;
+use crate::slo::Slo;
 use crate::summary::{BrowseSummary, Quantiles, Summary, TagSummary, definitions, failures_by_name, statuses_by_name};
 use crate::verdict::{Evidence, judge};
 
@@ -50,6 +51,7 @@ pub struct Stage {
     pub out: Option<PathBuf>,
     pub quiet: bool,
     pub argv: Vec<String>,
+    pub slo: Option<Slo>,
     /// Names of the tags of the recorder, by index.
     pub tag_names: Vec<String>,
 }
@@ -238,11 +240,13 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         argv: stage.argv.clone(),
         definitions: definitions(stage.open.is_some()),
         tags: tag_summaries(stage, totals),
+        slo: Vec::new(),
         browse: None,
         merged: None,
     };
     summary.set_counts(&counts);
     summary.set_quantiles(&totals.histograms);
+    summary.slo = stage.slo.as_ref().map_or_else(Vec::new, |slo| slo.check(&summary));
     summary.browse = finished.browse.map(|(mut browse, page_tags)| {
         let mut pages = crate::recorder::histogram();
         for histogram in page_tags.iter().filter_map(|&tag| totals.tags[tag].as_ref()) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
+use crate::slo::Finding;
 use crate::verdict::Verdict;
 
 /// Quantiles of one histogram in nanoseconds; `None` (JSON `null`) where there is no sample.
@@ -120,6 +121,9 @@ pub struct Summary {
     /// What each figure means, in words.
     pub definitions: BTreeMap<String, String>,
     pub tags: BTreeMap<String, TagSummary>,
+    /// What came of the objectives of `--slo`.
+    #[serde(default)]
+    pub slo: Vec<Finding>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub browse: Option<BrowseSummary>,
     /// The number of runs that were merged into this one.
@@ -239,6 +243,10 @@ impl Summary {
                 let _ = writeln!(out, "           step {step} failed {count} times");
             }
         }
+        for finding in &self.slo {
+            let verdict = if finding.met { "met" } else { "MISSED" };
+            let _ = writeln!(out, "objective  {}  {verdict}: {}", finding.objective, finding.found);
+        }
         let cpu = self.generator_cpu_us_per_request.map_or("unknown".to_owned(), |us| format!("{us:.2} µs/request"));
         let _ = writeln!(
             out,
@@ -269,6 +277,9 @@ fn quantiles_text(quantiles: &Quantiles) -> String {
 
 /// A duration with three digits and its unit.
 pub fn duration_text(ns: u64) -> String {
+    if ns == 0 {
+        return "0".to_owned();
+    }
     let value = ns as f64;
     let (scaled, unit) = match ns {
         0..1_000 => (value, "ns"),

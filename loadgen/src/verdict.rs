@@ -1,5 +1,7 @@
 //! Whether a run measured the system under test or the generator itself.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 /// The share of planned requests that must have been submitted within the window.
@@ -10,6 +12,8 @@ const LAG_SHARE_SUSPECT: f64 = 0.05;
 const LAG_SHARE_INVALID: f64 = 0.50;
 /// The share of its core that the timing thread may want (running, without spinning, or waiting for a core).
 const CORE_SHARE_MAX: f64 = 0.80;
+/// The share of the window without a core from which on a late generator names it as the cause.
+const WAIT_SHARE_TOLD: f64 = 0.02;
 /// The share of failed requests above which percentiles of the others describe a broken system.
 const FAILED_SHARE_SUSPECT: f64 = 0.01;
 
@@ -130,12 +134,19 @@ fn judge_pace(evidence: &Evidence, saturated: bool) -> Vec<(Verdict, String)> {
     let lag_share = evidence.lag_p99_ns as f64 / evidence.response_p99_ns.max(1) as f64;
     if lag_share > LAG_SHARE_SUSPECT && evidence.completed > 0 {
         let verdict = if lag_share > LAG_SHARE_INVALID { Verdict::Invalid } else { Verdict::Suspect };
-        let reason = format!(
+        let mut reason = format!(
             "the generator was late: lag p99 {:.1} µs is {:.0} % of response p99 {:.1} µs",
             evidence.lag_p99_ns as f64 / 1e3,
             lag_share * 100.0,
             evidence.response_p99_ns as f64 / 1e3
         );
+        if evidence.wait_share > WAIT_SHARE_TOLD {
+            let _ = write!(
+                reason,
+                "; something else kept its thread off the core for {:.1} % of the window",
+                evidence.wait_share * 100.0
+            );
+        }
         found.push((verdict, reason));
     }
     found

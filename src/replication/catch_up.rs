@@ -5,7 +5,8 @@
 //! moves forward, so when the last chunk is in, the tables hold whatever the donor held when it sent the first one.
 //! Updates after that come from their origins' logs.
 
-use super::replicator::{Event, Replicator};
+use super::replicator::Replicator;
+use super::report::Event;
 use super::{Message, Positions};
 use crate::tables::{DataTables, ServerId, TableId, Update};
 

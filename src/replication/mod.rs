@@ -17,9 +17,11 @@
 
 pub mod apply;
 pub mod catch_up;
+pub mod external;
 pub mod log;
 pub mod peer;
 pub mod replicator;
+pub mod report;
 pub mod rounds;
 pub mod sweep;
 
@@ -30,7 +32,8 @@ use crate::tables::{Batch, ServerId};
 
 pub use apply::{Receiver, Verdict};
 pub use log::DeltaLog;
-pub use replicator::{Event, PeerReport, Replicator, Report, Settings};
+pub use replicator::Replicator;
+pub use report::{Counters, Event, PeerReport, Report, Settings};
 
 /// Numbers of the last update of each origin; 0 for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,3 +107,5 @@ const _: () = assert!(size_of::<Message>() <= 24);
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;

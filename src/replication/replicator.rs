@@ -6,99 +6,21 @@ use std::sync::Arc;
 use super::catch_up::Joining;
 use super::log::count;
 use super::peer::Peer;
+use super::report::{Counters, Event, Settings};
 use super::{Ack, DeltaLog, Message, Positions, Receiver, Verdict};
 use crate::tables::stamp::SERVERS_MAX;
 use crate::tables::{Applied, Batch, DataTables, ServerId, Stamp, TableId, Update};
 
+/// How soon a full ring is tried again if nothing else makes a turn.
+const FULL_RING_NS: u64 = 50_000;
 /// Batches handed to one peer in one turn, so that a peer that catches up does not fill its ring.
-const BATCHES_PER_TURN: usize = 16;
-/// Batches of the application server that wait for a hole before them to be filled.
-const HELD_BATCHES_MAX: usize = 1024;
-
-/// How a replicator works.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// This replica.
-    pub me: ServerId,
-    /// Replicas; their ids count from 0, and the application server's id is this number.
-    pub replicas: u8,
-    /// Between two sweeps begun by this replica; each goes to the next peer in turn.
-    pub sweep_interval_ns: u64,
-    /// After this long without an answer a question is asked again.
-    pub retry_ns: u64,
-    /// Updates that the log keeps for peers that are behind.
-    pub log_updates_max: usize,
-}
-
-/// What the caller should know or do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Two revisions did not know each other; this one lost and is kept.
-    Conflict(Box<Update>),
-    /// The peer runs an older code version: send it the present one.
-    CodeWanted { peer: ServerId, have: u64 },
-    /// The peer runs a later code version; it has been asked for it.
-    CodeBehind { peer: ServerId, version: u64 },
-    /// A joining replica has caught up and may take traffic.
-    Ready,
-}
-
-/// Since the replicator was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub batches_sent: u64,
-    pub batches_received: u64,
-    pub updates_received: u64,
-    pub gaps: u64,
-    pub undelivered: u64,
-    pub sweeps: u64,
-    /// Rounds in which something differed.
-    pub rounds: u64,
-    pub repairs: u64,
-    pub rows_swept: u64,
-    pub conflicts: u64,
-    pub stubs_purged: u64,
-    pub snapshot_rows: u64,
-}
-
-/// For `GET /replication`.
-#[derive(Clone, Debug)]
-pub struct Report {
-    pub me: ServerId,
-    /// Takes traffic.
-    pub ready: bool,
-    pub code_version: u64,
-    /// What the tables hold, by origin; the own number is the last one given.
-    pub positions: Positions,
-    /// Own updates up to here are held by every live replica.
-    pub acknowledged: u64,
-    /// Updates kept for peers.
-    pub log_updates: usize,
-    /// Stubs that wait for acknowledgements.
-    pub stubs: usize,
-    /// Application server's updates that are missing before others that have come: position and first one held.
-    pub external_gap: Option<(u64, u64)>,
-    pub counters: Counters,
-    pub peers: Vec<PeerReport>,
-}
-
-#[derive(Clone, Debug)]
-pub struct PeerReport {
-    pub peer: ServerId,
-    pub live: bool,
-    /// What it holds, as last reported.
-    pub positions: Positions,
-    /// Own updates that it has not acknowledged.
-    pub lag: u64,
-    /// It fell behind the log and is being repaired by a sweep.
-    pub dirty: bool,
-}
+pub(super) const BATCHES_PER_TURN: usize = 16;
 
 /// Stubs of one turn, and what every replica must hold before they go.
 #[derive(Debug)]
-struct Stubs {
-    barrier: Positions,
-    rows: Vec<(TableId, Box<str>, Stamp)>,
+pub(super) struct Stubs {
+    pub barrier: Positions,
+    pub rows: Vec<(TableId, Box<str>, Stamp)>,
 }
 
 /// The state machine. Inputs are its methods; what it wants sent is taken by [`Self::outgoing`].
@@ -108,17 +30,17 @@ pub struct Replicator {
     pub(super) receiver: Receiver,
     pub(super) log: DeltaLog,
     /// Recent batches of the application server, for peers that miss one.
-    external: DeltaLog,
+    pub(super) external: DeltaLog,
     /// Batches of the application server that came after a hole, by first number.
-    held: VecDeque<Arc<Batch>>,
+    pub(super) held: VecDeque<Arc<Batch>>,
     pub(super) peers: Vec<Peer>,
     pub(super) joining: Joining,
     outbox: VecDeque<(ServerId, Message)>,
     events: VecDeque<Event>,
-    stubs: VecDeque<Stubs>,
+    pub(super) stubs: VecDeque<Stubs>,
     /// Stubs of this turn.
     pub(super) stubs_open: Vec<(TableId, Box<str>, Stamp)>,
-    acknowledged: u64,
+    pub(super) acknowledged: u64,
     time_seen: u64,
     pub(super) code_version: u64,
     pub(super) now_ns: u64,
@@ -185,38 +107,15 @@ impl Replicator {
         }
     }
 
-    /// Applies an edit of this replica and numbers it for the others. It leaves with the next [`Self::tick`].
+    /// Applies an edit of this replica and numbers it for the others. It leaves with the next [`Self::tick`]. Only a
+    /// ready replica edits.
+    ///
+    /// A deletion must have been committed by the database before, and this replica must have received what the
+    /// application server published before that commit: then no edit by an agent that did not know of the deletion
+    /// can come after its stub is forgotten.
     pub fn local_update(&mut self, update: Update, tables: &mut DataTables) -> (u64, Applied) {
         let applied = self.apply_logged(&update, tables);
         (self.log.append(update), applied)
-    }
-
-    /// Applies updates of the application server, which reach every replica from outside.
-    pub fn receive_external(&mut self, batch: &Arc<Batch>, tables: &mut DataTables) {
-        if batch.origin != self.settings.replicas || batch.updates.is_empty() {
-            return;
-        }
-        match self.receiver.accept(batch) {
-            Verdict::Apply(range) => {
-                self.apply_all(&batch.updates[range], tables);
-                self.external.push(batch.clone());
-                self.ack_everyone();
-                self.apply_held(tables);
-            }
-            Verdict::Duplicate => {}
-            Verdict::Gap { have } => {
-                self.counters.gaps += 1;
-                let place = self.held.partition_point(|held| held.first < batch.first);
-                let known = self.held.get(place).is_some_and(|held| held.first == batch.first);
-                if !known && self.held.len() < HELD_BATCHES_MAX {
-                    self.held.insert(place, batch.clone());
-                }
-                let peer = self.live_peers().next().filter(|_| self.is_ready());
-                if let Some(peer) = peer {
-                    self.ask_resend(peer, self.settings.replicas, have);
-                }
-            }
-        }
     }
 
     /// Takes a message from a peer. Messages from a peer that is not live are dropped.
@@ -343,45 +242,15 @@ impl Replicator {
         positions
     }
 
-    /// Closes a hole in the application server's updates that no replica can close ([`Report::external_gap`] stays):
-    /// `rows` are what the database holds, read when the last batch it had published was `position`.
-    pub fn reload_external(&mut self, rows: &[Update], position: u64, tables: &mut DataTables) {
-        self.receiver.adopt(self.settings.replicas, position);
-        self.apply_all(rows, tables);
-        self.apply_held(tables);
-        self.ack_everyone();
-    }
-
     /// When [`Self::tick`] has something to do although nothing came in, in monotonic nanoseconds.
     pub fn next_tick_ns(&self) -> u64 {
         let retry = self.now_ns.saturating_add(self.settings.retry_ns);
         let waits = !self.is_ready() || self.peers.iter().any(|peer| peer.needs_repair || peer.round.is_some());
         let sweep = self.next_sweep_ns.unwrap_or(self.now_ns);
-        if waits { sweep.min(retry) } else { sweep }
-    }
-
-    pub fn report(&self) -> Report {
-        let head = self.log.head();
-        let peers = (0..self.settings.replicas).filter(|peer| *peer != self.settings.me).map(|id| {
-            let peer = &self.peers[usize::from(id)];
-            let lag = head.saturating_sub(peer.view.get(self.settings.me));
-            PeerReport { peer: id, live: peer.live, positions: peer.view, lag, dirty: peer.needs_repair }
-        });
-        Report {
-            me: self.settings.me,
-            ready: self.is_ready(),
-            code_version: self.code_version,
-            positions: self.positions(),
-            acknowledged: self.acknowledged,
-            log_updates: self.log.held(),
-            stubs: self.stubs.iter().map(|stubs| stubs.rows.len()).sum::<usize>() + self.stubs_open.len(),
-            external_gap: self
-                .held
-                .front()
-                .map(|held| (self.receiver.applied().get(self.settings.replicas), held.first)),
-            counters: self.counters,
-            peers: peers.collect(),
-        }
+        let full = |peer: &Peer| peer.live && (peer.blocked || (peer.sent < self.log.sealed() && !peer.needs_repair));
+        let soon = self.now_ns.saturating_add(FULL_RING_NS);
+        let next = if waits { sweep.min(retry) } else { sweep };
+        if self.peers.iter().any(full) { next.min(soon) } else { next }
     }
 
     fn receive_batch(&mut self, from: ServerId, batch: &Batch, tables: &mut DataTables) {
@@ -431,12 +300,7 @@ impl Replicator {
                 peer.needs_repair = true;
             }
         } else if origin == self.settings.replicas && self.external.batch_after(after).is_some() {
-            let mut at = after;
-            for _ in 0..BATCHES_PER_TURN {
-                let Some(batch) = self.external.batch_after(at).cloned() else { break };
-                at = batch.first + count(batch.updates.len()) - 1;
-                self.send(from, Message::Batch(batch));
-            }
+            self.resend_external(from, after);
         } else if self.receiver.applied().get(origin) > after {
             peer.repair_due = true;
         }
@@ -455,7 +319,7 @@ impl Replicator {
         }
     }
 
-    fn apply_all(&mut self, updates: &[Update], tables: &mut DataTables) {
+    pub(super) fn apply_all(&mut self, updates: &[Update], tables: &mut DataTables) {
         for update in updates {
             self.counters.updates_received += 1;
             self.apply_logged(update, tables);
@@ -488,23 +352,6 @@ impl Replicator {
         }
         self.apply_held(tables);
         self.ack_everyone();
-    }
-
-    /// Applies the held batches that continue the position now.
-    fn apply_held(&mut self, tables: &mut DataTables) {
-        while let Some(batch) = self.held.pop_front() {
-            match self.receiver.accept(&batch) {
-                Verdict::Apply(range) => {
-                    self.apply_all(&batch.updates[range], tables);
-                    self.external.push(batch);
-                }
-                Verdict::Duplicate => {}
-                Verdict::Gap { .. } => {
-                    self.held.push_front(batch);
-                    break;
-                }
-            }
-        }
     }
 
     fn send_batches(&mut self, to: ServerId) {

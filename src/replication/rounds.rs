@@ -2,7 +2,8 @@
 //! hold whatever the asked side's held when the round began.
 
 use super::peer::Round;
-use super::replicator::{Event, Replicator, stub_of};
+use super::replicator::{Replicator, stub_of};
+use super::report::Event;
 use super::sweep::{Buckets, Keys, Place, ROWS_MAX, Summary, SweptRows, Wanted};
 use super::{Message, Positions};
 use crate::tables::{Applied, DataTables, ServerId, TableId, Update};

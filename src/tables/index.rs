@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use super::order::KeyList;
 use super::record::{DocumentShape, Record, Value};
-use super::row::Rows;
+use super::row::{Row, Rows};
 
 /// Bytes of a word; longer ones are cut, in texts and in queries alike.
 pub const WORD_BYTES_MAX: usize = 64;
@@ -103,6 +103,15 @@ impl TableIndex {
     pub fn by_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a KeyList> {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         self.words.range::<str, _>(from).take_while(move |(word, _)| word.starts_with(prefix)).map(|(_, rows)| rows)
+    }
+
+    /// Whether a word of the row begins so, found by reading its texts.
+    pub fn has_word_begun(&self, row: &Row, prefix: &str) -> bool {
+        let mut found = false;
+        for text in self.word_fields.iter().filter_map(|field| row.get(*field).as_text()) {
+            each_word(text, |word| found |= word.starts_with(prefix));
+        }
+        found
     }
 
     /// Bytes on the heap, without allocator overhead.

@@ -4,7 +4,9 @@
 //! 2 KiB, the length is stored, and jumping to a position adds up chunk lengths (some 3,000 for a million rows).
 //! Rows that arrive in ascending key order are appended without a search, which is how a table is loaded.
 
-use super::row::Rows;
+use std::cmp::Ordering;
+
+use super::row::{Rows, key_head};
 
 const CHUNK_MAX: usize = 512;
 
@@ -79,10 +81,15 @@ impl KeyList {
         self.first.iter().chain(self.rest.iter().flatten()).copied()
     }
 
+    /// All slots in key order, in pieces.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u32]> {
+        std::iter::once(&self.first).chain(&self.rest).map(Vec::as_slice)
+    }
+
     /// Slots in key order beginning at a position.
     pub fn from_position(&self, position: usize) -> impl Iterator<Item = u32> + '_ {
         let (chunk, place) = self.find_position(position);
-        self.from_place(chunk, place)
+        self.rest_from(chunk, place)
     }
 
     /// Slots in descending key order, leaving out the last `skip`.
@@ -99,7 +106,7 @@ impl KeyList {
             Some((chunk, Ok(place))) => (chunk, place + 1),
             Some((chunk, Err(place))) => (chunk, place),
         };
-        self.from_place(chunk, place)
+        self.rest_from(chunk, place)
     }
 
     /// Bytes on the heap.
@@ -108,7 +115,7 @@ impl KeyList {
         self.first.capacity() * 4 + self.rest.capacity() * size_of::<Vec<u32>>() + rest
     }
 
-    fn from_place(&self, chunk: usize, place: usize) -> impl Iterator<Item = u32> + '_ {
+    fn rest_from(&self, chunk: usize, place: usize) -> impl Iterator<Item = u32> + '_ {
         let above = self.rest[chunk.min(self.rest.len())..].iter().flatten();
         self.chunk(chunk)[place..].iter().chain(above).copied()
     }
@@ -129,14 +136,16 @@ impl KeyList {
     /// The chunk that holds the key or should, and the key's place in it or where it belongs.
     fn locate(&self, rows: &Rows, key: &str) -> (usize, Result<usize, usize>) {
         let last = self.rest.len();
+        let head = key_head(key);
+        let below = |slot: u32| rows.compare(slot, key, head) == Ordering::Less;
         match self.chunk(last).last() {
             None => return (0, Err(0)),
-            Some(&slot) if rows.key(slot) < key => return (last, Err(self.chunk(last).len())),
+            Some(&slot) if below(slot) => return (last, Err(self.chunk(last).len())),
             Some(_) => {}
         }
-        let ends_below = |slots: &Vec<u32>| slots.last().is_some_and(|&slot| rows.key(slot) < key);
+        let ends_below = |slots: &Vec<u32>| slots.last().is_some_and(|&slot| below(slot));
         let chunk = if ends_below(&self.first) { 1 + self.rest.partition_point(ends_below) } else { 0 };
-        (chunk, self.chunk(chunk).binary_search_by(|&slot| rows.key(slot).cmp(key)))
+        (chunk, self.chunk(chunk).binary_search_by(|&slot| rows.compare(slot, key, head)))
     }
 
     fn chunk(&self, chunk: usize) -> &Vec<u32> {

@@ -1,6 +1,7 @@
 //! Rows in numbered slots. A slot keeps its number as long as its row exists, stub or not, so that every list of
 //! rows is a list of 4-byte slots.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::record::{Record, TableId, Update, Value};
@@ -48,6 +49,9 @@ const PAGE_ROWS: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Rows {
     pages: Vec<Vec<Row>>,
+    /// The first bytes of each key as a number: lists that are searched by key seldom have to read the key itself,
+    /// which lies somewhere else for every row.
+    heads: Vec<u128>,
     free: Vec<u32>,
     next: u32,
 }
@@ -55,7 +59,9 @@ pub struct Rows {
 impl Rows {
     /// Puts the row into a free slot.
     pub fn insert(&mut self, row: Row) -> u32 {
+        let head = key_head(&row.key);
         if let Some(slot) = self.free.pop() {
+            self.heads[slot_index(slot)] = head;
             *self.get_mut(slot) = row;
             return slot;
         }
@@ -66,6 +72,7 @@ impl Rows {
             self.pages.push(Vec::with_capacity(if page == 0 { 16 } else { PAGE_ROWS }));
         }
         self.pages[page].push(row);
+        self.heads.push(head);
         slot
     }
 
@@ -89,6 +96,11 @@ impl Rows {
         &self.get(slot).key
     }
 
+    /// How a row's key compares with another key, given the other's head.
+    pub fn compare(&self, slot: u32, key: &str, head: u128) -> Ordering {
+        self.heads[slot_index(slot)].cmp(&head).then_with(|| self.key(slot).cmp(key))
+    }
+
     /// Slots ever used: the size of a set of slots.
     pub fn slot_count(&self) -> usize {
         slot_index(self.next)
@@ -96,8 +108,18 @@ impl Rows {
 
     /// Bytes of the pages, without what records own.
     pub fn bytes(&self) -> usize {
-        self.pages.iter().map(|page| page.capacity() * size_of::<Row>()).sum::<usize>() + self.free.capacity() * 4
+        self.pages.iter().map(|page| page.capacity() * size_of::<Row>()).sum::<usize>()
+            + self.free.capacity() * 4
+            + self.heads.capacity() * size_of::<u128>()
     }
+}
+
+/// The first 16 bytes of a key as a number, in the order of keys as far as they go.
+pub fn key_head(key: &str) -> u128 {
+    let mut head = [0; 16];
+    let bytes = &key.as_bytes()[..key.len().min(16)];
+    head[..bytes.len()].copy_from_slice(bytes);
+    u128::from_be_bytes(head)
 }
 
 /// A slot as an index.

@@ -33,7 +33,8 @@ impl VersionVector {
     /// The same with one more edit of `server`.
     #[must_use]
     pub fn edited_by(mut self, server: ServerId) -> Self {
-        self.0[usize::from(server)] += 1;
+        let edits = &mut self.0[usize::from(server)];
+        *edits = edits.saturating_add(1);
         self
     }
 
@@ -44,6 +45,44 @@ impl VersionVector {
             *mine = (*mine).max(*theirs);
         }
         self
+    }
+
+    /// Appends the vector as the database stores it: for each server that has edits one byte with its number, then
+    /// the edits in LEB128 (7 bits a byte, lowest first). 2 bytes for the usual row.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for (server, edits) in (0u8..).zip(self.0).filter(|(_, edits)| *edits > 0) {
+            out.push(server);
+            let mut left = edits;
+            while left >= 0x80 {
+                out.push(0x80 | left.to_le_bytes()[0] & 0x7f);
+                left >>= 7;
+            }
+            out.push(left.to_le_bytes()[0]);
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote; `None` if it did not.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut versions = Self::default();
+        let mut bytes = bytes.iter().copied();
+        let mut next_server = 0;
+        while let Some(server) = bytes.next() {
+            let slot = versions.0.get_mut(usize::from(server)).filter(|_| server >= next_server)?;
+            next_server = server + 1;
+            let mut edits = 0u64;
+            for shift in (0..35).step_by(7) {
+                let byte = bytes.next()?;
+                edits |= u64::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    break;
+                }
+                if shift == 28 {
+                    return None;
+                }
+            }
+            *slot = u32::try_from(edits).ok().filter(|edits| *edits > 0)?;
+        }
+        Some(versions)
     }
 }
 
@@ -64,5 +103,62 @@ impl HybridClock {
     /// Takes note of a time from another server.
     pub fn see(&mut self, time: u64) {
         self.last = self.last.max(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HybridClock, SERVERS_MAX, VersionVector};
+    use proptest::prelude::any;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    proptest! {
+        #[test]
+        fn vectors_come_back_from_bytes(edits in any::<[u32; SERVERS_MAX]>(), shift in any::<[u8; SERVERS_MAX]>()) {
+            let mut versions = VersionVector(edits);
+            for (edits, shift) in versions.0.iter_mut().zip(shift) {
+                *edits = edits.checked_shr(u32::from(shift % 33)).unwrap_or(0);
+            }
+            let mut bytes = Vec::new();
+            versions.encode(&mut bytes);
+            prop_assert_eq!(VersionVector::decode(&bytes), Some(versions));
+        }
+
+        #[test]
+        fn other_bytes_are_refused_or_mean_one_vector(bytes in any::<Vec<u8>>()) {
+            if let Some(versions) = VersionVector::decode(&bytes) {
+                let mut again = Vec::new();
+                versions.encode(&mut again);
+                prop_assert!(again.len() <= bytes.len());
+                prop_assert_eq!(VersionVector::decode(&again), Some(versions));
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_bytes_are_refused() {
+        for wrong in [
+            &[0][..],
+            &[16, 1],
+            &[0, 0],
+            &[1, 1, 0, 1],
+            &[0, 1, 0, 1],
+            &[0, 0xff, 0xff, 0xff, 0xff, 0x1f],
+            &[0, 0x80, 0x80, 0x80, 0x80, 0x80, 1],
+        ] {
+            assert_eq!(VersionVector::decode(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(VersionVector::decode(&[]), Some(VersionVector::default()));
+    }
+
+    #[test]
+    fn the_clock_never_goes_back() {
+        let mut clock = HybridClock::default();
+        let first = clock.tick(1_000);
+        assert_eq!(first, 1_000 << 16);
+        assert_eq!(clock.tick(900), first + 1);
+        clock.see(2_000 << 16);
+        assert_eq!(clock.tick(1_500), (2_000 << 16) + 1);
+        assert_eq!(clock.tick(3_000), 3_000 << 16);
     }
 }

@@ -12,18 +12,20 @@ pub mod cache;
 pub mod cookies;
 pub mod html;
 pub mod url;
+mod values;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use rand_xoshiro::rand_core::SeedableRng;
 
 use self::cache::{Cache, Freshness, Lookup};
 use self::cookies::Jar;
 use self::html::Page;
-use self::url::{encode, encode_form, resolve};
-use crate::arrivals::{exponential, index_below};
+use self::url::{encode_form, resolve};
+use self::values::json_text;
+use crate::arrivals::{below, exponential};
 use crate::failure::Failure;
 use crate::response::Sink;
-use crate::scenario::{Extract, FormStep, Operation, Part, Pick, PollStep, Scenario, Source, Template};
+use crate::scenario::{FormStep, Operation, PollStep, Scenario};
 
 /// Redirects that are followed for one page.
 const REDIRECTS_MAX: u32 = 10;
@@ -410,10 +412,10 @@ impl Browser {
     ) -> Result<(), Failure> {
         let State::Document { purpose, redirects } = self.state else { return Err(Failure::Validation) };
         let redirect = matches!(status, 301 | 302 | 303 | 307 | 308) && incoming.location.is_some();
-        let expect: &[u16] = match (purpose, &world.scenario.operations[self.at]) {
-            (Purpose::Get, Operation::Get { expect, .. }) if !redirect => expect,
-            (Purpose::FormAnswer, Operation::Form { form, .. }) => &form.expect,
-            _ => &[],
+        let expect: &[u16] = match purpose {
+            Purpose::Get if !redirect => world.scenario.operations[self.at].expect(),
+            Purpose::FormAnswer => world.scenario.operations[self.at].expect(),
+            Purpose::Get | Purpose::FormPage | Purpose::FormRedirect | Purpose::Poll => &[],
         };
         if !(if expect.is_empty() { status < 400 } else { expect.contains(&status) }) {
             return Err(Failure::Status);
@@ -505,31 +507,21 @@ impl Browser {
         let left = left.saturating_sub(1);
         self.state = State::Assets { purpose, left };
         if left == 0 {
-            let step = match &world.scenario.operations[self.at] {
-                Operation::Get { step, .. } | Operation::Form { step, .. } | Operation::Poll { step, .. } => *step,
-                Operation::Think { .. }
-                | Operation::Choose { .. }
-                | Operation::Jump { .. }
-                | Operation::Begin { .. }
-                | Operation::Again { .. } => 0,
-            };
+            let step = world.scenario.operations[self.at].step().unwrap_or(0);
             self.page_complete(world, step, purpose, now_ns, out);
         }
     }
 
     fn page_complete(&mut self, world: &World<'_>, step: usize, purpose: Purpose, now_ns: u64, out: &mut Vec<Effect>) {
         out.push(Effect::PageLoaded { step, started_ns: self.page_started_ns });
-        match (purpose, &world.scenario.operations[self.at]) {
-            (Purpose::FormPage, Operation::Form { step, form }) => {
-                if self.submit(world, *step, form, now_ns, out).is_err() {
-                    self.fail(*step, out);
-                }
+        if let (Purpose::FormPage, Operation::Form { step, form }) = (purpose, &world.scenario.operations[self.at]) {
+            if self.submit(world, *step, form, now_ns, out).is_err() {
+                self.fail(*step, out);
             }
-            _ => {
-                self.at += 1;
-                self.advance(world, now_ns, out);
-            }
+            return;
         }
+        self.at += 1;
+        self.advance(world, now_ns, out);
     }
 
     /// Looks at the answer to a poll: goes on, asks again later, or gives up.
@@ -553,117 +545,10 @@ impl Browser {
         out.push(Effect::Wait { until_ns: now_ns + poll.every_ns });
         Ok(())
     }
-
-    /// Takes the values that the step wants from the page it ended on.
-    fn extract(&mut self, world: &World<'_>, purpose: Purpose) -> Result<(), Failure> {
-        let extracts: &[Extract] = match (purpose, &world.scenario.operations[self.at]) {
-            (Purpose::Get, Operation::Get { extract, .. }) => extract,
-            (Purpose::FormAnswer | Purpose::FormRedirect, Operation::Form { form, .. }) => &form.extract,
-            _ => &[],
-        };
-        for extract in extracts {
-            let value = match &extract.from {
-                Source::Link { prefix, pick } => {
-                    let prefix = self.fill(world, prefix, true);
-                    let found: Vec<&str> = self.page.links.iter().filter_map(|link| behind(link, &prefix)).collect();
-                    let index = match pick {
-                        Pick::First => 0,
-                        Pick::Last => found.len().saturating_sub(1),
-                        Pick::Random => index_below(&mut self.random, found.len().max(1)),
-                    };
-                    found.get(index).map(|value| percent_decoded(value))
-                }
-                Source::Address { prefix } => {
-                    let prefix = self.fill(world, prefix, true);
-                    behind(&self.address, &prefix).map(percent_decoded)
-                }
-                Source::Json { pointer } => json_text(&String::from_utf8_lossy(&self.body), pointer),
-            };
-            match value {
-                Some(value) => self.variables[extract.variable] = value,
-                None if extract.optional => {}
-                None => return Err(Failure::Validation),
-            }
-        }
-        Ok(())
-    }
-
-    /// The text of a template; `encoded` for a place within a path.
-    fn fill(&mut self, world: &World<'_>, template: &Template, encoded: bool) -> String {
-        let mut out = String::new();
-        for part in &template.parts {
-            let user = &world.scenario.users[self.user];
-            let number;
-            let text = match part {
-                Part::Text(text) => {
-                    out.push_str(text);
-                    continue;
-                }
-                Part::UserName => &user.name,
-                Part::Password => &user.password,
-                Part::Role => &user.role,
-                Part::Word(list) => {
-                    let words = &world.scenario.words[*list];
-                    &words[index_below(&mut self.random, words.len())]
-                }
-                Part::Number(low, high) => {
-                    number = (low + below(&mut self.random, high - low + 1)).to_string();
-                    &number
-                }
-                Part::Variable(index) => &self.variables[*index],
-            };
-            if encoded { out.push_str(&encode(text)) } else { out.push_str(text) }
-        }
-        out
-    }
 }
 
 fn unix_s(world: &World<'_>, now_ns: u64) -> u64 {
     (now_ns + world.unix_offset_ns) / 1_000_000_000
-}
-
-/// A uniform number below `bound`, which is not 0.
-fn below(random: &mut Xoshiro256PlusPlus, bound: u64) -> u64 {
-    u64::try_from((u128::from(random.next_u64()) * u128::from(bound)) >> 64).expect("invariant: below the bound")
-}
-
-/// The part of an address behind a prefix, up to the next `/` or `?`; `None` if there is none.
-fn behind<'a>(address: &'a str, prefix: &str) -> Option<&'a str> {
-    let rest = address.strip_prefix(prefix)?;
-    let value = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
-    (!value.is_empty()).then_some(value)
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        let decoded = match behind {
-            [high, low, ..] if byte == b'%' => char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16)),
-            _ => None,
-        };
-        match decoded.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
-            Some(decoded) => {
-                out.push(decoded);
-                rest = &behind[2..];
-            }
-            None => {
-                out.push(byte);
-                rest = behind;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// The string, number or boolean at a JSON pointer.
-fn json_text(text: &str, pointer: &str) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    match value.pointer(pointer)? {
-        serde_json::Value::String(text) => Some(text.clone()),
-        value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => Some(value.to_string()),
-        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
-    }
 }
 
 #[cfg(test)]

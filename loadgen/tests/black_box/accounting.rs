@@ -173,8 +173,23 @@ fn a_signal_ends_the_run_in_order() {
 }
 
 #[test]
+fn a_missed_objective_has_its_exit_code() {
+    let (address, _) = serve(ok);
+    let out = Scratch::new();
+    let url = format!("http://{address}/");
+    let run = |slo: &'static str| {
+        summary(&out, &["run", &url, "--closed", "--connections", "2", "--duration", "0.3", "--slo", slo])
+    };
+    let (met, code) = run("p99<10s,errors<1%");
+    assert_eq!((met["slo"][0]["met"].as_bool(), code), (Some(true), 0), "{}", met["slo"]);
+    let (missed, code) = run("errors<1%,p50<1ns");
+    assert_eq!((missed["slo"][1]["met"].as_bool(), code), (Some(false), 3), "{}", missed["slo"]);
+}
+
+#[test]
 fn bad_usage_is_told_before_anything_is_sent() {
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 9] = [
+        &["run", "http://127.0.0.1:1/", "--closed", "--slo", "p98<1ms"],
         &["run", "http://127.0.0.1:1/"],
         &["run", "http://127.0.0.1:1/", "--rate", "0"],
         &["run", "http://127.0.0.1:1/", "--rate", "5", "--closed"],

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use minijinja::value::Value;
-use minijinja::{Environment, ErrorKind};
+use minijinja::{AutoEscape, Environment, ErrorKind, Output};
 
 use crate::error::Fault;
 
@@ -66,13 +66,33 @@ pub(super) fn environment(fuel: u64) -> Environment<'static> {
         }
         out
     });
-    // A field without a value prints nothing, as an unknown one does.
-    environment.set_formatter(
-        |out, state, value| {
-            if value.is_none() { Ok(()) } else { minijinja::escape_formatter(out, state, value) }
-        },
-    );
+    environment.set_formatter(|out, state, value| match value.as_str() {
+        // A field without a value prints nothing, as an unknown one does.
+        _ if value.is_none() => Ok(()),
+        Some(text) if *state.auto_escape() == AutoEscape::Html && !value.is_safe() => escape(out, text),
+        Some(_) | None => minijinja::escape_formatter(out, state, value),
+    });
     environment
+}
+
+/// Escapes what HTML text and quoted attributes give a meaning to. minijinja's own escape also spells out every slash,
+/// which doubles the length of links and says nothing.
+fn escape(out: &mut Output<'_>, text: &str) -> Result<(), minijinja::Error> {
+    let mut rest = text;
+    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        let entity = match rest.as_bytes()[at] {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'"' => "&quot;",
+            _ => "&#39;",
+        };
+        out.write_str(&rest[..at])?;
+        out.write_str(entity)?;
+        rest = &rest[at + 1..];
+    }
+    out.write_str(rest)?;
+    Ok(())
 }
 
 /// Percent-encodes everything but unreserved characters (RFC 3986 section 2.3).
