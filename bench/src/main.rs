@@ -25,6 +25,7 @@ mod store;
 mod table;
 mod trial;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -153,6 +154,9 @@ struct QueryArgs {
     store: PathBuf,
 }
 
+/// Longer cells of an answer are clipped on a terminal; a pipe gets all of them.
+const TERMINAL_CELL_COLUMNS: usize = 60;
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -180,7 +184,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Compare(args) => compare(args, &Interrupt::register()?),
         Command::Report(args) => report::write(&args.directories, &args.out),
         Command::Query(args) => {
-            print!("{}", store::query(&args.store, &args.sql)?.text());
+            let mut table = store::query(&args.store, &args.sql)?;
+            if std::io::stdout().is_terminal() {
+                table.clip(TERMINAL_CELL_COLUMNS);
+            }
+            print!("{}", table.text());
             Ok(())
         }
         Command::Doctor => doctor(&Interrupt::register()?),

@@ -183,8 +183,8 @@ fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance,
 
     say(&format!("browsers: {} users for {} s", options.users, options.browse_s));
     let before = Cost::read(&addresses.admin, &appliance)?;
-    let summary = browse(lab, root, &addresses.http, options)?;
-    appliance.still_running()?;
+    let summary = browse(lab, root, &mut appliance, &addresses.http, options)?;
+    refuse_failed_sessions(&summary)?;
     let after = Cost::read(&addresses.admin, &appliance)?;
     write_json(&folder.join("status.json"), &after.status)?;
     let claim = claim(lab, &folder, &addresses.admin);
@@ -289,7 +289,7 @@ fn wait_for_import(lab: &Lab, appliance: &mut Process, admin: &str) -> Result<Im
         .ok_or_else(|| Failure::Failed(format!("the catalog was not imported within {} s", IMPORT_DEADLINE.as_secs())))
 }
 
-fn browse(lab: &Lab, root: &Path, http: &str, options: &Options) -> Result<Summary, Failure> {
+fn browse(lab: &Lab, root: &Path, appliance: &mut Process, http: &str, options: &Options) -> Result<Summary, Failure> {
     let scenario = root.join("profiles/reqcat/browse.toml").to_string_lossy().into_owned();
     let folder = lab.folder.join("browse");
     let out = folder.to_string_lossy().into_owned();
@@ -301,12 +301,27 @@ fn browse(lab: &Lab, root: &Path, http: &str, options: &Options) -> Result<Summa
     order.show_errors = true;
     let mut process = Process::start(&order)?;
     let deadline = Duration::from_secs_f64(options.browse_s) + BROWSE_SLACK;
-    let status = lab.interrupt.wait_for(deadline, || process.ended())?;
+    let status = lab.interrupt.wait_for(deadline, || {
+        // First the appliance: once it is gone, the generator only counts refused connections.
+        appliance.still_running()?;
+        process.ended()
+    })?;
     match status.map(|status| status.code()) {
         // 4: the run is invalid, for the reasons in its summary.
         Some(Some(0 | 4)) => Summary::read(&folder),
         Some(_) => Err(Failure::Failed(format!("loadgen browse failed{}", process.quote()))),
         None => Err(Failure::Failed(format!("loadgen browse did not end within {} s", deadline.as_secs()))),
+    }
+}
+
+/// A load under which no user came to the end of a session has not done the job, however fast it was.
+fn refuse_failed_sessions(summary: &Summary) -> Result<(), Failure> {
+    match &summary.browse {
+        Some(browse) if browse.sessions_completed == 0 && browse.sessions_failed > 0 => {
+            let steps: Vec<String> = browse.failed_steps.iter().map(|(step, count)| format!("{step} ({count} times)")).collect();
+            Err(Failure::Failed(format!("no browser session came to its end, all {} failed, in the steps: {}", browse.sessions_failed, steps.join(", "))))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

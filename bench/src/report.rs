@@ -205,6 +205,11 @@ fn appliance_table(appliance: &Appliance) -> Table {
                 .map(count_text)
                 .join(" / "),
         );
+        let failed = browsers.failed_steps.iter().map(|(step, count)| format!("{step} {}", count_text(*count)));
+        let failed = failed.collect::<Vec<_>>().join(", ");
+        if !failed.is_empty() {
+            row("failed steps", failed);
+        }
         row("pages", count_text(browsers.pages));
         if quotable {
             let load = &browsers.page_load_ns;

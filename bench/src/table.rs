@@ -18,6 +18,13 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Shortens cells that are longer than `columns` characters.
+    pub fn clip(&mut self, columns: usize) {
+        for cell in self.rows.iter_mut().flatten().filter(|cell| cell.chars().count() > columns) {
+            *cell = cell.chars().take(columns.saturating_sub(1)).chain(['…']).collect();
+        }
+    }
+
     /// Columns padded to their widest cell, the first to the left, the others to the right, under a rule.
     pub fn text(&self) -> String {
         let widths: Vec<usize> = (0..self.header.len())
@@ -119,6 +126,13 @@ nginx        71,204  1.23 ms
 haproxy      absent
 ";
         assert_eq!(table().text(), expected);
+    }
+
+    #[test]
+    fn long_cells_are_clipped() {
+        let mut table = table();
+        table.clip(5);
+        assert!(table.text().contains("hapr…") && table.text().contains("nginx "), "{}", table.text());
     }
 
     #[test]

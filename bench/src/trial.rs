@@ -8,6 +8,7 @@
 //! The generator says in its summary when the window was; the system's run time at both ends is interpolated between
 //! the two nearest samples.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -105,6 +106,9 @@ pub struct BrowseSummary {
     pub sessions_shed: u64,
     pub pages: u64,
     pub page_load_ns: Quantiles,
+    /// Failures by the name of the scenario's step.
+    #[serde(default)]
+    pub failed_steps: BTreeMap<String, u64>,
 }
 
 impl Summary {

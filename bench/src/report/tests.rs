@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,6 +137,7 @@ fn appliance() -> Appliance {
                 sessions_shed: 0,
                 pages: 400,
                 page_load_ns: Quantiles { p50: Some(3_000_000), p99: Some(9_000_000), ..Quantiles::default() },
+                failed_steps: BTreeMap::new(),
             }),
             requests_taken: 1000,
             worker_cpu_us_per_request: Some(31.0),
