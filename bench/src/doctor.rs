@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn each_fault_is_found_with_its_cure() {
-        let faults: [(&str, fn(&mut Machine)); 10] = [
+        type Fault = (&'static str, fn(&mut Machine));
+        let faults: [Fault; 10] = [
             ("cores", |machine| machine.cores.truncate(2)),
             ("SMT", |machine| machine.siblings.push(vec![0, 8])),
             ("virtual machine", |machine| machine.virtualised = true),

@@ -318,8 +318,13 @@ fn browse(lab: &Lab, root: &Path, appliance: &mut Process, http: &str, options: 
 fn refuse_failed_sessions(summary: &Summary) -> Result<(), Failure> {
     match &summary.browse {
         Some(browse) if browse.sessions_completed == 0 && browse.sessions_failed > 0 => {
-            let steps: Vec<String> = browse.failed_steps.iter().map(|(step, count)| format!("{step} ({count} times)")).collect();
-            Err(Failure::Failed(format!("no browser session came to its end, all {} failed, in the steps: {}", browse.sessions_failed, steps.join(", "))))
+            let steps: Vec<String> =
+                browse.failed_steps.iter().map(|(step, count)| format!("{step} ({count} times)")).collect();
+            Err(Failure::Failed(format!(
+                "no browser session came to its end, all {} failed, in the steps: {}",
+                browse.sessions_failed,
+                steps.join(", ")
+            )))
         }
         Some(_) | None => Ok(()),
     }

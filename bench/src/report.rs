@@ -270,7 +270,7 @@ fn run_markdown(out: &mut String, run: &Run) {
         );
     }
     if !run.comparison.ratios.is_empty() {
-        let _ = writeln!(out, "\n### Ratios\n\n{}", ratio_table(&run.comparison).markdown());
+        let _ = writeln!(out, "\n### Ratios\n\n{}", ratio_table(&run.comparison).markdown().trim_end());
     }
     provenance(out, record, &run.comparison.systems);
 }
