@@ -54,7 +54,9 @@ fn check_finds_the_shipped_profiles_sound() {
         let checked = run(twintier().args(["check", "--profile", profile]));
         assert_eq!(checked.code, Some(0), "{checked:?}");
         assert!(checked.stdout.starts_with(&format!("profile {profile} is sound\nplacement: ")), "{}", checked.stdout);
-        for part in ["\ncost\n", "\nstatements: ", "\ncode tables\n", "    authority\n", "\ndata tables\n", "  requisition ("] {
+        for part in
+            ["\ncost\n", "\nstatements: ", "\ncode tables\n", "    authority\n", "\ndata tables\n", "  requisition ("]
+        {
             assert!(checked.stdout.contains(part), "{part:?} is missing: {}", checked.stdout);
         }
     }
@@ -75,7 +77,11 @@ fn the_admin_interface_answers() {
     assert_eq!(appliance.admin("POST", "/status").status, 405);
     let status = appliance.status();
     let import = &status["storage"]["imports"][0];
-    assert_eq!((&import["state"], &import["read"], &import["rejected"]), (&"done".into(), &60.into(), &0.into()), "{import}");
+    assert_eq!(
+        (&import["state"], &import["read"], &import["rejected"]),
+        (&"done".into(), &60.into(), &0.into()),
+        "{import}"
+    );
 }
 
 #[test]

@@ -27,8 +27,14 @@ fn a_deploy_is_on_every_replica_when_it_returns_and_survives_kill_9() {
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains("\"version\": 2"), "{done:?}");
     let seen = pages(&appliance);
-    assert!(seen.iter().all(|page| page.contains("<h1>Newest: Catalog") && page.contains("Code version 2")), "{seen:?}");
-    assert!((0..before.len()).all(|replica| seen.iter().any(|page| page.contains(&format!("Replica {replica}.")))), "{seen:?}");
+    assert!(
+        seen.iter().all(|page| page.contains("<h1>Newest: Catalog") && page.contains("Code version 2")),
+        "{seen:?}"
+    );
+    assert!(
+        (0..before.len()).all(|replica| seen.iter().any(|page| page.contains(&format!("Replica {replica}.")))),
+        "{seen:?}"
+    );
     let replication = appliance.settle();
     assert!(replication["replicas"].as_array().unwrap().iter().all(|replica| replica["code_version"] == 2));
 
@@ -38,12 +44,20 @@ fn a_deploy_is_on_every_replica_when_it_returns_and_survives_kill_9() {
     let refused = deploy(&appliance, &next);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.starts_with("the deploy was refused, nothing has changed:\n"), "{refused:?}");
-    assert!(refused.stderr.contains("templates/browse.html:") && refused.stderr.contains("views/item.toml:4:"), "{refused:?}");
-    assert!(pages(&appliance).iter().all(|page| page.contains("<h1>Newest: Catalog") && page.contains("Code version 2")));
+    assert!(
+        refused.stderr.contains("templates/browse.html:") && refused.stderr.contains("views/item.toml:4:"),
+        "{refused:?}"
+    );
+    assert!(
+        pages(&appliance).iter().all(|page| page.contains("<h1>Newest: Catalog") && page.contains("Code version 2"))
+    );
 
     let appliance = appliance.kill_and_restart();
     let seen = pages(&appliance);
-    assert!(seen.iter().all(|page| page.contains("<h1>Newest: Catalog") && page.contains("Code version 2")), "{seen:?}");
+    assert!(
+        seen.iter().all(|page| page.contains("<h1>Newest: Catalog") && page.contains("Code version 2")),
+        "{seen:?}"
+    );
 
     // The next deploy counts on.
     next.edit("reqcat/code/templates/browse.html", "{% if %}", "");
@@ -59,7 +73,10 @@ fn a_deploy_may_add_fields_and_tables_and_take_rights_away() {
     let path = alice.draft("item-01", "1");
     let next = crate::support::site::shipped();
     let document = next.read("reqcat/code/documents/requisition.toml");
-    next.write("reqcat/code/documents/requisition.toml", format!("{document}\n[[fields]]\nname = \"urgency\"\nkind = \"integer\"\n"));
+    next.write(
+        "reqcat/code/documents/requisition.toml",
+        format!("{document}\n[[fields]]\nname = \"urgency\"\nkind = \"integer\"\n"),
+    );
     next.edit("reqcat/code/actions/requisition-draft.toml", "changed = \"now\"", "changed = \"now\"\nurgency = \"5\"");
     // Employees may no longer submit.
     next.edit(

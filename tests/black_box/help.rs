@@ -11,14 +11,22 @@ fn help_texts() {
         program.args(Some(command).filter(|command| !command.is_empty()));
         let help = run(program.arg("--help"));
         assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""), "{command}");
-        text.push_str(&format!("$ twintier {command} --help\n{}\n", help.stdout).replace("twintier  --help", "twintier --help"));
+        text.push_str(
+            &format!("$ twintier {command} --help\n{}\n", help.stdout).replace("twintier  --help", "twintier --help"),
+        );
     }
     assert_text("help", &text);
 }
 
 #[test]
 fn bad_usage_exits_2() {
-    for arguments in [&["surf"][..], &["serve"], &["serve", "--profil", "x"], &["proxy", "--listen", "here", "--to", "127.0.0.1:1"], &[]] {
+    for arguments in [
+        &["surf"][..],
+        &["serve"],
+        &["serve", "--profil", "x"],
+        &["proxy", "--listen", "here", "--to", "127.0.0.1:1"],
+        &[],
+    ] {
         let wrong = run(twintier().args(arguments));
         assert_eq!(wrong.code, Some(2), "{arguments:?} {wrong:?}");
         assert!(wrong.stderr.contains("Usage:") || wrong.stderr.contains("--help"), "{wrong:?}");

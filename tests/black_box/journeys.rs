@@ -73,9 +73,14 @@ fn a_requisition_from_draft_to_order() {
     assert!(form.text().contains("value=\"item-03\""));
 
     // Wrong input: the form again with what was wrong; nothing is written.
-    let wrong = alice.post("/reqcat/requisitions", &[("item", "no-such-item"), ("quantity", "2"), ("reason", "why not")]);
+    let wrong =
+        alice.post("/reqcat/requisitions", &[("item", "no-such-item"), ("quantity", "2"), ("reason", "why not")]);
     assert_eq!(wrong.status, 422);
-    assert!(wrong.text().contains("There is no `no-such-item`.") && wrong.text().contains("why not"), "{}", wrong.text());
+    assert!(
+        wrong.text().contains("There is no `no-such-item`.") && wrong.text().contains("why not"),
+        "{}",
+        wrong.text()
+    );
     let wrong = alice.post_json("/reqcat/requisitions", &json!({ "item": "item-03", "quantity": 0 }));
     assert_eq!(wrong.status, 422);
     assert!(wrong.text().contains("quantity"), "{}", wrong.text());
@@ -157,7 +162,12 @@ fn who_is_not_signed_in_or_has_no_role_is_refused() {
         let html = visitor.page(path);
         assert_eq!(html.status, 303, "{path}");
         let next = path.replace('/', "%2F");
-        assert!([format!("/directory/sign-in?next={path}"), format!("/directory/sign-in?next={next}")].contains(&html.location().to_owned()), "{}", html.location());
+        assert!(
+            [format!("/directory/sign-in?next={path}"), format!("/directory/sign-in?next={next}")]
+                .contains(&html.location().to_owned()),
+            "{}",
+            html.location()
+        );
         let data = visitor.data(path);
         assert_eq!((data.status, &data.json()["status"]), (401, &json!(401)), "{path}");
     }
@@ -168,7 +178,8 @@ fn who_is_not_signed_in_or_has_no_role_is_refused() {
         assert_eq!(alice.page(path).status, 403, "{path}");
         assert_eq!(alice.data(path).status, 403, "{path}");
     }
-    let edit = alice.post("/directory/employees/alice", &[("name", "Alice"), ("roles", "directory_admin"), ("active", "true")]);
+    let edit = alice
+        .post("/directory/employees/alice", &[("name", "Alice"), ("roles", "directory_admin"), ("active", "true")]);
     assert_eq!(edit.status, 403);
     assert!(edit.text().contains("None of your roles may run actions/employee-edit"), "{}", edit.text());
     let row = alice.data("/directory/employees/alice").json()["row"].clone();
@@ -238,11 +249,13 @@ fn sessions_begin_with_the_password_and_end_with_sign_out() {
     // A wish for a page after signing in is fulfilled on this site only.
     let mut bob = appliance.visitor();
     bob.page("/directory/sign-in?next=/reqcat/requisitions");
-    let answer = bob.post("/directory/sign-in", &[("user", "bob"), ("password", "bob-password"), ("next", "/reqcat/requisitions")]);
+    let answer = bob
+        .post("/directory/sign-in", &[("user", "bob"), ("password", "bob-password"), ("next", "/reqcat/requisitions")]);
     assert_eq!((answer.status, answer.location()), (303, "/reqcat/requisitions"));
     let mut bob = appliance.visitor();
     bob.page("/directory/sign-in");
-    let answer = bob.post("/directory/sign-in", &[("user", "bob"), ("password", "bob-password"), ("next", "//evil.example.com/")]);
+    let answer = bob
+        .post("/directory/sign-in", &[("user", "bob"), ("password", "bob-password"), ("next", "//evil.example.com/")]);
     assert_eq!((answer.status, answer.location()), (303, "/directory/"));
 }
 
@@ -256,14 +269,23 @@ fn a_revoked_role_counts_at_once_at_every_replica() {
         assert_eq!(connection.data("/reqcat/requisitions").status, 200);
     }
     let after = appliance.executed();
-    assert!(before.iter().zip(&after).all(|(before, after)| before < after), "some replica was not asked: {before:?} {after:?}");
+    assert!(
+        before.iter().zip(&after).all(|(before, after)| before < after),
+        "some replica was not asked: {before:?} {after:?}"
+    );
 
     let mut carol = appliance.user("carol");
     let form = carol.page("/directory/employees/alice/edit");
     assert!(form.text().contains("value=\"Alice Archer\""), "{}", form.text());
     for round in 0..5 {
         for (roles, status) in [("guest", 403), ("employee", 200)] {
-            let edit = [("name", "Alice Archer"), ("department", "Research"), ("email", ""), ("roles", roles), ("active", "true")];
+            let edit = [
+                ("name", "Alice Archer"),
+                ("department", "Research"),
+                ("email", ""),
+                ("roles", roles),
+                ("active", "true"),
+            ];
             let edited = carol.post("/directory/employees/alice", &edit);
             assert_eq!((edited.status, edited.location()), (303, "/directory/employees/alice"), "{}", edited.text());
             for connection in &mut connections {

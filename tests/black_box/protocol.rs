@@ -120,7 +120,13 @@ fn an_oversized_head_gets_431() {
 #[test]
 fn paths_and_methods_that_are_not_there() {
     let (appliance, mut wire) = connection();
-    for path in ["/nowhere", "/reqcat/nowhere/at/all", "/internal/secret", "/reqcat/static/none.css", "/reqcat/static/../code/authority.toml"] {
+    for path in [
+        "/nowhere",
+        "/reqcat/nowhere/at/all",
+        "/internal/secret",
+        "/reqcat/static/none.css",
+        "/reqcat/static/../code/authority.toml",
+    ] {
         assert_eq!(wire.get(path).status, 404, "{path}");
     }
     // A file that exists, but not below the folder of static objects.
@@ -161,12 +167,17 @@ fn static_objects_have_validators_and_ranges() {
     assert_eq!((whole.status, &whole.body), (200, &bytes));
     assert_eq!(whole.header("content-type"), Some("text/css; charset=utf-8"));
     assert_eq!(whole.header("accept-ranges"), Some("bytes"));
-    let (etag, modified) = (whole.header("etag").unwrap().to_owned(), whole.header("last-modified").unwrap().to_owned());
+    let (etag, modified) =
+        (whole.header("etag").unwrap().to_owned(), whole.header("last-modified").unwrap().to_owned());
     let mut ask = |fields: &str| {
         wire.send(format!("GET {STYLE} HTTP/1.1\r\nhost: test\r\n{fields}\r\n"));
         wire.answer()
     };
-    for fields in [format!("If-None-Match: {etag}\r\n"), format!("If-None-Match: \"x\", W/{etag}\r\n"), format!("If-Modified-Since: {modified}\r\n")] {
+    for fields in [
+        format!("If-None-Match: {etag}\r\n"),
+        format!("If-None-Match: \"x\", W/{etag}\r\n"),
+        format!("If-Modified-Since: {modified}\r\n"),
+    ] {
         let answer = ask(&fields);
         assert_eq!(answer.status, 304, "{fields}");
         assert_eq!(answer.header("etag"), Some(etag.as_str()));
@@ -214,7 +225,10 @@ fn uploads_chunked_or_counted_are_taken_up_to_the_limit() {
     let answer = wire.answer();
     assert_eq!(answer.status, 303, "{}", answer.text());
     // The connection goes on.
-    wire.send(format!("GET {} HTTP/1.1\r\nhost: test\r\ncookie: {cookie}\r\naccept: application/json\r\n\r\n", answer.location()));
+    wire.send(format!(
+        "GET {} HTTP/1.1\r\nhost: test\r\ncookie: {cookie}\r\naccept: application/json\r\n\r\n",
+        answer.location()
+    ));
     assert_eq!(wire.answer().json()["row"]["reason"], "chunked");
 
     // Under the limit of 1 MiB, though no form wants so much.
@@ -256,7 +270,9 @@ fn expect_100_continue() {
     assert_eq!(wire.answer().status, 403, "no token");
     // A body that would be refused is not asked for.
     let mut wire = shared().wire();
-    wire.send("POST /directory/sign-in HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 9999999\r\n\r\n");
+    wire.send(
+        "POST /directory/sign-in HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 9999999\r\n\r\n",
+    );
     assert_eq!(wire.answer().status, 413);
 }
 
@@ -268,7 +284,11 @@ fn http_1_0_closes_unless_asked_to_stay() {
         wire.send(format!("GET {STYLE} HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"));
         let answer = wire.answer();
         assert_eq!(answer.status, 200);
-        assert!(answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("keep-alive")), "{:?}", answer.headers);
+        assert!(
+            answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("keep-alive")),
+            "{:?}",
+            answer.headers
+        );
     }
     wire.send(format!("GET {STYLE} HTTP/1.0\r\n\r\n"));
     assert_eq!(wire.answer().body, style());
@@ -290,7 +310,8 @@ fn a_half_closed_browser_still_gets_its_answer() {
 
 #[test]
 fn slow_requests_get_408_and_idle_connections_end() {
-    let setup = Setup::shipped().set("timeouts.head_ms", "150").set("timeouts.body_ms", "150").set("timeouts.idle_ms", "400");
+    let setup =
+        Setup::shipped().set("timeouts.head_ms", "150").set("timeouts.body_ms", "150").set("timeouts.idle_ms", "400");
     let appliance = setup.start();
     let mut wire = appliance.wire();
     wire.send("GET / HTTP/1.1\r\nhost: te");

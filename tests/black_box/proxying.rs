@@ -135,7 +135,12 @@ fn upstream_connections_are_used_again_and_the_least_busy_server_is_asked() {
     });
     let setup = Setup::shipped();
     let second = Origin::unix(&setup.folder.path("b.sock"), |_| Said::ok("second"));
-    let appliance = setup.statements(&format!("proxy /x/* upstream {} {}\nproxy /one/* upstream {}", first.address, second.address, first.address)).start();
+    let appliance = setup
+        .statements(&format!(
+            "proxy /x/* upstream {} {}\nproxy /one/* upstream {}",
+            first.address, second.address, first.address
+        ))
+        .start();
 
     let mut wire = appliance.wire();
     for _ in 0..20 {
@@ -157,7 +162,8 @@ fn upstream_connections_are_used_again_and_the_least_busy_server_is_asked() {
         workers.iter().map(|worker| worker["front"]["requests_in_progress"].as_u64().unwrap()).collect()
     };
     let holder = fronts(&appliance).iter().position(|count| *count == 1).expect("the held request is in progress");
-    let taken = |front: usize| appliance.status()["workers"][front]["front"]["counters"]["requests_taken"].as_u64().unwrap();
+    let taken =
+        |front: usize| appliance.status()["workers"][front]["front"]["counters"]["requests_taken"].as_u64().unwrap();
     // A connection on the same front as the held one: the first dispatcher decides, so a few are tried.
     let mut beside = eventually("a connection on the busy front", || {
         let before = taken(holder);
@@ -178,7 +184,9 @@ fn a_server_that_is_down_is_passed_over_and_all_down_is_502() {
     let (down, up) = (setup.folder.path("down.sock"), setup.folder.path("up.sock"));
     let alive = Origin::unix(&up, echo);
     let down = format!("unix:{}", down.display());
-    let appliance = setup.statements(&format!("proxy /x/* upstream {down} {}\nproxy /down/* upstream {down}", alive.address)).start();
+    let appliance = setup
+        .statements(&format!("proxy /x/* upstream {down} {}\nproxy /down/* upstream {down}", alive.address))
+        .start();
     let mut wire = appliance.wire();
     for number in 0..20 {
         let answer = wire.get(&format!("/x/{number}"));
@@ -210,7 +218,8 @@ fn a_pooled_connection_that_the_server_closed_costs_no_request() {
 fn many_browsers_at_once_get_their_own_answers() {
     let first = Origin::tcp(echo);
     let second = Origin::tcp(echo);
-    let appliance = Setup::shipped().statements(&format!("proxy /x/* upstream {} {}", first.address, second.address)).start();
+    let appliance =
+        Setup::shipped().statements(&format!("proxy /x/* upstream {} {}", first.address, second.address)).start();
     let address = appliance.http;
     let browsers: Vec<_> = (0..16)
         .map(|browser| {

@@ -72,11 +72,21 @@ fn code_tables() {
     spoilt("code-unknown-key", "reqcat/code/views/item.toml", "title = \"Item\"", "titel = \"Item\"");
     spoilt("code-unknown-table", "reqcat/code/views/item.toml", "table = \"item\"", "table = \"itm\"");
     spoilt("code-no-template", "reqcat/code/views/item.toml", "item.html", "itm.html");
-    spoilt("code-wrong-expression", "reqcat/code/actions/requisition-submit.toml", "row.state == 'draft' and", "row.state == 'draft' und");
+    spoilt(
+        "code-wrong-expression",
+        "reqcat/code/actions/requisition-submit.toml",
+        "row.state == 'draft' and",
+        "row.state == 'draft' und",
+    );
     spoilt("code-wrong-template", "reqcat/code/templates/item.html", "{% endblock %}", "{% endblok %}");
     spoilt("code-wrong-verb", "reqcat/code/authority.toml", "verbs = [\"read\"]", "verbs = [\"look\"]");
     spoilt("code-wrong-authority", "reqcat/code/authority.toml", "views/browse", "views/brows");
-    spoilt("code-unknown-field", "reqcat/code/actions/requisition-draft.toml", "owner = \"user.name\"", "ower = \"user.name\"");
+    spoilt(
+        "code-unknown-field",
+        "reqcat/code/actions/requisition-draft.toml",
+        "owner = \"user.name\"",
+        "ower = \"user.name\"",
+    );
     let setup = Setup::shipped();
     std::fs::remove_file(setup.folder.path("reqcat/code/authority.toml")).unwrap();
     refused("code-no-authority", &setup);
@@ -111,7 +121,10 @@ fn databases() {
     first.kill();
 
     // No database at all.
-    setup.folder.write("data.duckdb", "this is a text file, and long enough to be taken for a header of something else.\n".repeat(100));
+    setup.folder.write(
+        "data.duckdb",
+        "this is a text file, and long enough to be taken for a header of something else.\n".repeat(100),
+    );
     let wrong = run(&mut setup.command("serve"));
     assert_text("database-no-database", &setup.folder.neutral(&ended(&wrong)));
 
@@ -148,9 +161,18 @@ fn cores_that_are_not_there() {
     assert!(wrong.stderr.contains("[4095]") && wrong.stderr.contains("--set cluster.cores=auto"), "{wrong:?}");
     // The profile of a large machine, where the machine is not as large.
     if std::thread::available_parallelism().unwrap().get() < 16 {
-        let wrong = run(twintier().args(["serve", "--profile", "profiles/bare-metal.toml", "--set", "listen.http=127.0.0.1:0"]));
+        let wrong = run(twintier().args([
+            "serve",
+            "--profile",
+            "profiles/bare-metal.toml",
+            "--set",
+            "listen.http=127.0.0.1:0",
+        ]));
         assert_eq!(wrong.code, Some(2), "{wrong:?}");
-        assert!(wrong.stderr.contains("run it with --set cluster.cores=auto --set cluster.placement=shared"), "{wrong:?}");
+        assert!(
+            wrong.stderr.contains("run it with --set cluster.cores=auto --set cluster.placement=shared"),
+            "{wrong:?}"
+        );
     }
     let wrong = run(twintier().args(["origin", "--listen", "127.0.0.1:0", "--core", "4095"]));
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
@@ -164,7 +186,11 @@ fn a_supplier_file_with_wrong_records_loses_those_only() {
     setup.folder.write("items.txt", format!("Package: broken\n\nno field at all\n\n{items}"));
     let appliance = setup.start();
     let import = appliance.status()["storage"]["imports"][0].clone();
-    assert_eq!((&import["read"], &import["taken"], &import["rejected"]), (&62.into(), &60.into(), &2.into()), "{import}");
+    assert_eq!(
+        (&import["read"], &import["taken"], &import["rejected"]),
+        (&62.into(), &60.into(), &2.into()),
+        "{import}"
+    );
     let rejections = import["rejections"].to_string();
     assert!(rejections.contains("Version") && rejections.contains('3'), "{rejections}");
 }

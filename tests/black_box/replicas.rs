@@ -20,7 +20,10 @@ fn writes_through_every_front_end_in_equal_digests() {
     assert_eq!(rows(&replication, "requisition"), 30);
     let replicas = replication["replicas"].as_array().unwrap();
     assert!(replicas.len() >= 2);
-    assert!(replicas.iter().all(|replica| replica["committed"].as_u64().unwrap() > 0), "every replica takes writes: {replication}");
+    assert!(
+        replicas.iter().all(|replica| replica["committed"].as_u64().unwrap() > 0),
+        "every replica takes writes: {replication}"
+    );
     // Every row through every connection.
     for (path, quantity) in &paths {
         for connection in &mut connections {
@@ -78,7 +81,9 @@ fn a_drained_front_takes_no_connections_until_it_is_started() {
     let appliance = Setup::shipped().start();
     assert_eq!(appliance.admin("POST", "/servers/front/1/drain").status, 200);
     let draining = |wanted: bool| {
-        eventually("the front's state", || (appliance.status()["workers"][1]["front"]["draining"] == wanted).then_some(()));
+        eventually("the front's state", || {
+            (appliance.status()["workers"][1]["front"]["draining"] == wanted).then_some(())
+        });
     };
     draining(true);
     for _ in 0..12 {
@@ -99,7 +104,12 @@ fn concurrent_writers_of_one_row_lose_no_update() {
             std::thread::spawn(move || {
                 for round in 0..10 {
                     let department = format!("D{writer}-{round}");
-                    let edit = [("name", "Bob Baker"), ("department", department.as_str()), ("roles", "employee approver"), ("active", "true")];
+                    let edit = [
+                        ("name", "Bob Baker"),
+                        ("department", department.as_str()),
+                        ("roles", "employee approver"),
+                        ("active", "true"),
+                    ];
                     let answer = connection.post("/directory/employees/bob", &edit);
                     assert!(answer.status == 303 || answer.status == 409, "{} {}", answer.status, answer.text());
                 }
@@ -110,5 +120,8 @@ fn concurrent_writers_of_one_row_lose_no_update() {
         writer.join().unwrap();
     }
     let replication = appliance.settle();
-    assert_eq!(replication["replicas"][0]["tables"][0]["conflicts"], 0, "the database arbitrates, nothing is lost: {replication}");
+    assert_eq!(
+        replication["replicas"][0]["tables"][0]["conflicts"], 0,
+        "the database arbitrates, nothing is lost: {replication}"
+    );
 }

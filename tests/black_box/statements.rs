@@ -39,7 +39,9 @@ impl Load {
     /// Goes on until that many more answers have come.
     fn go_on(&self, answers: u64) {
         let (until, end) = (self.answered.load(Ordering::Relaxed) + answers, deadline());
-        while self.answered.load(Ordering::Relaxed) < until && self.browsers.iter().all(|browser| !browser.is_finished()) {
+        while self.answered.load(Ordering::Relaxed) < until
+            && self.browsers.iter().all(|browser| !browser.is_finished())
+        {
             assert!(Instant::now() < end, "the load stands still");
             thread::yield_now();
         }

@@ -140,7 +140,12 @@ impl Appliance {
     #[track_caller]
     pub fn executed(&self) -> Vec<u64> {
         let replication = self.replication();
-        replication["replicas"].as_array().unwrap().iter().map(|replica| replica["executed"].as_u64().unwrap()).collect()
+        replication["replicas"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|replica| replica["executed"].as_u64().unwrap())
+            .collect()
     }
 
     pub fn visitor(&self) -> Browser {

@@ -37,7 +37,9 @@ pub struct Said {
 impl Said {
     pub fn ok(body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
-        let mut bytes = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+        let mut bytes =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len())
+                .into_bytes();
         bytes.extend_from_slice(body);
         Self { bytes, close: false }
     }

@@ -53,7 +53,8 @@ impl Program {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let (stdout, stderr) = (Arc::default(), Arc::default());
-        let readers = vec![collect(child.stdout.take().unwrap(), &stdout), collect(child.stderr.take().unwrap(), &stderr)];
+        let readers =
+            vec![collect(child.stdout.take().unwrap(), &stdout), collect(child.stderr.take().unwrap(), &stderr)];
         Self { child, stdout, stderr, readers }
     }
 
