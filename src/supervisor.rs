@@ -608,10 +608,10 @@ impl Start {
     }
 }
 
-/// Compiles and publishes statements when their files change; a wrong file is refused and the old table stays.
+/// Compiles and publishes statements when their file or a folder of static objects changes; a wrong file is refused
+/// and the old table stays. A folder that a changed file names for the first time is watched from the next start on.
 fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
     let profile = &cluster.profile;
-    let file = profile.path(&profile.storage.statements);
     let watched = Arc::clone(cluster);
     let notify: unit::Notify = Arc::new(move |_| match load_site(&watched.profile, watched.site().version + 1) {
         Ok(site) => {
@@ -624,7 +624,7 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
             }
         }
     });
-    let order = Order::WatchFiles { paths: vec![file], interval_ms: profile.storage.watch_ms, notify };
+    let order = Order::WatchFiles { paths: cluster.site().sources.clone(), interval_ms: profile.storage.watch_ms, notify };
     if orders.try_send(order).is_err() {
         eprintln!("note: statement files are not watched: the storage unit takes no orders");
     }

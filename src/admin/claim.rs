@@ -123,7 +123,7 @@ fn sum(servers: &[&Value], path: &str) -> u64 {
 
 fn last(servers: &[&Value], key: &str) -> String {
     let decisions = servers.iter().filter_map(|server| server[key].as_array()?.last()?.as_str());
-    decisions.last().unwrap_or("none yet").to_string()
+    decisions.fold("none yet", |_, decision| decision).to_string()
 }
 
 fn first_tier(cluster: &Cluster, fronts: &[&Value], probes: &[Probe]) -> Vec<Value> {

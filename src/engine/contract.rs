@@ -167,6 +167,7 @@ impl Default for Config {
 
 /// Counters of one engine since its start. Written by its own thread only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "appliance", derive(serde::Serialize))]
 pub struct Statistics {
     pub turns: u64,
     pub enters: u64,

@@ -181,10 +181,11 @@ impl FrontServer {
                 Ok(Progress::Complete) if up.head.is_interim() => {
                     // The front has answered `Expect` itself; other interim responses are passed on to HTTP/1.1.
                     let head = up.input.take(up.head.head_bytes);
-                    if up.head.status != 100 && !down.exchange.is_http10() {
-                        if let Some(chunk) = chunk_of(head) {
-                            engine.send(down.conn, chunk);
-                        }
+                    if up.head.status != 100
+                        && !down.exchange.is_http10()
+                        && let Some(chunk) = chunk_of(head)
+                    {
+                        engine.send(down.conn, chunk);
                     }
                 }
                 Ok(Progress::Complete) => self.relay_head(engine, down, up),

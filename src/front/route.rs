@@ -39,13 +39,13 @@ impl FrontServer {
             return self.reject(engine, down, &reject);
         }
         let site = Rc::clone(&self.site);
-        let route = site.table.lookup(exchange.head.host.of(bytes), &path);
+        let route = site.0.table.lookup(exchange.head.host.of(bytes), &path);
         let found = route.map(|route| (route.index, route.mount.len()));
         match found {
             None => self.refuse(engine, down, 404, "no statement maps this host and path"),
             Some((index, mount)) => {
                 down.exchange.route = index;
-                self.follow(engine, down, &site.targets[index], &path, mount);
+                self.follow(engine, down, &site.0.targets[index], &path, mount);
             }
         }
         self.path = path;

@@ -29,6 +29,9 @@ pub struct Ticket {
     pub exchange: u32,
 }
 
+/// The statements in force. A request pins them by a count of this core's own, so that no core writes another's line.
+pub(super) struct Published(pub Arc<Site>);
+
 #[derive(Debug, Default)]
 enum Slot {
     #[default]
@@ -47,10 +50,11 @@ pub struct FrontServer {
     pub(super) worker: u16,
     pub(super) local_replica: Option<ServerId>,
     pub(super) admission: Admission,
-    pub(super) site: Rc<Arc<Site>>,
+    pub(super) site: Rc<Published>,
     pub(super) dispatcher: RequestDispatcher<Ticket>,
     pub(super) outbox: Vec<(ServerId, Box<Job>)>,
-    /// Jobs to be used again.
+    /// Jobs to be used again, in the boxes that travel.
+    #[allow(clippy::vec_box)]
     pub(super) jobs: Vec<Box<Job>>,
     pub(super) sessions: Sessions,
     pub(super) now: Now,
@@ -77,7 +81,7 @@ impl FrontServer {
             upstream_indexes: Vec::new(),
             worker,
             local_replica,
-            site: Rc::new(Arc::clone(&site)),
+            site: Rc::new(Published(Arc::clone(&site))),
             slots: std::iter::repeat_with(Slot::default).take(slots as usize).collect(),
             dispatcher,
             outbox: Vec::new(),
@@ -93,11 +97,11 @@ impl FrontServer {
     /// Puts a new version of the statements in force for requests that begin from now on.
     pub fn publish(&mut self, site: Arc<Site>) {
         self.upstream_indexes = site.targets.iter().map(|target| self.indexes_of(target)).collect();
-        self.site = Rc::new(site);
+        self.site = Rc::new(Published(site));
     }
 
     pub fn site_version(&self) -> u64 {
-        self.site.version
+        self.site.0.version
     }
 
     pub fn counters(&self) -> &Counters {

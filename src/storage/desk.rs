@@ -16,7 +16,8 @@ use glommio::{Task, TaskQueueHandle};
 
 use super::bridge::within;
 use super::unit::{AgentRun, ImportRun, Order};
-use super::watch::{self, Notify, Watched};
+use super::files::Watch;
+use super::watch::{self, Notify};
 use super::work::{End, Shared, count};
 use super::{import, submit};
 
@@ -180,7 +181,7 @@ impl Desk {
 
     fn start_watch(&mut self, paths: Vec<PathBuf>, interval_ms: u64, notify: Notify) {
         let shared = Rc::clone(&self.shared);
-        let files = paths.into_iter().map(Watched::new).collect();
+        let files = Watch::new(paths);
         let interval = Duration::from_millis(interval_ms.max(1));
         let task = async move { watch::run(&shared, files, interval, notify).await };
         self.watches.push(spawn_into(task, self.files));

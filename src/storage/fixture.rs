@@ -159,7 +159,11 @@ impl FakeDatabase {
                         let record = rows.records.get(&(table, key.clone())).cloned();
                         (token, Outcome::Row(record.map(|record| update(table, key, Some(record)))), reply)
                     }
-                    Request::Commit { .. } | Request::Deploy { .. } | Request::Stop => continue,
+                    Request::Commit { .. }
+                    | Request::Deploy { .. }
+                    | Request::Reshape { .. }
+                    | Request::Load { .. }
+                    | Request::Stop => continue,
                 };
                 drop(rows);
                 reply(Reply { token, outcome });

@@ -1,7 +1,7 @@
 //! The statements in force with what they point at, compiled from the file server's files and published to every
 //! front server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::Address;
@@ -17,6 +17,8 @@ pub struct Site {
     pub table: RouteTable,
     /// What each route leads to, by the route's index.
     pub targets: Vec<Target>,
+    /// The files and folders that it was made of.
+    pub sources: Vec<PathBuf>,
 }
 
 /// Where a route leads.
@@ -74,6 +76,7 @@ impl Site {
         let folder = file.parent().unwrap_or(Path::new(""));
         let mut faults = Vec::new();
         let mut targets = Vec::with_capacity(statements.len());
+        let mut sources = vec![file.to_path_buf()];
         let limits = ObjectLimits { object_bytes_max, ..ObjectLimits::default() };
         for statement in &statements {
             let mut fault = |wrong: String, cure: String| {
@@ -91,11 +94,13 @@ impl Site {
                 }
                 Action::Upstream { addresses } => Target::Upstream { servers: addresses.clone() },
                 Action::Files { folder: objects } => {
-                    let objects = ObjectStore::load(&folder.join(objects), &limits).unwrap_or_else(|wrong| {
+                    let objects = folder.join(objects);
+                    let loaded = ObjectStore::load(&objects, &limits).unwrap_or_else(|wrong| {
                         fault(wrong.to_string(), "name a folder of static objects".into());
                         ObjectStore::default()
                     });
-                    Target::Files { objects: Arc::new(objects) }
+                    sources.push(objects);
+                    Target::Files { objects: Arc::new(loaded) }
                 }
                 Action::Fail { status } => Target::Fail { status: *status },
                 Action::Redirect { location, status } => {
@@ -104,7 +109,7 @@ impl Site {
             });
         }
         match RouteTable::compile(statements, version) {
-            Ok(table) if faults.is_empty() => Ok(Self { version, table, targets }),
+            Ok(table) if faults.is_empty() => Ok(Self { version, table, targets, sources }),
             Ok(_) => Err(faults),
             Err(more) => {
                 faults.extend(more);

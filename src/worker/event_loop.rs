@@ -20,7 +20,8 @@ const ROUNDS_MAX: usize = 16;
 /// How long a worker sleeps at most, so that a sweep is never far.
 const SLEEP_NS_MAX: u64 = 100_000_000;
 
-/// One worker with its roles.
+/// One worker with its roles. Jobs stay in their boxes all the way: a box is what travels and is used again.
+#[allow(clippy::vec_box)]
 pub struct Worker<E: Engine> {
     pub index: usize,
     pub core: usize,
@@ -36,6 +37,7 @@ pub struct Worker<E: Engine> {
 }
 
 impl<E: Engine> Worker<E> {
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         index: usize,
         core: usize,
@@ -282,7 +284,7 @@ impl<E: Engine> Worker<E> {
             worker: self.index,
             core: self.core,
             cpu_ns: engine::thread::thread_cpu_ns(),
-            engine: self.engine.statistics().into(),
+            engine: self.engine.statistics(),
             front: self.front.as_ref().map(FrontRole::status),
             replica: self.replica.as_ref().map(ReplicaRole::status),
         }

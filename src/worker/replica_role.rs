@@ -100,6 +100,7 @@ impl ReplicaRole {
     }
 
     /// Carries out what the replica ordered; jobs that are finished go to `finished`.
+    #[allow(clippy::vec_box)]
     pub fn settle(&mut self, port: &mut Port, layout: &Layout, now: Now, finished: &mut Vec<Box<Job>>) {
         for run in std::mem::take(&mut self.held) {
             self.order(run);
@@ -131,6 +132,7 @@ impl ReplicaRole {
         }
     }
 
+    #[allow(clippy::vec_box)]
     fn carry_out(&mut self, output: Output, now: Now, finished: &mut Vec<Box<Job>>) {
         match output {
             Output::Finished(job) => finished.push(job),

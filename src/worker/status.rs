@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::engine::Statistics;
 use crate::front::Counters;
 use crate::replica::server::ReplicaServer;
 
@@ -11,49 +12,9 @@ pub struct WorkerStatus {
     pub worker: usize,
     pub core: usize,
     pub cpu_ns: u64,
-    pub engine: EngineStatus,
+    pub engine: Statistics,
     pub front: Option<FrontStatus>,
     pub replica: Option<ReplicaStatus>,
-}
-
-/// The engine's counters, by the names that the metrics use.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct EngineStatus {
-    pub turns: u64,
-    pub enters: u64,
-    pub submissions: u64,
-    pub completions: u64,
-    pub accepted: u64,
-    pub connected: u64,
-    pub closed: u64,
-    pub received_bytes: u64,
-    pub sent_bytes: u64,
-    pub rearms: u64,
-    pub exhaustions: u64,
-    pub overflows: u64,
-    pub refused: u64,
-    pub wakes: u64,
-}
-
-impl From<crate::engine::Statistics> for EngineStatus {
-    fn from(from: crate::engine::Statistics) -> Self {
-        Self {
-            turns: from.turns,
-            enters: from.enters,
-            submissions: from.submissions,
-            completions: from.completions,
-            accepted: from.accepted,
-            connected: from.connected,
-            closed: from.closed,
-            received_bytes: from.received_bytes,
-            sent_bytes: from.sent_bytes,
-            rearms: from.rearms,
-            exhaustions: from.exhaustions,
-            overflows: from.overflows,
-            refused: from.refused,
-            wakes: from.wakes,
-        }
-    }
 }
 
 /// A front server's report.
