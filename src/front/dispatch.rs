@@ -49,7 +49,10 @@ impl FrontServer {
         for header in &head.headers {
             let value = header.value.of(bytes);
             match header.known {
-                Known::Accept if contains(value, b"application/json") => job.accept = Accept::Json,
+                // A browser that takes both is shown the page.
+                Known::Accept if contains(value, b"application/json") && !contains(value, b"text/html") => {
+                    job.accept = Accept::Json;
+                }
                 Known::IfNoneMatch => push_text(&mut job.if_none_match, value),
                 Known::XCsrfToken => push_text(&mut job.csrf_header, value),
                 Known::ContentType => {

@@ -1,0 +1,18 @@
+//! Black box: the real program over real sockets, from the browser to the database and back.
+//!
+//! One crate, because it links once. Every test starts what it needs in a folder of its own, with ports from the
+//! kernel; nothing waits for a fixed time. `UPDATE_SNAPSHOTS=1` writes the expected texts anew.
+#![cfg(feature = "appliance")]
+
+mod claims;
+mod deploys;
+mod durability;
+mod help;
+mod journeys;
+mod protocol;
+mod proxying;
+mod refusals;
+mod replicas;
+mod snapshot;
+mod statements;
+mod support;
