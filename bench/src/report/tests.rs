@@ -76,6 +76,7 @@ fn add_trial(run: &Path, system: &str, block: u32, verdict: &str) {
     let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut bytes, &mut serializer).unwrap();
     log.write_histogram(&histogram, Duration::ZERO, Duration::from_secs(1), None).unwrap();
     fs::write(folder.join("latency.hlog"), bytes).unwrap();
+    let requests = (200_000.0 / slower) as u64;
     let cpu_us_per_request = 10.0 * slower * (1.0 + 0.01 * f64::from(block));
     let trial = Trial {
         system: system.into(),
@@ -83,11 +84,11 @@ fn add_trial(run: &Path, system: &str, block: u32, verdict: &str) {
         block,
         turn: 0,
         folder: name,
-        requests: 200_000,
+        requests,
         failed: 0,
         window_s: 2.0,
         throughput_per_s: 100_000.0 / slower,
-        cpu_ns: (cpu_us_per_request * 1e3 * 200_000.0) as u64,
+        cpu_ns: (cpu_us_per_request * 1e3 * requests as f64) as u64,
         cpu_us_per_request,
         latency_ns: Quantiles::of(&histogram),
         generator_cpu_us_per_request: Some(5.0),
