@@ -1,12 +1,12 @@
 //! The `twintier` program: reads the command line and hands over to the room that does the work.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use twintier::admin::{api, claim, client};
-use twintier::budget::Budget;
 use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ProfileArgs, ProxyArgs};
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
@@ -68,47 +68,14 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
 
 fn check(args: &ProfileArgs) -> Result<(), Failure> {
     let plan = supervisor::plan(&args.profile, &args.set)?;
-    let placement = &plan.placement;
-    println!("profile {} is sound", args.profile.display());
-    println!(
-        "placement: {} workers, {} fronts, {} replicas",
-        placement.workers.len(),
-        placement.fronts(),
-        placement.replicas()
-    );
-    for (index, worker) in placement.workers.iter().enumerate() {
-        let front = worker.front.map_or_else(String::new, |front| format!(" front {front}"));
-        let replica = worker.replica.map_or_else(String::new, |replica| format!(" replica {replica}"));
-        println!("  worker {index:<3} core {:<4} node {}{front}{replica}", worker.cpu.number, worker.cpu.node);
-    }
-    match placement.housekeeping {
-        Some(core) => println!("  housekeeping core {core}: storage, database, passwords, admin"),
-        None => println!("  no housekeeping core: storage, database, passwords and admin run where there is room"),
-    }
-    for remark in &placement.remarks {
-        println!("  note: {remark}");
-    }
-    if !placement.absent.is_empty() {
-        println!("  this machine lacks cores {:?}: `serve` would refuse", placement.absent);
-    }
-    println!("cost");
-    print!("{}", Budget::of(&plan.profile, placement).describe());
-    println!("statements: version {}", plan.site.version);
-    for route in plan.site.table.routes() {
-        println!("  line {:<4} {}", route.line, route.pattern);
-    }
-    println!("code tables");
-    for application in &plan.code.applications {
-        println!("  {} ({}): {} code tables", application.name, application.title, application.code_tables.len());
-        for table in &application.code_tables {
-            println!("    {}", table.name);
-        }
-    }
-    println!("data tables");
-    for shape in &plan.code.shapes.shapes {
-        println!("  {} ({} fields, key {})", shape.table, shape.fields.len(), shape.key);
-    }
+    print(&supervisor::describe(&args.profile, &plan));
     Ok(())
+}
+
+/// Prints, and does not mind a reader who has seen enough.
+fn print(text: &str) {
+    // The only error that matters, a full disk behind a redirection, shows in the file.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 fn bearer(token: Option<&String>) -> String {
@@ -129,9 +96,9 @@ fn claim_chart(args: &ClaimArgs) -> ExitCode {
     match chart {
         Ok(chart) => {
             if args.json {
-                println!("{chart:#}");
+                print(&format!("{chart:#}\n"));
             } else {
-                print!("{}", claim::render(&chart));
+                print(&claim::render(&chart));
             }
             ExitCode::from(u8::from(!claim::holds(&chart)))
         }
@@ -155,7 +122,7 @@ fn deploy(args: &DeployArgs) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     match answer.status {
         200 => {
-            print!("{}", answer.text());
+            print(&answer.text());
             Ok(())
         }
         422 => Err(Failure::usage(format!("the deploy was refused, nothing has changed:\n{}", answer.text().trim()))),

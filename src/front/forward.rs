@@ -154,6 +154,8 @@ impl FrontServer {
             }
             UpstreamState::Closing | UpstreamState::Connecting => up.input.clear(),
             UpstreamState::Exchanging => {
+                // Each piece of an answer earns the upstream server as much time again.
+                up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
                 if let Some(mut down) = up.downstream.and_then(|conn| self.take_downstream(conn)) {
                     self.relay_response(engine, &mut down, &mut up);
                     self.advance(engine, &mut down);
