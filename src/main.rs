@@ -66,12 +66,27 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
     tool(|stop, waker| solo::run(&args.listen, &args.to, args.core, stop, waker))
 }
 
+/// Adds a line to a text.
+macro_rules! line {
+    ($out:expr, $($text:tt)*) => {{
+        $out.push_str(&format!($($text)*));
+        $out.push('\n');
+    }};
+}
+
+/// Prints a whole text. Whoever reads it may have left, as `head` does: that is no error.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 fn check(args: &ProfileArgs) -> Result<(), Failure> {
     let plan = supervisor::plan(&args.profile, &args.set)?;
+    let mut out = String::new();
     let placement = &plan.placement;
-    println!("profile {} is sound", args.profile.display());
-    println!(
-        "placement: {} workers, {} fronts, {} replicas",
+    line!(out, "profile {} is sound", args.profile.display());
+    line!(out, "placement: {} workers, {} fronts, {} replicas",
         placement.workers.len(),
         placement.fronts(),
         placement.replicas()
@@ -79,35 +94,36 @@ fn check(args: &ProfileArgs) -> Result<(), Failure> {
     for (index, worker) in placement.workers.iter().enumerate() {
         let front = worker.front.map_or_else(String::new, |front| format!(" front {front}"));
         let replica = worker.replica.map_or_else(String::new, |replica| format!(" replica {replica}"));
-        println!("  worker {index:<3} core {:<4} node {}{front}{replica}", worker.cpu.number, worker.cpu.node);
+        line!(out, "  worker {index:<3} core {:<4} node {}{front}{replica}", worker.cpu.number, worker.cpu.node);
     }
     match placement.housekeeping {
-        Some(core) => println!("  housekeeping core {core}: storage, database, passwords, admin"),
-        None => println!("  no housekeeping core: storage, database, passwords and admin run where there is room"),
+        Some(core) => line!(out, "  housekeeping core {core}: storage, database, passwords, admin"),
+        None => line!(out, "  no housekeeping core: storage, database, passwords and admin run where there is room"),
     }
     for remark in &placement.remarks {
-        println!("  note: {remark}");
+        line!(out, "  note: {remark}");
     }
     if !placement.absent.is_empty() {
-        println!("  this machine lacks cores {:?}: `serve` would refuse", placement.absent);
+        line!(out, "  this machine lacks cores {:?}: `serve` would refuse", placement.absent);
     }
-    println!("cost");
-    print!("{}", Budget::of(&plan.profile, placement).describe());
-    println!("statements: version {}", plan.site.version);
+    line!(out, "cost");
+    out.push_str(&Budget::of(&plan.profile, placement).describe());
+    line!(out, "statements: version {}", plan.site.version);
     for route in plan.site.table.routes() {
-        println!("  line {:<4} {}", route.line, route.pattern);
+        line!(out, "  line {:<4} {}", route.line, route.pattern);
     }
-    println!("code tables");
+    line!(out, "code tables");
     for application in &plan.code.applications {
-        println!("  {} ({}): {} code tables", application.name, application.title, application.code_tables.len());
+        line!(out, "  {} ({}): {} code tables", application.name, application.title, application.code_tables.len());
         for table in &application.code_tables {
-            println!("    {}", table.name);
+            line!(out, "    {}", table.name);
         }
     }
-    println!("data tables");
+    line!(out, "data tables");
     for shape in &plan.code.shapes.shapes {
-        println!("  {} ({} fields, key {})", shape.table, shape.fields.len(), shape.key);
+        line!(out, "  {} ({} fields, key {})", shape.table, shape.fields.len(), shape.key);
     }
+    say(&out);
     Ok(())
 }
 
@@ -129,9 +145,9 @@ fn claim_chart(args: &ClaimArgs) -> ExitCode {
     match chart {
         Ok(chart) => {
             if args.json {
-                println!("{chart:#}");
+                say(&format!("{chart:#}\n"));
             } else {
-                print!("{}", claim::render(&chart));
+                say(&claim::render(&chart));
             }
             ExitCode::from(u8::from(!claim::holds(&chart)))
         }
@@ -155,7 +171,7 @@ fn deploy(args: &DeployArgs) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     match answer.status {
         200 => {
-            print!("{}", answer.text());
+            say(&answer.text());
             Ok(())
         }
         422 => Err(Failure::usage(format!("the deploy was refused, nothing has changed:\n{}", answer.text().trim()))),
