@@ -20,8 +20,8 @@ const PROBES: usize = 8;
 /// Makes the chart.
 pub async fn chart(cluster: &Cluster) -> Value {
     let probes = probe(cluster).await;
-    let status = api::status(cluster).await;
     let replication = settled(cluster).await;
+    let status = api::status(cluster).await;
     let elements = elements(cluster, &status, &replication, &probes);
     let holds = elements.iter().all(|element| element["holds"] == true);
     json!({ "claim": "US 6,965,938 claim 1", "holds": holds, "elements": elements })

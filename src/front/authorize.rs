@@ -6,7 +6,8 @@
 use crate::authority::session::SessionKey;
 use crate::http1::cookie;
 use crate::http1::head::{Known, RequestHead};
-use crate::replica::job::{Identity, SessionChange};
+use crate::authority::session::Identity;
+use crate::replica::job::SessionChange;
 
 /// Name of the session cookie.
 pub const COOKIE: &str = "twintier_session";

@@ -14,19 +14,6 @@ pub struct Origin {
     pub exchange: u32,
 }
 
-/// Who asks. The front has verified the session's signature; the replica decides what it may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// Signed-in user; empty for a visitor.
-    pub user: String,
-    /// The session's number in the cookie; empty without a valid session cookie.
-    pub session: String,
-    /// Unix milliseconds at which the session ends.
-    pub expires_ms: u64,
-    /// The token that forms of this session must carry; empty without a session.
-    pub csrf: String,
-}
-
 /// What the browser prefers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Accept {

@@ -2,7 +2,8 @@
 
 use super::fixture::{DECOY, Rig, UNIX_MS, body, identity, session_key};
 use crate::http1::Method;
-use crate::replica::job::{Accept, Identity, SessionChange};
+use crate::authority::session::Identity;
+use crate::replica::job::{Accept, SessionChange};
 
 /// Every role × code table × verb, by what the answer's status tells: `+` allowed, `-` not.
 #[test]

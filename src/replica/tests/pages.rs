@@ -2,7 +2,8 @@
 
 use super::fixture::{Rig, body, identity};
 use crate::http1::Method;
-use crate::replica::job::{Accept, Identity, SessionChange};
+use crate::authority::session::Identity;
+use crate::replica::job::{Accept, SessionChange};
 
 #[test]
 fn a_list_in_pages() {
