@@ -45,4 +45,3 @@ fmt:
 
 clean:
 	$(CARGO) clean
-	rm -rf results

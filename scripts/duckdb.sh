@@ -3,7 +3,7 @@
 # error it says which, in one line. With --quiet it only answers for what is there already.
 #
 # The library is a package of the npm registry, fetched by npm itself, kept in the user's cache folder, and used only
-# if its hash is the expected one. Exit code 0 in every case: the source build is always a way.
+# if its hash is the expected one. Exit code 1 only where neither way is open.
 set -euo pipefail
 
 package="@duckdb/node-bindings-linux-x64@1.5.6-r.1"
@@ -17,7 +17,15 @@ quiet=no
 say() { [ "$quiet" = yes ] || echo "duckdb: $1" >&2; }
 
 from_source() {
-    say "$1; compiling it from source instead (a C++ compiler, 20 minutes on two cores)"
+    say "$1; compiling it from source instead (20 minutes on two cores)"
+    if ! command -v c++ > /dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+            say "installing the C++ compiler that it needs (apt-get install g++)"
+            { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y g++; } > /dev/null && exit 0
+        fi
+        say "it needs a C++ compiler: run apt-get install g++, or install npm, and repeat"
+        exit 1
+    fi
     exit 0
 }
 

@@ -44,7 +44,10 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}:{}: {}", self.file.display(), self.line, self.column, self.wrong)?;
+        match self.line {
+            0 => write!(out, "{}: {}", self.file.display(), self.wrong)?,
+            line => write!(out, "{}:{line}:{}: {}", self.file.display(), self.column, self.wrong)?,
+        }
         if !self.cure.is_empty() {
             write!(out, "; {}", self.cure)?;
         }

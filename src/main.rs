@@ -1,12 +1,12 @@
 //! The `twintier` program: reads the command line and hands over to the room that does the work.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use twintier::admin::{api, claim, client};
-use twintier::budget::Budget;
 use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ProfileArgs, ProxyArgs};
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
@@ -66,65 +66,16 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
     tool(|stop, waker| solo::run(&args.listen, &args.to, args.core, stop, waker))
 }
 
-/// Adds a line to a text.
-macro_rules! line {
-    ($out:expr, $($text:tt)*) => {{
-        $out.push_str(&format!($($text)*));
-        $out.push('\n');
-    }};
-}
-
-/// Prints a whole text. Whoever reads it may have left, as `head` does: that is no error.
-fn say(text: &str) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
 fn check(args: &ProfileArgs) -> Result<(), Failure> {
     let plan = supervisor::plan(&args.profile, &args.set)?;
-    let mut out = String::new();
-    let placement = &plan.placement;
-    line!(out, "profile {} is sound", args.profile.display());
-    line!(out, "placement: {} workers, {} fronts, {} replicas",
-        placement.workers.len(),
-        placement.fronts(),
-        placement.replicas()
-    );
-    for (index, worker) in placement.workers.iter().enumerate() {
-        let front = worker.front.map_or_else(String::new, |front| format!(" front {front}"));
-        let replica = worker.replica.map_or_else(String::new, |replica| format!(" replica {replica}"));
-        line!(out, "  worker {index:<3} core {:<4} node {}{front}{replica}", worker.cpu.number, worker.cpu.node);
-    }
-    match placement.housekeeping {
-        Some(core) => line!(out, "  housekeeping core {core}: storage, database, passwords, admin"),
-        None => line!(out, "  no housekeeping core: storage, database, passwords and admin run where there is room"),
-    }
-    for remark in &placement.remarks {
-        line!(out, "  note: {remark}");
-    }
-    if !placement.absent.is_empty() {
-        line!(out, "  this machine lacks cores {:?}: `serve` would refuse", placement.absent);
-    }
-    line!(out, "cost");
-    out.push_str(&Budget::of(&plan.profile, placement).describe());
-    line!(out, "statements: version {}", plan.site.version);
-    for route in plan.site.table.routes() {
-        line!(out, "  line {:<4} {}", route.line, route.pattern);
-    }
-    line!(out, "code tables");
-    for application in &plan.code.applications {
-        line!(out, "  {} ({}): {} code tables", application.name, application.title, application.code_tables.len());
-        for table in &application.code_tables {
-            line!(out, "    {}", table.name);
-        }
-    }
-    line!(out, "data tables");
-    for shape in &plan.code.shapes.shapes {
-        line!(out, "  {} ({} fields, key {})", shape.table, shape.fields.len(), shape.key);
-    }
-    say(&out);
+    print(&supervisor::describe(&args.profile, &plan));
     Ok(())
+}
+
+/// Prints, and does not mind a reader who has seen enough.
+fn print(text: &str) {
+    // The only error that matters, a full disk behind a redirection, shows in the file.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 fn bearer(token: Option<&String>) -> String {
@@ -145,9 +96,9 @@ fn claim_chart(args: &ClaimArgs) -> ExitCode {
     match chart {
         Ok(chart) => {
             if args.json {
-                say(&format!("{chart:#}\n"));
+                print(&format!("{chart:#}\n"));
             } else {
-                say(&claim::render(&chart));
+                print(&claim::render(&chart));
             }
             ExitCode::from(u8::from(!claim::holds(&chart)))
         }
@@ -171,7 +122,7 @@ fn deploy(args: &DeployArgs) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     match answer.status {
         200 => {
-            say(&answer.text());
+            print(&answer.text());
             Ok(())
         }
         422 => Err(Failure::usage(format!("the deploy was refused, nothing has changed:\n{}", answer.text().trim()))),

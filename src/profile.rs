@@ -128,7 +128,6 @@ pub struct Timeouts {
     pub head_ms: u64,
     pub body_ms: u64,
     pub idle_ms: u64,
-    pub send_ms: u64,
     pub queue_ms: u64,
     pub job_ms: u64,
     pub upstream_connect_ms: u64,
@@ -295,7 +294,6 @@ impl Default for Timeouts {
             head_ms: 10_000,
             body_ms: 30_000,
             idle_ms: 60_000,
-            send_ms: 30_000,
             queue_ms: 1_000,
             job_ms: 10_000,
             upstream_connect_ms: 2_000,
@@ -345,14 +343,15 @@ impl Profile {
             // The file alone first, so that its own mistakes keep their place.
             let _: Self = toml::from_str(&text).map_err(|error| Fault::toml(file, &text, &error))?;
             let mut tree: toml::Table = toml::from_str(&text).map_err(|error| Fault::toml(file, &text, &error))?;
+            let mut profile: Option<Self> = None;
             for setting in settings {
-                apply_setting(&mut tree, setting)?;
+                profile = Some(with_setting(&mut tree, setting)?);
             }
-            tree.try_into().map_err(|error: toml::de::Error| setting_fault(settings, error.message()))?
+            profile.expect("invariant: there is a setting")
         };
         profile.file = file.to_path_buf();
         profile.folder = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-        profile.validate(&text)?;
+        profile.validate(&text, settings)?;
         Ok(profile)
     }
 
@@ -366,13 +365,27 @@ impl Profile {
         self.applications.iter().map(|application| self.path(&application.code)).collect()
     }
 
-    fn validate(&self, text: &str) -> Result<(), Fault> {
+    fn validate(&self, text: &str, settings: &[String]) -> Result<(), Fault> {
         let fault = |section: &str, key: &str, wrong: String, cure: &str| {
-            Fault::at(&self.file, text, locate(text, section, key), wrong, cure)
+            let set = settings.iter().rev().find(|setting| setting.starts_with(&format!("{section}.{key}=")));
+            match set {
+                Some(setting) => Fault::new(Path::new(&format!("--set {setting}")), 1, 1, wrong, cure),
+                None => Fault::at(&self.file, text, locate(text, section, key), wrong, cure),
+            }
         };
         for (key, value) in [("http", &self.listen.http), ("admin", &self.listen.admin)] {
-            if let Err(wrong) = Address::from_str(value) {
-                return Err(fault("listen", key, wrong, "port 0 lets the kernel choose"));
+            match Address::from_str(value) {
+                Ok(Address::Tcp(_)) => {}
+                Ok(Address::Unix(_)) => {
+                    let wrong = format!("`{value}` is a Unix socket");
+                    return Err(fault(
+                        "listen",
+                        key,
+                        wrong,
+                        "the front servers and the admin interface share TCP ports",
+                    ));
+                }
+                Err(wrong) => return Err(fault("listen", key, wrong, "port 0 lets the kernel choose")),
             }
         }
         if let Ok(Address::Tcp(address)) = Address::from_str(&self.listen.admin)
@@ -388,6 +401,14 @@ impl Profile {
         if !self.engine.receive_buffers.is_power_of_two() || self.engine.receive_buffers > 32768 {
             let wrong = format!("{} receive buffers", self.engine.receive_buffers);
             return Err(fault("engine", "receive_buffers", wrong, "a power of two up to 32768"));
+        }
+        for (key, entries) in [
+            ("submission_entries", self.engine.submission_entries),
+            ("completion_entries", self.engine.completion_entries),
+        ] {
+            if !entries.is_power_of_two() || entries > 65536 {
+                return Err(fault("engine", key, format!("{entries} entries"), "a power of two up to 65536"));
+            }
         }
         if self.engine.send_buffer_bytes < 4096
             || (self.engine.send_buffer_bytes as usize) < self.limits.head_bytes_max / 4
@@ -457,12 +478,27 @@ fn locate(text: &str, section: &str, key: &str) -> usize {
     found_section
 }
 
-fn setting_fault(settings: &[String], wrong: &str) -> Fault {
-    let place = PathBuf::from(format!("--set {}", settings.join(" --set ")));
-    Fault::new(&place, 1, 1, wrong.replace('\n', " "), "profiles/README.md lists every key")
+/// Puts a setting into the tree and reads the profile again, first with the value as TOML reads it, then as text.
+fn with_setting(tree: &mut toml::Table, setting: &str) -> Result<Profile, Fault> {
+    let mut candidate = tree.clone();
+    apply_setting(&mut candidate, setting, false)?;
+    match candidate.clone().try_into() {
+        Ok(profile) => {
+            *tree = candidate;
+            Ok(profile)
+        }
+        Err(error) => {
+            apply_setting(tree, setting, true)?;
+            let place = PathBuf::from(format!("--set {setting}"));
+            let fault = |error: toml::de::Error| {
+                Fault::new(&place, 1, 1, error.message().replace('\n', " "), "profiles/README.md lists every key")
+            };
+            tree.clone().try_into().map_err(|_| fault(error))
+        }
+    }
 }
 
-fn apply_setting(tree: &mut toml::Table, setting: &str) -> Result<(), Fault> {
+fn apply_setting(tree: &mut toml::Table, setting: &str, as_text: bool) -> Result<(), Fault> {
     let usage = "write --set section.key=value, for instance --set listen.http=127.0.0.1:0";
     let place = PathBuf::from(format!("--set {setting}"));
     let (path, value) = setting.split_once('=').ok_or_else(|| Fault::new(&place, 1, 1, "no `=`", usage))?;
@@ -478,14 +514,13 @@ fn apply_setting(tree: &mut toml::Table, setting: &str) -> Result<(), Fault> {
             .as_table_mut()
             .ok_or_else(|| Fault::new(&place, 1, 1, format!("`{part}` is no section"), usage))?;
     }
-    // A bare word is a string: what TOML would read as a number or truth value stays one where the key was one.
+    // What TOML reads as a number or truth value stays one, unless only text fits the key.
     let parsed =
         toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
-    let value = match (table.get(last), parsed) {
-        (Some(toml::Value::String(_)) | None, Some(toml::Value::String(text))) => toml::Value::String(text),
-        (Some(toml::Value::String(_)), _) => toml::Value::String(value.into()),
-        (_, Some(parsed)) => parsed,
-        (_, None) => toml::Value::String(value.into()),
+    let value = match parsed {
+        Some(parsed) if !as_text => parsed,
+        Some(toml::Value::String(text)) => toml::Value::String(text),
+        Some(_) | None => toml::Value::String(value.into()),
     };
     table.insert(last.into(), value);
     Ok(())

@@ -21,6 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::admin::cluster::Parts;
 use crate::admin::{self, Cluster};
 use crate::authority::session::SessionKey;
+use crate::budget::Budget;
 use crate::clock;
 use crate::database::contract::Loaded;
 use crate::database::duckdb::DuckStore;
@@ -35,7 +36,7 @@ use crate::limits;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::grid::grid;
 use crate::mesh::inbox::inbox;
-use crate::profile::Profile;
+use crate::profile::{self, Profile};
 use crate::replica;
 use crate::replica::server::ReplicaServer;
 use crate::replication::{self, Replicator};
@@ -113,7 +114,87 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
         }
     }
     let site = load_site(&profile, 1)?;
+    check_agents(&profile, &code)?;
     Ok(Plan { profile, placement, code, site })
+}
+
+/// Every agent finds its back-end server in the profile, and the profile's import finds its agent.
+fn check_agents(profile: &Profile, code: &CodeVersion) -> Result<(), Failure> {
+    let file = profile.file.display();
+    for application in &code.applications {
+        for agent in &application.agents {
+            let post = orders::post_of(application, agent, &code.shapes);
+            if let Some(post) = post.filter(|post| !profile.backends.contains_key(&*post.backend)) {
+                let (name, backend) = (&application.name, &post.backend);
+                return Err(Failure::usage(format!(
+                    "{file}: agent `{}` of `{name}` posts to the back-end `{backend}`; add `{backend} = \"ADDRESS\"` to [backends]",
+                    agent.name
+                )));
+            }
+        }
+    }
+    if let Some(import) = &profile.storage.import
+        && import_agent(import, code).is_none()
+    {
+        return Err(Failure::usage(format!(
+            "{file}: storage.import names the agent `{}` of `{}`; name an import agent of its code",
+            import.agent, import.application
+        )));
+    }
+    Ok(())
+}
+
+fn import_agent(import: &profile::Import, code: &CodeVersion) -> Option<agents::ImportAgent> {
+    let application = code.application(&import.application)?;
+    orders::import_of(application, application.agent(&import.agent)?, &code.shapes)
+}
+
+/// What `twintier check` prints: the derived placement, its cost, and what the profile names.
+pub fn describe(file: &Path, plan: &Plan) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    let placement = &plan.placement;
+    let (workers, fronts, replicas) = (placement.workers.len(), placement.fronts(), placement.replicas());
+    line(format!("profile {} is sound", file.display()));
+    line(format!("placement: {workers} workers, {fronts} fronts, {replicas} replicas"));
+    for (index, worker) in placement.workers.iter().enumerate() {
+        let front = worker.front.map_or_else(String::new, |front| format!(" front {front}"));
+        let replica = worker.replica.map_or_else(String::new, |replica| format!(" replica {replica}"));
+        line(format!("  worker {index:<3} core {:<4} node {}{front}{replica}", worker.cpu.number, worker.cpu.node));
+    }
+    line(placement.housekeeping.map_or_else(
+        || "  no housekeeping core: storage, database, passwords and admin run where there is room".into(),
+        |core| format!("  housekeeping core {core}: storage, database, passwords, admin"),
+    ));
+    for remark in &placement.remarks {
+        line(format!("  note: {remark}"));
+    }
+    if !placement.absent.is_empty() {
+        line(format!("  this machine lacks cores {:?}: `serve` would refuse", placement.absent));
+    }
+    line(format!("cost\n{}", Budget::of(&plan.profile, placement).describe().trim_end()));
+    line("statements".into());
+    for (route, target) in plan.site.table.routes().iter().zip(&plan.site.targets) {
+        line(format!("  line {:<4} {:<24} {target}", route.line, route.pattern));
+    }
+    for application in &plan.code.applications {
+        let tables: Vec<&str> = application.code_tables.iter().map(|table| &*table.name).collect();
+        line(format!(
+            "code of {} ({}): {} code tables\n  {}",
+            application.name,
+            application.title,
+            tables.len(),
+            tables.join("\n  ")
+        ));
+    }
+    line("data tables".into());
+    for shape in &plan.code.shapes.shapes {
+        line(format!("  {} ({} fields, key {})", shape.table, shape.fields.len(), shape.key));
+    }
+    out
 }
 
 fn load_site(profile: &Profile, version: u64) -> Result<Site, Vec<Fault>> {
@@ -136,6 +217,14 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     }
     engine::thread::raise_descriptor_limit();
     let stop_signal = stop_signal()?;
+    refuse_taken_port(&profile)?;
+    let admin_listener = admin_listener(&profile)?;
+    // Threads inherit the cores of the one that starts them; workers choose their own.
+    if let Some(core) = placement.housekeeping {
+        engine::thread::pin_to_core(core).map_err(|error| {
+            Failure::failed(format!("no thread can be pinned to housekeeping core {core}: {error}"))
+        })?;
+    }
 
     let layout = Arc::new(layout_of(&placement));
     let count = placement.workers.len();
@@ -228,8 +317,6 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         }
     }
 
-    // The admin interface.
-    let admin_listener = admin_listener(&profile)?;
     let admin_address = Address::Tcp(admin_listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?);
     let cluster = Arc::new(Cluster::new(
         profile.clone(),
@@ -441,15 +528,6 @@ fn spawn_storage(
     for application in &code.applications {
         for agent in &application.agents {
             if let Some(post) = orders::post_of(application, agent, &code.shapes) {
-                if !profile.backends.contains_key(&*post.backend) {
-                    return Err(Failure::usage(format!(
-                        "{}: agent `{}` of `{}` posts to the back-end `{}`, which [backends] does not name",
-                        profile.file.display(),
-                        agent.name,
-                        application.name,
-                        post.backend
-                    )));
-                }
                 if let Some(rows) = loaded.iter().find(|loaded| loaded.table == post.table) {
                     numbers.load(&post, &rows.rows);
                 }
@@ -460,12 +538,9 @@ fn spawn_storage(
     settings.numbers = Arc::clone(numbers);
     settings.agents_max = profile.storage.agents_max;
     settings.seed = random_seed();
-    let housekeeping = placement.housekeeping;
-    settings.prepare = Some(Box::new(move || match housekeeping {
-        // Pinning a helper thread is a wish, not a need.
-        Some(core) => drop(engine::thread::pin_to_core(core)),
-        None => engine::thread::lower_priority(),
-    }));
+    if placement.housekeeping.is_none() {
+        settings.prepare = Some(Box::new(engine::thread::lower_priority));
+    }
     unit::spawn(settings, Arc::new(move |request| database.try_send(request)))
         .map_err(|error| Failure::failed(error.to_string()))
 }
@@ -479,6 +554,17 @@ fn random_seed() -> u64 {
 
 fn random_seed_wide() -> u128 {
     u128::from(random_seed()) << 64 | u128::from(random_seed())
+}
+
+/// The front servers share their port, so that the kernel would let a second appliance share it, too: a listener that
+/// shares with nobody finds out whether the port is free.
+fn refuse_taken_port(profile: &Profile) -> Result<(), Failure> {
+    let Ok(Address::Tcp(address)) = profile.listen.http.parse() else { return Ok(()) };
+    std::net::TcpListener::bind(address).map(drop).map_err(|error| {
+        Failure::failed(format!(
+            "the front servers cannot listen on {address}: {error}; stop what does, or write --set listen.http=127.0.0.1:0"
+        ))
+    })
 }
 
 fn admin_listener(profile: &Profile) -> Result<std::net::TcpListener, Failure> {
@@ -620,7 +706,8 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
             }
         }
     });
-    let order = Order::WatchFiles { paths: cluster.site().sources.clone(), interval_ms: profile.storage.watch_ms, notify };
+    let order =
+        Order::WatchFiles { paths: cluster.site().sources.clone(), interval_ms: profile.storage.watch_ms, notify };
     if orders.try_send(order).is_err() {
         eprintln!("note: statement files are not watched: the storage unit takes no orders");
     }
@@ -653,17 +740,7 @@ fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
 /// Fills an empty catalog from the supplier's file that the profile names.
 fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> Result<(), Failure> {
     let Some(import) = &cluster.profile.storage.import else { return Ok(()) };
-    let resolved = code.application(&import.application).and_then(|application| {
-        application.agent(&import.agent).and_then(|agent| orders::import_of(application, agent, &code.shapes))
-    });
-    let Some(resolved) = resolved else {
-        return Err(Failure::usage(format!(
-            "{}: storage.import names the agent `{}` of `{}`, which is no import agent of its code",
-            cluster.profile.file.display(),
-            import.agent,
-            import.application
-        )));
-    };
+    let Some(resolved) = import_agent(import, code) else { return Ok(()) };
     if loaded.iter().any(|loaded| loaded.table == resolved.table && !loaded.rows.is_empty()) {
         return Ok(());
     }
@@ -673,7 +750,7 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
         let source = supplier::supplier_file(&target).map_err(|error| {
             Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display()))
         })?;
-        eprintln!("import: {source:?}");
+        eprintln!("import: {source}");
         target
     } else {
         cluster.profile.path(Path::new(&import.source))

@@ -73,8 +73,11 @@ impl Source {
         let code: Vec<String> = blanked.lines().map(str::to_owned).collect();
         let is_test = relative.starts_with("tests/")
             || relative.contains("/tests/")
-            || ["tests.rs", "_tests.rs", "fixture.rs", "vectors.rs", "simulation.rs"].iter().any(|end| relative.ends_with(end));
-        let inline = code.windows(2).position(|pair| pair[0].trim() == "#[cfg(test)]" && pair[1].trim_end().ends_with('{'));
+            || ["tests.rs", "_tests.rs", "fixture.rs", "vectors.rs", "simulation.rs"]
+                .iter()
+                .any(|end| relative.ends_with(end));
+        let inline =
+            code.windows(2).position(|pair| pair[0].trim() == "#[cfg(test)]" && pair[1].trim_end().ends_with('{'));
         let tests_from = if is_test { 0 } else { inline.unwrap_or(code.len()) };
         Self { path: relative, code, text: text.lines().map(str::to_owned).collect(), tests_from }
     }
@@ -100,7 +103,8 @@ fn blank(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
     let mut place = 0;
-    let keep_line_ends = |out: &mut String, part: &str| out.extend(part.chars().map(|one| if one == '\n' { '\n' } else { ' ' }));
+    let keep_line_ends =
+        |out: &mut String, part: &str| out.extend(part.chars().map(|one| if one == '\n' { '\n' } else { ' ' }));
     while place < bytes.len() {
         let rest = &text[place..];
         let end = if rest.starts_with("//") {
@@ -285,12 +289,20 @@ fn only_the_rooms_that_may_name_a_thing_do() {
     let inside = |source: &Source, places: &[&str]| places.iter().any(|place| source.path.starts_with(place));
     let is_test = |source: &Source| source.tests_from == 0;
     for (word, places, cure) in [
-        ("unsafe", &["src/engine/", "src/mesh/", "tests/loom/"][..], "unsafe code belongs to engine/ and mesh/, behind a safe function"),
+        (
+            "unsafe",
+            &["src/engine/", "src/mesh/", "tests/loom/"][..],
+            "unsafe code belongs to engine/ and mesh/, behind a safe function",
+        ),
         ("io_uring", &["src/engine/"], "the ring belongs to engine/"),
         ("libc", &["src/engine/"], "system calls belong to engine/, behind a safe function"),
         ("monoio", &["src/engine/", "src/admin/"], "monoio runs an engine and the admin thread only"),
         ("glommio", &["src/engine/glommio", "src/storage/"], "glommio runs an engine and the storage thread only"),
-        ("duckdb", &["src/database/duckdb.rs", "src/database/mod.rs", "bench/src/store"], "ask the Store of database/contract.rs"),
+        (
+            "duckdb",
+            &["src/database/duckdb.rs", "src/database/mod.rs", "bench/src/store"],
+            "ask the Store of database/contract.rs",
+        ),
     ] {
         // Tests may look into databases and call the kernel.
         let allowed = |source: &Source| {
@@ -315,7 +327,8 @@ fn nothing_is_left_undone() {
             }
         }
         for (number, line) in source.lines() {
-            if ["todo!", "unimplemented!", "dbg!"].iter().any(|word| line.contains(word)) || line.trim() == "#[ignore]" {
+            if ["todo!", "unimplemented!", "dbg!"].iter().any(|word| line.contains(word)) || line.trim() == "#[ignore]"
+            {
                 offenders.push(format!("{}:{number}: {}", source.path, line.trim()));
             }
         }
@@ -338,15 +351,20 @@ fn tests_wait_for_events_and_not_for_time() {
             // A poll with a deadline looks again a moment later: its loop compares with a deadline nearby.
             let nearby = &source.code[number.saturating_sub(25)..(number + 12).min(source.code.len())];
             let polls = nearby.iter().any(|line| {
-                ["deadline", "elapsed()", "until", "PATIENCE", "Instant::now() <"].iter().any(|word| line.contains(word))
+                ["deadline", "elapsed()", "until", "PATIENCE", "Instant::now() <"]
+                    .iter()
+                    .any(|word| line.contains(word))
             });
             if !polls {
                 offenders.push(format!("{}:{number}: {}", source.path, line.trim()));
             }
         }
     }
-    assert_none(&offenders, "ask again and again until a deadline, as `eventually` of tests/black_box/support does; a sleep that plays \
-         slowness says so in a comment before it");
+    assert_none(
+        &offenders,
+        "ask again and again until a deadline, as `eventually` of tests/black_box/support does; a sleep that plays \
+         slowness says so in a comment before it",
+    );
 }
 
 #[test]
@@ -376,7 +394,8 @@ fn every_dependency_says_why_it_is_there() {
                 explained = true;
             } else if inside && line.contains('=') {
                 // What the workspace explains need not be explained again.
-                let inherited = line.contains("workspace = true") || line.contains(".workspace") || line.contains("path = \"..");
+                let inherited =
+                    line.contains("workspace = true") || line.contains(".workspace") || line.contains("path = \"..");
                 if !explained && !inherited {
                     offenders.push(format!("{}:{}: {line}", path.display(), index + 1));
                 }
@@ -405,9 +424,16 @@ fn files_stay_readable() {
 fn no_file_knows_the_machine_that_it_was_written_on() {
     let mut offenders = Vec::new();
     // In parts, so that this file does not name them.
-    let hosts = [["static.", "crates.io"].concat(), ["index.", "crates.io"].concat(), ["pypi.", "org"].concat(), ["registry.", "npmjs"].concat()];
+    let hosts = [
+        ["static.", "crates.io"].concat(),
+        ["index.", "crates.io"].concat(),
+        ["pypi.", "org"].concat(),
+        ["registry.", "npmjs"].concat(),
+    ];
     let places = [["/ro", "ot/"].concat(), ["/wo", "rk/"].concat(), ["/ho", "me/"].concat()];
-    for end in [".rs", ".toml", ".md", ".html", ".statements", ".cfg", ".conf", ".yaml", ".yml", ".sh", "Makefile", "run"] {
+    for end in
+        [".rs", ".toml", ".md", ".html", ".statements", ".cfg", ".conf", ".yaml", ".yml", ".sh", "Makefile", "run"]
+    {
         for path in files(end) {
             let Ok(text) = fs::read_to_string(&path) else { continue };
             for (index, line) in text.lines().enumerate() {
@@ -415,7 +441,9 @@ fn no_file_knows_the_machine_that_it_was_written_on() {
                 // A path begins where no other path ends.
                 let names_place = places.iter().any(|place| {
                     line.match_indices(place.as_str()).any(|(at, _)| {
-                        line.as_bytes()[..at].last().is_none_or(|byte| !byte.is_ascii_alphanumeric() && !b".}/_-".contains(byte))
+                        line.as_bytes()[..at]
+                            .last()
+                            .is_none_or(|byte| !byte.is_ascii_alphanumeric() && !b".}/_-".contains(byte))
                     })
                 });
                 if names_host || names_place {

@@ -380,13 +380,35 @@ fn compare(
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, order};
-    use crate::opponent::Kind;
-    use crate::trial::System;
+    use super::{Plan, order, select};
+    use crate::machine::CoreMap;
+    use crate::opponent::{Kind, Programs};
+    use crate::process::Interrupt;
+    use crate::record::Absent;
+    use crate::trial::{Lab, System};
 
     fn plan(seed: u64) -> Plan {
         let systems = Kind::ALL.map(|kind| System { label: kind.name().into(), kind }).to_vec();
         Plan { systems, connections: vec![8, 64], blocks: 20, duration_s: 1.0, warmup_s: 0.0, body_bytes: 128, seed }
+    }
+
+    /// What is not installed is named with its cure, and a system that is named twice gets a second name.
+    #[test]
+    fn systems_are_chosen_from_what_is_there() {
+        let programs = Programs {
+            twintier: "twintier".into(),
+            loadgen: "loadgen".into(),
+            nginx: None,
+            haproxy: Some("haproxy".into()),
+        };
+        let cores = CoreMap { system: 0, origin: 1, generator: 1 };
+        let lab = Lab { programs, interrupt: Interrupt::default(), cores, folder: "run".into() };
+        let (systems, absent) = select(&lab, &[Kind::Twintier, Kind::Nginx, Kind::Haproxy, Kind::Twintier]);
+        assert_eq!(
+            systems.iter().map(|system| system.label.as_str()).collect::<Vec<_>>(),
+            ["twintier", "haproxy", "twintier-2"]
+        );
+        assert_eq!(absent, [Absent { name: "nginx".into(), install: "apt-get install nginx".into() }]);
     }
 
     /// Each block has each system once at each number of connections, and the order is not always the same.

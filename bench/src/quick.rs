@@ -89,7 +89,7 @@ pub struct Browse {
     pub browsers: Option<BrowseSummary>,
     /// Taken by the front servers while the load ran.
     pub requests_taken: u64,
-    /// Run time of the workers, and of all threads of the process, ÷ requests taken.
+    /// Run time of the workers, and of all threads of the process (a sign-in costs a password hash), ÷ requests taken.
     pub worker_cpu_us_per_request: Option<f64>,
     pub process_cpu_us_per_request: Option<f64>,
     /// The generator's, with its reasons.

@@ -218,7 +218,7 @@ fn appliance_table(appliance: &Appliance) -> Table {
     }
     let cpu = |value: Option<f64>| value.map_or_else(|| "n/a".to_owned(), |us| format!("{us:.1} µs"));
     row("CPU/request of the workers", cpu(browse.worker_cpu_us_per_request));
-    row("CPU/request of the process (storage and database too)", cpu(browse.process_cpu_us_per_request));
+    row("CPU/request of the process (storage, database, password hashes)", cpu(browse.process_cpu_us_per_request));
     if let Some(claim) = appliance.claim {
         row("elements of the claim that hold", format!("{} of {}", claim.holding, claim.elements));
     }

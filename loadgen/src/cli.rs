@@ -35,7 +35,12 @@ const SPIN_US: u64 = 50;
 const USERS: u32 = 10;
 
 #[derive(Parser)]
-#[command(name = "loadgen", version, about = "Open-loop HTTP load generator that plays the browser")]
+#[command(
+    name = "loadgen",
+    version,
+    about = "Open-loop HTTP load generator that plays the browser",
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

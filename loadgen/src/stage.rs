@@ -192,6 +192,8 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         late_intervals: finished.late_intervals,
         overflow: counts.overflow,
         interrupted: finished.interrupted,
+        sessions_completed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_completed),
+        sessions_failed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_failed),
     });
     let duration_s = finished.measured_ns.max(1) as f64 / 1e9;
     let ended = totals.completed_in_window + counts.errors;

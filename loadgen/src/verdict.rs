@@ -60,6 +60,9 @@ pub struct Evidence {
     pub overflow: u64,
     /// Cut short by a signal.
     pub interrupted: bool,
+    /// Users' sessions that went the whole way, and that a step ended; both 0 in a run without sessions.
+    pub sessions_completed: u64,
+    pub sessions_failed: u64,
 }
 
 /// The verdict and its reasons, worst first.
@@ -68,6 +71,15 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     if evidence.completed == 0 {
         found.push((Verdict::Invalid, "nothing completed".into()));
+    }
+    let sessions = evidence.sessions_completed + evidence.sessions_failed;
+    if evidence.sessions_failed > 0 && evidence.sessions_completed == 0 {
+        found.push((Verdict::Invalid, format!("each of the {sessions} sessions failed at one of its steps")));
+    } else if evidence.sessions_failed as f64 > sessions as f64 * FAILED_SHARE_SUSPECT {
+        found.push((
+            Verdict::Suspect,
+            format!("{} of {sessions} sessions failed at one of their steps", evidence.sessions_failed),
+        ));
     }
     let busy = evidence.cpu_share + evidence.wait_share;
     let saturated = busy > CORE_SHARE_MAX;

@@ -165,6 +165,7 @@ impl Cluster {
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         let code = Arc::new(code);
         let patience = Duration::from_secs(10);
+        let statuses = self.statuses().await;
         if code.shapes != current.shapes {
             let shapes = Arc::clone(&code.shapes);
             self.database
@@ -181,7 +182,8 @@ impl Cluster {
             })
             .and_then(committed)?;
         *self.code.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&code);
-        let first = self.replica_worker(0).ok_or("the cluster has no replica")?;
+        let running = statuses.iter().filter_map(|status| status.replica.as_ref()).find(|replica| replica.running);
+        let first = running.and_then(|replica| self.replica_worker(replica.replica)).ok_or("no replica is running")?;
         deliver(first, Control::Deploy(code));
         let until = clock::monotonic_ns() + 10_000_000_000;
         while clock::monotonic_ns() < until {

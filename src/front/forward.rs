@@ -165,6 +165,8 @@ impl FrontServer {
             }
             UpstreamState::Closing | UpstreamState::Connecting => up.input.clear(),
             UpstreamState::Exchanging => {
+                // Each piece of an answer earns the upstream server as much time again.
+                up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
                 if let Some(mut down) = up.downstream.and_then(|conn| self.take_downstream(conn)) {
                     self.relay_response(engine, &mut down, &mut up);
                     self.advance(engine, &mut down);
@@ -310,12 +312,7 @@ impl FrontServer {
     }
 
     /// The upstream connection ended, failed or timed out.
-    pub(super) fn on_upstream_end<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        mut up: Box<UpstreamConnection>,
-        end: End,
-    ) {
+    pub(super) fn on_upstream_end<E: Engine>(&mut self, engine: &mut E, mut up: Box<UpstreamConnection>, end: End) {
         let state = up.state;
         up.state = UpstreamState::Closing;
         match state {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::authority::session::Identity;
 use crate::http1::Method;
 
 /// Where a reply must go: the worker and the exchange on it that wait for the job.

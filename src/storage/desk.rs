@@ -15,8 +15,8 @@ use glommio::timer::Timer;
 use glommio::{Task, TaskQueueHandle};
 
 use super::bridge::within;
-use super::unit::{AgentRun, ImportRun, Order};
 use super::files::Watch;
+use super::unit::{AgentRun, ImportRun, Order};
 use super::watch::{self, Notify};
 use super::work::{End, Shared, count};
 use super::{import, submit};

@@ -1,6 +1,7 @@
 //! The statements in force with what they point at, compiled from the file server's files and published to every
 //! front server.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +44,21 @@ pub enum Target {
         location: Box<str>,
         status: u16,
     },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster { application } => write!(out, "cluster {application}"),
+            Self::Upstream { servers } => {
+                out.write_str("upstream")?;
+                servers.iter().try_for_each(|server| write!(out, " {server}"))
+            }
+            Self::Files { objects } => write!(out, "{} files, {} bytes", objects.path_count(), objects.total_bytes()),
+            Self::Fail { status } => write!(out, "fail {status}"),
+            Self::Redirect { location, status } => write!(out, "redirect {status} to {location}"),
+        }
+    }
 }
 
 impl Site {

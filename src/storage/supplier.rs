@@ -26,6 +26,16 @@ pub enum Source {
     Generated(u64),
 }
 
+impl std::fmt::Display for Source {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Existing(count) => write!(out, "{count} records of the file that was there"),
+            Self::PackageIndex(count) => write!(out, "{count} records of this machine's package index"),
+            Self::Generated(count) => write!(out, "{count} records of the generator"),
+        }
+    }
+}
+
 /// Makes `target` a supplier file: keeps one that is there, else asks `apt-cache`, else generates one. The file
 /// appears under its name only when it is complete. Takes a second or two; to be called before serving.
 ///

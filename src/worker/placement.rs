@@ -155,6 +155,13 @@ fn housekeeping(profile: &Profile, cpus: &mut Vec<Cpu>, remarks: &mut Vec<String
 fn shared(profile: &Profile, cpus: &[Cpu], remarks: &mut Vec<String>) -> Vec<WorkerPlan> {
     let wanted = profile.cluster.fronts.max(profile.cluster.replicas);
     let count = if wanted > 0 { wanted } else { cpus.len().clamp(2, SERVERS_MAX - 1) };
+    if count < cpus.len() {
+        remarks.push(format!(
+            "{} cores stay unused: at most {} replicas; more cores serve with placement = \"separate\"",
+            cpus.len() - count,
+            SERVERS_MAX - 1
+        ));
+    }
     if count > cpus.len() {
         remarks.push(format!("{count} workers share {} cores: fine for trying out, not for measuring", cpus.len()));
     }

@@ -120,12 +120,7 @@ fn an_oversized_head_gets_431() {
 #[test]
 fn paths_and_methods_that_are_not_there() {
     let (appliance, mut wire) = connection();
-    for path in [
-        "/nowhere",
-        "/reqcat/nowhere/at/all",
-        "/internal/secret",
-        "/reqcat/static/none.css",
-    ] {
+    for path in ["/nowhere", "/reqcat/nowhere/at/all", "/internal/secret", "/reqcat/static/none.css"] {
         assert_eq!(wire.get(path).status, 404, "{path}");
     }
     // A file that exists, but not below the folder of static objects: such a path is not sound.

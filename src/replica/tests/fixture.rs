@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::authority::session::Identity;
 use crate::authority::session::SessionKey;
 use crate::database::contract::{ABSENT, CommitMode, Outcome};
 use crate::http1::Method;
-use crate::authority::session::Identity;
 use crate::replica::job::{Accept, Job};
 use crate::replica::server::{Now, Output, ReplicaServer, Settings};
 use crate::replication::{self, Replicator};
