@@ -247,11 +247,8 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published(Arc::clone(&batch)));
         }
     });
-    let (database, opened) = open_database(&profile, &code, application_server, publisher)?;
-    let code = Arc::new(resume_deploys(code, &opened.deployed)?);
-    if opened.deployed.iter().any(|deployed| deployed.version == code.version) {
-        reshape(&database, &code)?;
-    }
+    let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
+    let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
 
     // Threads of the storage and execution unit.
@@ -430,12 +427,13 @@ fn layout_of(placement: &Placement) -> Layout {
     }
 }
 
+/// Opens the database with the shapes of the code that is to run, and gives that code back.
 fn open_database(
     profile: &Profile,
-    code: &CodeVersion,
+    code: CodeVersion,
     application_server: ServerId,
     publisher: database::contract::Publisher,
-) -> Result<(database::server::Handle, database::server::Opened), Failure> {
+) -> Result<(database::server::Handle, database::server::Opened, CodeVersion), Failure> {
     let path = &profile.database.path;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
@@ -455,14 +453,26 @@ fn open_database(
         code_digests: code
             .applications
             .iter()
-            .map(|application| (Box::from(&*application.name), base_digest(code, &application.name)))
+            .map(|application| (Box::from(&*application.name), base_digest(&code, &application.name)))
             .collect(),
     };
     let mut store = database::duckdb::Settings::new(path);
     store.memory_bytes = profile.database.memory_mb as u64 * 1024 * 1024;
-    let shapes = Arc::clone(&code.shapes);
-    database::server::spawn(settings, move || DuckStore::open(&store, shapes), limits::DATABASE_QUEUE_MAX, publisher)
-        .map_err(Failure::usage)
+    // The database's thread opens it, and only then it is known what was deployed.
+    let (resumed_sender, resumed) = channel::bounded(1);
+    let open = move || {
+        DuckStore::open_with(&store, |deployed| {
+            let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
+            let shapes = Arc::clone(&code.shapes);
+            // The channel has room for the one message that it is made for.
+            let _ = resumed_sender.try_send(code);
+            Ok(shapes)
+        })
+    };
+    let (database, opened) =
+        database::server::spawn(settings, open, limits::DATABASE_QUEUE_MAX, publisher).map_err(Failure::usage)?;
+    let code = resumed.try_recv().map_err(|_| Failure::failed("the database was opened without its code"))?;
+    Ok((database, opened, code))
 }
 
 /// Names the sources of one application, so that an edited profile is told from a deployed one.
@@ -495,20 +505,6 @@ fn resume_deploys(mut code: CodeVersion, deployed: &[database::contract::Deploye
         })?;
     }
     Ok(code)
-}
-
-fn reshape(database: &database::server::Handle, code: &CodeVersion) -> Result<(), Failure> {
-    let shapes = Arc::clone(&code.shapes);
-    let outcome = database
-        .client()
-        .ask(Duration::from_secs(60), |reply| database::contract::Request::Reshape { token: 0, shapes, reply })
-        .map_err(Failure::failed)?;
-    match outcome {
-        database::contract::Outcome::Failed(wrong) => Err(Failure::failed(wrong)),
-        database::contract::Outcome::Committed { .. }
-        | database::contract::Outcome::Conflict { .. }
-        | database::contract::Outcome::Row(_) => Ok(()),
-    }
 }
 
 fn load_rows(database: &database::server::Handle, code: &CodeVersion) -> Result<Vec<Loaded>, Failure> {

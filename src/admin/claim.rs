@@ -20,8 +20,8 @@ const PROBES: usize = 8;
 /// Makes the chart.
 pub async fn chart(cluster: &Cluster) -> Value {
     let probes = probe(cluster).await;
-    let status = api::status(cluster).await;
     let replication = settled(cluster).await;
+    let status = api::status(cluster).await;
     let elements = elements(cluster, &status, &replication, &probes);
     let holds = elements.iter().all(|element| element["holds"] == true);
     json!({ "claim": "US 6,965,938 claim 1", "holds": holds, "elements": elements })
@@ -89,11 +89,16 @@ async fn probe(cluster: &Cluster) -> Vec<Probe> {
     Vec::new()
 }
 
-/// Replication, given a moment to settle: writes may be under way.
+/// Replication, given a moment to settle: writes may be under way, and a new process has yet to do its first sweep.
 async fn settled(cluster: &Cluster) -> Value {
+    let swept = |replication: &Value| {
+        let mut replicas = replication["replicas"].as_array().into_iter().flatten();
+        replicas.all(|replica| replica["sweeps"].as_u64().unwrap_or(0) > 0)
+    };
     let mut replication = api::replication(cluster).await;
-    for _ in 0..200 {
-        if replication["equal"] == true {
+    let patience_ms = 2_000 + 2 * cluster.profile.replication.sweep_ms;
+    for _ in 0..patience_ms / 10 {
+        if replication["equal"] == true && swept(&replication) {
             break;
         }
         monoio::time::sleep(Duration::from_millis(10)).await;

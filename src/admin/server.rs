@@ -67,15 +67,18 @@ pub fn run(
     runtime.block_on(async move {
         let listener = TcpListener::from_std(listener)?;
         let token: Rc<str> = token.into();
-        while !stop.load(Ordering::Acquire) {
-            match monoio::time::timeout(TICK, listener.accept()).await {
-                Ok(Ok((stream, _))) => {
-                    monoio::spawn(serve(stream, Arc::clone(&cluster), Rc::clone(&token)));
+        // The accept is never given up half-way: a connection that the kernel had already taken would be lost with it.
+        monoio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(monoio::spawn(serve(stream, Arc::clone(&cluster), Rc::clone(&token)))),
+                    // Descriptors are exhausted: look again a moment later.
+                    Err(_) => monoio::time::sleep(TICK).await,
                 }
-                // A failed accept (descriptors exhausted) or a passed tick: look again a moment later.
-                Ok(Err(_)) => monoio::time::sleep(TICK).await,
-                Err(_) => {}
             }
+        });
+        while !stop.load(Ordering::Acquire) {
+            monoio::time::sleep(TICK).await;
         }
         Ok(())
     })

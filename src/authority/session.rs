@@ -7,8 +7,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::replica::job::Identity;
-
 /// Bytes of a user's name at most.
 pub const USER_BYTES_MAX: usize = 256;
 /// Bytes of a cookie value at most: what [`SessionKey::sign`] makes of the longest name, with room.
@@ -17,6 +15,19 @@ pub const COOKIE_BYTES_MAX: usize = 512;
 /// Each use of the key hashes its own prefix, so that no output of one passes for another's.
 const SIGNATURE_USE: &[u8] = b"twintier session signature 1\0";
 const CSRF_USE: &[u8] = b"twintier csrf token 1\0";
+
+/// Who asks. The front has verified the session's signature; the replica decides what it may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Signed-in user; empty for a visitor.
+    pub user: String,
+    /// The session's number in the cookie; empty without a valid session cookie.
+    pub session: String,
+    /// Unix milliseconds at which the session ends.
+    pub expires_ms: u64,
+    /// The token that forms of this session must carry; empty without a session.
+    pub csrf: String,
+}
 
 /// Why a cookie is not accepted. The visitor has no session then; nothing is told to the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

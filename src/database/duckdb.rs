@@ -76,6 +76,18 @@ impl DuckStore {
     /// Locked by another process, other version, no database, corrupt, disk full, a column whose kind changed: one
     /// sentence with the cure.
     pub fn open(settings: &Settings, shapes: Arc<ShapeSet>) -> Result<Self, String> {
+        Self::open_with(settings, |_| Ok(shapes))
+    }
+
+    /// The same where the shapes depend on the code that was deployed: what the change log still holds was written
+    /// with the shapes in force, and is brought to the data tables with them.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and what `shapes_of` says.
+    pub fn open_with(
+        settings: &Settings,
+        shapes_of: impl FnOnce(&[Deployed]) -> Result<Arc<ShapeSet>, String>,
+    ) -> Result<Self, String> {
         let connection = connect(settings)?;
         let mut store = Self {
             connection,
@@ -89,6 +101,7 @@ impl DuckStore {
             broken: false,
         };
         store.check_version()?;
+        let shapes = shapes_of(&store.deployed()?)?;
         store.adopt(shapes)?;
         store.load_revisions()?;
         store.recover()?;

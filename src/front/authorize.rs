@@ -3,10 +3,10 @@
 //! Architecture invariant: a front says who somebody is; what they may do is decided by the replica, with the
 //! authority table of the code version that the request pins.
 
-use crate::authority::session::SessionKey;
+use crate::authority::session::{Identity, SessionKey};
 use crate::http1::cookie;
 use crate::http1::head::{Known, RequestHead};
-use crate::replica::job::{Identity, SessionChange};
+use crate::replica::job::SessionChange;
 
 /// Name of the session cookie.
 pub const COOKIE: &str = "twintier_session";

@@ -18,6 +18,17 @@ const COPY_BYTES_MAX: usize = 4096;
 /// Times a request is sent upstream, the first included.
 const ATTEMPTS_MAX: u32 = 3;
 
+/// How an upstream connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The server sent its end; the connection still stands in the other direction.
+    Orderly,
+    /// A deadline of its own has passed.
+    Overdue,
+    /// The engine has closed it: its slot may belong to another connection already.
+    Closed,
+}
+
 fn chunk_of(piece: Piece) -> Option<Chunk> {
     match piece {
         Piece::Empty => None,
@@ -201,11 +212,13 @@ impl FrontServer {
     fn relay_head<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         up.head_done = true;
         up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+        let draining = self.admission.is_draining();
         let exchange = &mut down.exchange;
         let framing = up.head.framing;
         up.unchunk = exchange.is_http10() && framing == Framing::Chunked;
-        // A body that ends with the connection, or a request that was not read to its end, ends the connection.
-        if framing == Framing::UntilClose || up.unchunk || !exchange.body_done {
+        // A body that ends with the connection, or a request that was not read to its end, ends the connection;
+        // so does a drain that began meanwhile.
+        if framing == Framing::UntilClose || up.unchunk || !exchange.body_done || draining {
             exchange.keep_alive = false;
         }
         exchange.answered = true;
@@ -298,13 +311,8 @@ impl FrontServer {
         server.outstanding = server.outstanding.saturating_sub(1);
     }
 
-    /// The upstream connection ended, failed or timed out; `complete` if an orderly end was seen.
-    pub(super) fn on_upstream_end<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        mut up: Box<UpstreamConnection>,
-        complete: bool,
-    ) {
+    /// The upstream connection ended, failed or timed out.
+    pub(super) fn on_upstream_end<E: Engine>(&mut self, engine: &mut E, mut up: Box<UpstreamConnection>, end: End) {
         let state = up.state;
         up.state = UpstreamState::Closing;
         match state {
@@ -312,7 +320,7 @@ impl FrontServer {
             UpstreamState::Closing => {}
             UpstreamState::Connecting | UpstreamState::Exchanging => {
                 if let Some(mut down) = up.downstream.take().and_then(|conn| self.take_downstream(conn)) {
-                    if complete && up.head_done && up.head.framing == Framing::UntilClose {
+                    if end == End::Orderly && up.head_done && up.head.framing == Framing::UntilClose {
                         self.finish_relay(engine, &mut down, &mut up);
                     } else if up.head_done {
                         self.cut_relay(engine, &mut down, &mut up);
@@ -324,8 +332,11 @@ impl FrontServer {
                 }
             }
         }
-        engine.close(up.conn, Close::Reset);
-        self.put_upstream(up);
+        // What the engine has closed leaves its slot, in which a retry's connection may be by now.
+        if end != End::Closed {
+            engine.close(up.conn, Close::Reset);
+            self.put_upstream(up);
+        }
     }
 
     /// No byte of an answer has come. A safe request without a body is sent again: at once if the connection had

@@ -76,7 +76,8 @@ impl FrontServer {
 
     /// The answer is in the engine's hands: the connection is ready for its next request, or closes.
     pub(super) fn finish_exchange<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
-        let keep_alive = down.exchange.keep_alive && !(down.eof && down.input.is_empty());
+        let keep_alive =
+            down.exchange.keep_alive && !self.admission.is_draining() && !(down.eof && down.input.is_empty());
         down.exchange.reset();
         if keep_alive {
             down.deadline_ns = engine.now_ns() + self.settings.idle_ns;

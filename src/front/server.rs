@@ -15,6 +15,7 @@ use super::authorize::Sessions;
 use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
+use super::forward::End;
 use super::respond::Now;
 use super::settings::Settings;
 use super::upstream::{Pools, UpstreamConnection, UpstreamState};
@@ -242,7 +243,7 @@ impl FrontServer {
                     self.advance(engine, &mut down);
                     self.put_downstream(down);
                 } else if let Some(up) = self.take_upstream(conn) {
-                    self.on_upstream_end(engine, up, true);
+                    self.on_upstream_end(engine, up, End::Orderly);
                 }
             }
             Event::Sent { conn } => self.on_sent(engine, conn),
@@ -298,8 +299,7 @@ impl FrontServer {
             self.admission.left();
             self.counters.connections_closed += 1;
         } else if let Some(up) = self.take_upstream(conn) {
-            self.on_upstream_end(engine, up, false);
-            self.slots[conn.slot as usize] = Slot::Free;
+            self.on_upstream_end(engine, up, End::Closed);
         }
     }
 
@@ -439,7 +439,7 @@ impl FrontServer {
             } else if let Some(mut up) = self.take_upstream(conn) {
                 up.deadline_ns = u64::MAX;
                 self.counters.timed_out += u64::from(up.state != UpstreamState::Idle);
-                self.on_upstream_end(engine, up, false);
+                self.on_upstream_end(engine, up, End::Overdue);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::authority::session::Identity;
 use crate::http1::Method;
 
 /// Where a reply must go: the worker and the exchange on it that wait for the job.
@@ -12,19 +13,6 @@ pub struct Origin {
     pub generation: u32,
     /// Counts the exchanges of the connection, so that a late reply cannot answer a later request.
     pub exchange: u32,
-}
-
-/// Who asks. The front has verified the session's signature; the replica decides what it may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// Signed-in user; empty for a visitor.
-    pub user: String,
-    /// The session's number in the cookie; empty without a valid session cookie.
-    pub session: String,
-    /// Unix milliseconds at which the session ends.
-    pub expires_ms: u64,
-    /// The token that forms of this session must carry; empty without a session.
-    pub csrf: String,
 }
 
 /// What the browser prefers.

@@ -45,7 +45,7 @@ fn a_deploy_is_on_every_replica_when_it_returns_and_survives_kill_9() {
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.starts_with("the deploy was refused, nothing has changed:\n"), "{refused:?}");
     assert!(
-        refused.stderr.contains("templates/browse.html:") && refused.stderr.contains("views/item.toml:4:"),
+        refused.stderr.contains("templates/browse.html:") && refused.stderr.contains("views/item.toml:2:8:"),
         "{refused:?}"
     );
     assert!(

@@ -16,6 +16,10 @@ fn kill_9_loses_nothing_that_was_answered_and_agents_go_on() {
     let setup = Setup::shipped();
     let socket = setup.folder.path("suppliers.sock");
     let setup = setup.set("backends.suppliers", &format!("unix:{}", socket.display()));
+    // Attempts for the time that four lives take; the pause before the next one doubles.
+    let code = "reqcat/code/agents/requisition-submit.toml";
+    setup.folder.edit(code, "attempts = 6", "attempts = 30");
+    setup.folder.edit(code, "backoff_ms = 250", "backoff_ms = 5");
     let mut appliance = setup.start();
     let mut alice = appliance.user("alice");
     let mut submitted: Vec<String> = Vec::new();
@@ -52,7 +56,6 @@ fn kill_9_loses_nothing_that_was_answered_and_agents_go_on() {
     let suppliers = Origin::unix(&socket, |_| Said::ok("taken"));
     let mut numbers = Vec::new();
     for path in &submitted {
-        // An agent may have given up while nobody was there: it says so instead of hanging.
         let row = row_when(&mut alice, path, "the end of the agent", |row| row["posting"] == "posted");
         numbers.push(row["number"].as_str().unwrap().to_owned());
     }

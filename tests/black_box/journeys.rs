@@ -38,7 +38,7 @@ fn a_visitor_browses_searches_and_reads_items() {
     assert!(catalog.text().contains(&format!("{ITEMS} items, page 1 of 3")), "{}", catalog.text());
 
     let found = visitor.data("/reqcat/?words=compiler%20optimi").json();
-    assert_eq!((&found["view"], &found["total"]), (&json!("browse"), &json!(COMPILERS)));
+    assert_eq!((&found["view"], &found["total"]), (&json!("views/browse"), &json!(COMPILERS)));
     assert_eq!(found["rows"].as_array().unwrap().len(), 20);
     assert!(found["rows"].as_array().unwrap().iter().all(|row| row["section"] == "devel"));
     let nothing = visitor.data("/reqcat/?words=compiler&section=net").json();

@@ -100,7 +100,7 @@ fn a_changed_file_is_in_force_without_a_failed_request_and_a_wrong_one_is_refuse
 #[test]
 fn host_blocks_and_first_match_decide() {
     let appliance = Setup::shipped()
-        .statements("redirect /where /common 302\nhost shop.example.com\nredirect /where /shop 302\nfail /closed/* 403")
+        .statements("redirect /where /common 302\nhost shop.example.com\nredirect /here /shop 302\nfail /closed/* 403")
         .start();
     let mut wire = appliance.wire();
     let mut ask = |host: &str, path: &str| {
@@ -108,6 +108,8 @@ fn host_blocks_and_first_match_decide() {
         wire.answer()
     };
     assert_eq!(ask("other.example.com", "/where").location(), "/common");
+    assert_eq!(ask("shop.example.com", "/where").location(), "/common");
+    assert_eq!(ask("shop.example.com", "/here").location(), "/shop");
     assert_eq!(ask("SHOP.example.com:8080", "/closed/x").status, 403);
     assert_eq!(ask("other.example.com", "/closed/x").status, 404);
 }

@@ -10,6 +10,7 @@ use crate::support::{Request, Scratch, assert_balanced, loadgen, number, respond
 fn histograms_add_and_percentiles_are_never_averaged() {
     let (fast, _) = serve(|_: &Request, stream: &mut TcpStream| respond(stream, 200, "", "fast"));
     let (slow, _) = serve(|_: &Request, stream: &mut TcpStream| {
+        // A slow server.
         thread::sleep(Duration::from_millis(60));
         respond(stream, 201, "", "slow")
     });

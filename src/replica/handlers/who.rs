@@ -2,8 +2,8 @@
 
 use minijinja::Value as Shown;
 
+use crate::authority::session::Identity;
 use crate::authority::table::roles_of;
-use crate::replica::job::Identity;
 use crate::tables::Row;
 use crate::tables::code::{SESSION_ENDED, USER_PROFILE, user_profile};
 use crate::tables::record::Value;

@@ -1,8 +1,9 @@
 //! Who may do what: roles, sessions, CSRF tokens, passwords.
 
 use super::fixture::{DECOY, Rig, UNIX_MS, body, identity, session_key};
+use crate::authority::session::Identity;
 use crate::http1::Method;
-use crate::replica::job::{Accept, Identity, SessionChange};
+use crate::replica::job::{Accept, SessionChange};
 
 /// Every role × code table × verb, by what the answer's status tells: `+` allowed, `-` not.
 #[test]

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::authority::session::Identity;
 use crate::authority::session::SessionKey;
 use crate::database::contract::{ABSENT, CommitMode, Outcome};
 use crate::http1::Method;
-use crate::replica::job::{Accept, Identity, Job};
+use crate::replica::job::{Accept, Job};
 use crate::replica::server::{Now, Output, ReplicaServer, Settings};
 use crate::replication::{self, Replicator};
 use crate::tables::code::{CodeSource, CodeVersion, USER_PROFILE};

@@ -1,8 +1,9 @@
 //! What is shown: views and forms as HTML and JSON, and everything that is not found.
 
 use super::fixture::{Rig, body, identity};
+use crate::authority::session::Identity;
 use crate::http1::Method;
-use crate::replica::job::{Accept, Identity, SessionChange};
+use crate::replica::job::{Accept, SessionChange};
 
 #[test]
 fn a_list_in_pages() {

@@ -153,15 +153,18 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        // The thread waits in accept: one more connection wakes it.
-        match self.address.strip_prefix("unix:") {
-            Some(path) => drop(UnixStream::connect(path)),
-            None => drop(TcpStream::connect(&self.address)),
-        }
+        // The thread waits in accept: one more connection wakes it. The folder of a Unix socket may be gone already,
+        // and then the thread ends with the test's process.
+        let woken = match self.address.strip_prefix("unix:") {
+            Some(path) => UnixStream::connect(path).is_ok(),
+            None => TcpStream::connect(&self.address).is_ok(),
+        };
         for stream in &*self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner) {
             stream.end();
         }
-        let _ = self.thread.take().map(JoinHandle::join);
+        if let Some(thread) = self.thread.take().filter(|_| woken) {
+            let _ = thread.join();
+        }
         if let Some(path) = self.address.strip_prefix("unix:") {
             let _ = std::fs::remove_file(path);
         }

@@ -8,7 +8,6 @@ use super::PATIENCE;
 /// A response.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    pub version: String,
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -95,7 +94,7 @@ impl Wire {
             return None;
         }
         let mut parts = line.trim_end_matches("\r\n").splitn(3, ' ');
-        let version = parts.next().unwrap().to_owned();
+        let version = parts.next().unwrap();
         assert!(line.ends_with("\r\n") && version.starts_with("HTTP/1."), "no status line: {line:?}");
         let status = parts.next().unwrap().parse().unwrap();
         assert!(parts.next().is_some_and(|reason| !reason.is_empty()), "no reason: {line:?}");
@@ -110,7 +109,7 @@ impl Wire {
             let (name, value) = field.split_once(':').unwrap_or_else(|| panic!("no field: {line:?}"));
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        let mut answer = Answer { version, status, headers, body: Vec::new(), whole: true };
+        let mut answer = Answer { status, headers, body: Vec::new(), whole: true };
         if method == "HEAD" || status < 200 || status == 204 || status == 304 {
             return Some(answer);
         }
