@@ -55,7 +55,7 @@ fn check_finds_the_shipped_profiles_sound() {
         assert_eq!(checked.code, Some(0), "{checked:?}");
         assert!(checked.stdout.starts_with(&format!("profile {profile} is sound\nplacement: ")), "{}", checked.stdout);
         for part in
-            ["\ncost\n", "\nstatements: ", "\ncode tables\n", "    authority\n", "\ndata tables\n", "  requisition ("]
+            ["\ncost\n", "\nstatements\n", "cluster reqcat", "\ncode of reqcat ", "  authority\n", "\ndata tables\n", "  requisition ("]
         {
             assert!(checked.stdout.contains(part), "{part:?} is missing: {}", checked.stdout);
         }
