@@ -126,12 +126,12 @@ fn a_form_needs_a_session_and_shows_values() {
     let page = rig.get("/sign-in?next=/shop/mine&user=ann", &visitor);
     assert_eq!(page.response.status, 200);
     assert!(
-        body(&page).starts_with(&format!("<form action=\"&#x2f;shop&#x2f;sign-in\">{}", visitor.csrf)),
+        body(&page).starts_with(&format!("<form action=\"/shop/sign-in\">{}", visitor.csrf)),
         "{}",
         body(&page)
     );
     assert!(
-        body(&page).contains("user=ann;") && body(&page).ends_with("next=&#x2f;shop&#x2f;mine</form>"),
+        body(&page).contains("user=ann;") && body(&page).ends_with("next=/shop/mine</form>"),
         "{}",
         body(&page)
     );
@@ -145,7 +145,7 @@ fn a_form_needs_a_session_and_shows_values() {
 #[test]
 fn a_page_and_a_template_that_never_ends() {
     let mut rig = Rig::new();
-    assert_eq!(body(&rig.get("/help", &Identity::default())), "help for a visitor at &#x2f;shop&#x2f;help");
+    assert_eq!(body(&rig.get("/help", &Identity::default())), "help for a visitor at /shop/help");
     let page = rig.get("/endless", &Identity::default());
     assert_eq!((page.response.status, body(&page)), (500, "error 500 The page could not be made."));
     assert_eq!(rig.replica.counters().faults, 1);
