@@ -266,7 +266,7 @@ impl Sim {
             return false;
         }
         if net.random.chance(reset) {
-            net.reset(Peer { link: peer.link, side: 1 - peer.side });
+            net.cut(peer.link);
         }
         let mut budget = slot.queued;
         if net.random.chance(cut) {
@@ -339,7 +339,7 @@ impl Sim {
             let mut net = self.world.net.borrow_mut();
             let (cut, reset) = (net.faults.cut, net.faults.reset);
             if net.random.chance(reset) {
-                net.reset(Peer { link: peer.link, side: 1 - peer.side });
+                net.cut(peer.link);
             }
             let mut wanted = lease.capacity_left();
             if net.random.chance(cut) {

@@ -387,6 +387,17 @@ impl Net {
         link.pipes[1 - peer.side].bytes = 0;
     }
 
+    /// Something between the two ends drops the connection: both see a reset.
+    pub fn cut(&mut self, link: usize) {
+        let now_ns = self.now_ns;
+        let link = &mut self.links[link];
+        for side in 0..2 {
+            link.reset_at[side].get_or_insert(now_ns);
+            link.pipes[side].segments.clear();
+            link.pipes[side].bytes = 0;
+        }
+    }
+
     pub fn close(&mut self, peer: Peer) {
         let unread = self.links[peer.link].pipes[1 - peer.side].bytes > 0;
         if unread {
