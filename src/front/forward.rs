@@ -87,8 +87,7 @@ impl FrontServer {
     pub(super) fn on_connected<E: Engine>(&mut self, engine: &mut E, conn: Conn, result: std::io::Result<()>) {
         let Some(mut up) = self.take_upstream(conn) else { return };
         if result.is_err() {
-            // `Closed` follows and finds the exchange; here only the server's health is noted.
-            self.pools.server(up.server).failed(engine.now_ns());
+            // `Closed` follows, finds the exchange and notes the failure.
             self.put_upstream(up);
             return;
         }
@@ -104,8 +103,8 @@ impl FrontServer {
         let mut out = Writer::new(engine, conn);
         respond::upstream_request(&mut out, &down.exchange.head, down.exchange.head_bytes.as_slice(), peer);
         out.finish();
-        self.relay_request_body(engine, &mut down, &mut up);
         self.put_upstream(up);
+        self.advance(engine, &mut down);
         self.put_downstream(down);
     }
 
@@ -120,6 +119,7 @@ impl FrontServer {
             match down.exchange.body.relay(down.input.front()) {
                 Ok(step) => {
                     down.exchange.body_done = step.done;
+                    up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
                     if let Some(chunk) = chunk_of(down.input.take(step.pass)) {
                         engine.send(up.conn, chunk);
                     }
@@ -191,6 +191,8 @@ impl FrontServer {
                 Err(reject) => return self.fail_relay(engine, down, up, reject.reason),
             }
         }
+        // The time between two pieces is bounded, not that of a long body.
+        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
         self.relay_body(engine, down, up);
     }
 
@@ -302,6 +304,11 @@ impl FrontServer {
         mut up: Box<UpstreamConnection>,
         complete: bool,
     ) {
+        self.end_upstream(engine, &mut up, complete);
+        self.put_upstream(up);
+    }
+
+    pub(super) fn end_upstream<E: Engine>(&mut self, engine: &mut E, up: &mut UpstreamConnection, complete: bool) {
         let state = up.state;
         up.state = UpstreamState::Closing;
         match state {
@@ -310,11 +317,11 @@ impl FrontServer {
             UpstreamState::Connecting | UpstreamState::Exchanging => {
                 if let Some(mut down) = up.downstream.take().and_then(|conn| self.take_downstream(conn)) {
                     if complete && up.head_done && up.head.framing == Framing::UntilClose {
-                        self.finish_relay(engine, &mut down, &mut up);
+                        self.finish_relay(engine, &mut down, up);
                     } else if up.head_done {
-                        self.cut_relay(engine, &mut down, &mut up);
+                        self.cut_relay(engine, &mut down, up);
                     } else {
-                        self.retry_relay(engine, &mut down, &up);
+                        self.retry_relay(engine, &mut down, up);
                     }
                     self.advance(engine, &mut down);
                     self.put_downstream(down);
@@ -322,7 +329,6 @@ impl FrontServer {
             }
         }
         engine.close(up.conn, Close::Reset);
-        self.put_upstream(up);
     }
 
     /// No byte of an answer has come. A safe request without a body is sent again: at once if the connection had
