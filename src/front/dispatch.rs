@@ -10,7 +10,7 @@ use crate::replica::job::{Accept, Job, Origin};
 use crate::tables::ServerId;
 
 use super::FrontServer;
-use super::connection::{Downstream, Piece};
+use super::connection::Downstream;
 use super::exchange::State;
 use super::respond::{self, Context};
 use super::server::Ticket;
@@ -104,7 +104,7 @@ impl FrontServer {
     fn dispatch<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         let Some(job) = down.exchange.job.take() else { return };
         down.exchange.state = State::Queued;
-        down.exchange.head_bytes = Piece::Empty;
+        down.exchange.forget_head_bytes();
         down.deadline_ns = job.deadline_ns;
         self.counters.to_replicas += 1;
         match self.dispatcher.pick(self.local_replica) {

@@ -5,7 +5,9 @@ use crate::http1::body::BodyReader;
 use crate::http1::head::{RequestHead, Version};
 use crate::replica::job::Job;
 
-use super::connection::Piece;
+
+/// Bytes of memory for heads that an idle connection keeps.
+const HEAD_BYTES_KEPT: usize = 1024;
 
 /// Where the exchange stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub struct Exchange {
     pub number: u32,
     pub head: RequestHead,
     /// The bytes that the head's spans point into.
-    pub head_bytes: Piece,
+    pub head_bytes: Vec<u8>,
     pub body: BodyReader,
     pub body_done: bool,
     /// Whether the connection stays open after this exchange.
@@ -57,11 +59,17 @@ impl Exchange {
         self.head.version == Version::Http10
     }
 
+    /// Lets the head's bytes go, but for the memory that the next head will want.
+    pub fn forget_head_bytes(&mut self) {
+        self.head_bytes.clear();
+        self.head_bytes.shrink_to(HEAD_BYTES_KEPT);
+    }
+
     /// Makes ready for the next request.
     pub fn reset(&mut self) {
         self.state = State::Idle;
         self.head.clear();
-        self.head_bytes = Piece::Empty;
+        self.forget_head_bytes();
         self.body_done = false;
         self.upstream = None;
         self.attempts = 0;

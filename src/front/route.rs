@@ -22,7 +22,11 @@ impl FrontServer {
         exchange.keep_alive = exchange.head.keep_alive
             && !self.admission.is_draining()
             && down.requests < self.settings.connection_requests_max;
-        exchange.head_bytes = down.input.take(exchange.head.head_bytes);
+        // A copy, because a request may wait long for its answer and must not keep a receive buffer that long.
+        let head_bytes = exchange.head.head_bytes;
+        exchange.head_bytes.clear();
+        exchange.head_bytes.extend_from_slice(&down.input.front()[..head_bytes]);
+        down.input.skip(head_bytes);
         exchange.body = BodyReader::new(exchange.head.framing, self.settings.body_bytes_max);
         exchange.body_done = !exchange.head.framing.has_body();
         down.deadline_ns = engine.now_ns() + self.settings.body_ns;
