@@ -6,6 +6,7 @@
 pub mod buffers;
 pub mod contract;
 mod mapping;
+pub mod sim;
 pub mod socket;
 pub mod thread;
 pub mod uring;

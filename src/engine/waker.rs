@@ -40,6 +40,18 @@ impl Waker {
         unsafe { libc::write(self.counter.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
+    /// Whether the bell was rung since the last call; never waits. For engines without a ring.
+    pub(super) fn take(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.counter.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut count = [0_u8; 8];
+        // SAFETY: `poll` is one entry and `count` is eight writable bytes; both outlive the calls. The read does not
+        // wait, because only the engine's thread reads and the counter was found to be above zero.
+        unsafe {
+            libc::poll(&raw mut poll, 1, 0) == 1
+                && libc::read(self.counter.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) == 8
+        }
+    }
+
     /// The descriptor that the engine reads eight bytes from.
     pub(super) fn descriptor(&self) -> RawFd {
         self.counter.as_raw_fd()

@@ -144,6 +144,8 @@ pub struct Downstream {
     pub eof: bool,
     /// Receiving was paused because the peer is ahead of us.
     pub paused: bool,
+    /// Bytes on their way to the browser when its deadline last passed.
+    pub queued_seen: usize,
 }
 
 impl Downstream {
@@ -156,6 +158,7 @@ impl Downstream {
             requests: 0,
             eof: false,
             paused: false,
+            queued_seen: 0,
         }
     }
 }

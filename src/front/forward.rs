@@ -98,8 +98,7 @@ impl FrontServer {
     pub(super) fn on_connected<E: Engine>(&mut self, engine: &mut E, conn: Conn, result: std::io::Result<()>) {
         let Some(mut up) = self.take_upstream(conn) else { return };
         if result.is_err() {
-            // `Closed` follows and finds the exchange; here only the server's health is noted.
-            self.pools.server(up.server).failed(engine.now_ns());
+            // `Closed` follows, finds the exchange and notes the failure.
             self.put_upstream(up);
             return;
         }
@@ -115,8 +114,8 @@ impl FrontServer {
         let mut out = Writer::new(engine, conn);
         respond::upstream_request(&mut out, &down.exchange.head, down.exchange.head_bytes.as_slice(), peer);
         out.finish();
-        self.relay_request_body(engine, &mut down, &mut up);
         self.put_upstream(up);
+        self.advance(engine, &mut down);
         self.put_downstream(down);
     }
 
@@ -131,6 +130,7 @@ impl FrontServer {
             match down.exchange.body.relay(down.input.front()) {
                 Ok(step) => {
                     down.exchange.body_done = step.done;
+                    up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
                     if let Some(chunk) = chunk_of(down.input.take(step.pass)) {
                         engine.send(up.conn, chunk);
                     }
@@ -205,6 +205,8 @@ impl FrontServer {
                 Err(reject) => return self.fail_relay(engine, down, up, reject.reason),
             }
         }
+        // The time between two pieces is bounded, not that of a long body.
+        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
         self.relay_body(engine, down, up);
     }
 

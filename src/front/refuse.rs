@@ -54,6 +54,10 @@ impl FrontServer {
         }
         down.exchange.keep_alive = false;
         down.exchange.body_done = true;
+        if down.exchange.answered {
+            // An answer is under way already: a second one would be taken for a part of it.
+            return self.abort(engine, down);
+        }
         self.short(engine, down, reject.status, &[], reject.reason);
         self.counters.requests_refused += 1;
         self.finish_exchange(engine, down);
@@ -87,6 +91,7 @@ impl FrontServer {
             }
         } else {
             down.exchange.state = State::Closing;
+            down.deadline_ns = engine.now_ns() + self.settings.idle_ns;
             down.input.clear();
             engine.close(down.conn, Close::Flush);
         }

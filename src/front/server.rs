@@ -266,10 +266,12 @@ impl FrontServer {
 
     /// Back-pressure: a browser that sends ahead of what can be used is no longer read.
     pub(super) fn hold_back<E: Engine>(&self, engine: &mut E, down: &mut Downstream) {
-        if !down.paused && down.input.bytes() > self.settings.buffer_bytes_max {
+        // A head that is not whole yet must be able to become so.
+        let bytes_max = self.settings.buffer_bytes_max.max(self.settings.parse.head_bytes_max);
+        if !down.paused && down.input.bytes() > bytes_max {
             down.paused = true;
             engine.receive(down.conn, false);
-        } else if down.paused && down.input.bytes() == 0 && down.exchange.state != State::Relay {
+        } else if down.paused && down.input.bytes() <= bytes_max && down.exchange.state != State::Relay {
             down.paused = false;
             engine.receive(down.conn, true);
         }
@@ -280,6 +282,7 @@ impl FrontServer {
             if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
                 if up.paused {
                     up.paused = false;
+                    up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
                     engine.receive(up.conn, true);
                 }
                 self.put_upstream(up);
@@ -363,11 +366,24 @@ impl FrontServer {
         if down.eof {
             self.on_browser_eof(engine, down);
         }
+        if down.exchange.state != State::Closing {
+            self.hold_back(engine, down);
+        }
+    }
+
+    fn is_connecting(&self, down: &Downstream) -> bool {
+        down.exchange.upstream.is_some_and(|conn| {
+            matches!(self.slots.get(conn.slot as usize),
+                Some(Slot::Upstream(up)) if up.conn == conn && up.state == UpstreamState::Connecting)
+        })
     }
 
     /// The browser sends no more: idle connections close; an answer under way is still given.
     fn on_browser_eof<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         match down.exchange.state {
+            // Requests that wait until earlier answers are out are still answered.
+            State::Idle | State::Head
+                if !down.input.is_empty() && engine.queued_bytes(down.conn) > self.settings.buffer_bytes_max => {}
             State::Idle | State::Head => {
                 down.exchange.state = State::Closing;
                 engine.close(down.conn, Close::Flush);
@@ -380,13 +396,15 @@ impl FrontServer {
                 down.exchange.state = State::Closing;
                 engine.close(down.conn, Close::Reset);
             }
+            // What has arrived of the body goes out once the connection stands; it may well be all of it.
+            State::Relay if !down.exchange.body_done && self.is_connecting(down) => {}
             State::Relay if !down.exchange.body_done => {
                 self.counters.requests_aborted += 1;
                 self.drop_upstream(engine, down);
                 down.exchange.state = State::Closing;
                 engine.close(down.conn, Close::Reset);
             }
-            State::Queued | State::Relay => down.exchange.keep_alive = false,
+            State::Queued | State::Relay => down.exchange.keep_alive &= !down.input.is_empty(),
             State::Closing => {}
         }
     }
@@ -446,6 +464,14 @@ impl FrontServer {
 
     fn overdue<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, now: u64) {
         down.deadline_ns = now + self.settings.idle_ns;
+        if matches!(down.exchange.state, State::Idle | State::Closing) {
+            // A browser that reads a long answer slowly is not idle.
+            let queued = engine.queued_bytes(down.conn);
+            if queued > 0 && queued != down.queued_seen {
+                down.queued_seen = queued;
+                return;
+            }
+        }
         match down.exchange.state {
             State::Idle => {
                 down.exchange.state = State::Closing;
@@ -475,6 +501,12 @@ impl FrontServer {
             }
             // The upstream connection has deadlines of its own; a closing one is bounded by the engine's linger, or
             // by this when the browser does not read.
+            State::Relay if !down.exchange.body_done => {
+                self.counters.timed_out += 1;
+                self.drop_upstream(engine, down);
+                let late = Reject { status: 408, reason: "the request's body took too long", offset: 0 };
+                self.reject(engine, down, &late);
+            }
             State::Relay => {}
             State::Closing => engine.close(down.conn, Close::Reset),
         }

@@ -350,6 +350,7 @@ impl Engine for Uring {
     fn turn(&mut self, until_ns: u64, events: &mut Vec<Event>) -> io::Result<()> {
         let length_max = events.len().saturating_add(self.events_max);
         self.statistics.turns += 1;
+        self.slots.free_handed();
         self.receive_ring.publish();
         self.feed_starved();
         self.arm_waker();
@@ -361,6 +362,9 @@ impl Engine for Uring {
         while events.len() < length_max
             && let Some(event) = self.pending.pop_front()
         {
+            if let Event::Closed { conn, .. } = &event {
+                self.slots.hand_over(conn.slot);
+            }
             events.push(event);
         }
         self.reap(events, length_max - self.room_for_timers());

@@ -173,6 +173,8 @@ pub(super) struct Slots {
     slots: Box<[Slot]>,
     /// The one freed last is used next: its memory is warm.
     free: Vec<u32>,
+    /// Slots whose last event has been handed over: free from the next turn on, when the caller has dealt with it.
+    handed: Vec<u32>,
     listed: Vec<u32>,
 }
 
@@ -180,7 +182,7 @@ impl Slots {
     pub(super) fn new(count: u32) -> Self {
         let capacity = usize::try_from(count).expect("invariant: pointers have at least 32 bits");
         let slots = (0..count).map(|_| Slot::free(0, VecDeque::with_capacity(QUEUE_CAPACITY))).collect();
-        Self { slots, free: (0..count).rev().collect(), listed: Vec::with_capacity(capacity) }
+        Self { slots, free: (0..count).rev().collect(), handed: Vec::new(), listed: Vec::with_capacity(capacity) }
     }
 
     /// Puts a socket into a free slot, or gives it back.
@@ -192,15 +194,31 @@ impl Slots {
         Ok(Conn { slot: index, generation: slot.generation })
     }
 
-    /// Makes a slot free and its old connection unknown.
+    /// Makes a slot free that no event will tell of.
     pub(super) fn release(&mut self, index: u32) {
+        self.forget(index);
+        self.free.push(index);
+    }
+
+    /// The slot's `Closed` goes to the caller in this turn.
+    pub(super) fn hand_over(&mut self, index: u32) {
+        self.handed.push(index);
+    }
+
+    /// A new turn: the caller has dealt with all that was handed over.
+    pub(super) fn free_handed(&mut self) {
+        self.free.append(&mut self.handed);
+    }
+
+    /// Makes the slot's old connection unknown. Its place is taken again only when [`Self::hand_over`] has told the
+    /// caller, who may open connections while it still has events of old ones before it.
+    pub(super) fn forget(&mut self, index: u32) {
         let slot = self.at_mut(index);
         assert!(slot.in_flight.is_empty(), "invariant: a slot outlives its operations");
         slot.drop_queue();
         let listed = slot.listed;
         *slot = Slot::free(slot.generation.wrapping_add(1), std::mem::take(&mut slot.queue));
         slot.listed = listed;
-        self.free.push(index);
     }
 
     /// The slot of a connection that is not gone.

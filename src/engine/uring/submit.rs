@@ -200,7 +200,7 @@ impl Uring {
         }
         let reason = slot.failure.map_or(CloseReason::Ordered, CloseReason::Failed);
         let socket = slot.socket.take().expect("invariant: a slot that is not free has a socket");
-        self.slots.release(index);
+        self.slots.forget(index);
         self.statistics.closed += 1;
         self.pending.push_back(Event::Closed { conn: Conn { slot: index, generation }, reason });
         let operation = Operation::new(Kind::Close, index, generation);

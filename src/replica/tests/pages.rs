@@ -125,16 +125,8 @@ fn a_form_needs_a_session_and_shows_values() {
     let visitor = identity("", 9);
     let page = rig.get("/sign-in?next=/shop/mine&user=ann", &visitor);
     assert_eq!(page.response.status, 200);
-    assert!(
-        body(&page).starts_with(&format!("<form action=\"/shop/sign-in\">{}", visitor.csrf)),
-        "{}",
-        body(&page)
-    );
-    assert!(
-        body(&page).contains("user=ann;") && body(&page).ends_with("next=/shop/mine</form>"),
-        "{}",
-        body(&page)
-    );
+    assert!(body(&page).starts_with(&format!("<form action=\"/shop/sign-in\">{}", visitor.csrf)), "{}", body(&page));
+    assert!(body(&page).contains("user=ann;") && body(&page).ends_with("next=/shop/mine</form>"), "{}", body(&page));
     let ann = identity("ann", 1);
     let json = rig.get_json("/items/bolt/order?quantity=2", &ann);
     assert_eq!(json["csrf"], ann.csrf.as_str());

@@ -1,0 +1,46 @@
+//! A whole front server in a simulated world, by seed: whatever browsers, upstream servers, replicas and the network
+//! do, every accepted request is answered exactly once and in order, or its connection is closed.
+//!
+//! `SIM_SEED=17 cargo test …` replays one seed, `SIM_SEEDS=50000` runs so many, `SIM_FIRST=` says from where.
+
+mod browser;
+mod message;
+mod stage;
+mod upstream;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn run(seed: u64) -> Result<(), String> {
+    match catch_unwind(AssertUnwindSafe(|| stage::simulate(seed))) {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(format!("panic: {}", text.unwrap_or_else(|| (*panic.downcast_ref::<&str>().unwrap_or(&"?")).into())))
+        }
+    }
+}
+
+#[test]
+fn every_request_is_answered_once_or_its_connection_closes() {
+    if let Some(seed) = number("SIM_SEED") {
+        run(seed).unwrap();
+        return;
+    }
+    let (first, count) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(150));
+    let keep = number("SIM_KEEP").unwrap_or(1);
+    let mut failures = Vec::new();
+    for seed in first..first + count {
+        if let Err(wrong) = run(seed) {
+            println!("SIM_SEED={seed}: {wrong}");
+            failures.push(seed);
+            if failures.len() as u64 >= keep {
+                break;
+            }
+        }
+    }
+    assert!(failures.is_empty(), "seeds {failures:?}: replay with SIM_SEED={}", failures[0]);
+}

@@ -1,0 +1,298 @@
+//! One seed: a world, a front, its neighbours, and what must hold after every step and at the end.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use twintier::authority::session::SessionKey;
+use twintier::dispatch::policy::PolicyName;
+use twintier::dispatch::requests::{self, RequestDispatcher};
+use twintier::engine::sim::{Faults, Random, Sim, World};
+use twintier::engine::{Address, Config, Engine, Event, Waker};
+use twintier::front::authorize::Sessions;
+use twintier::front::server::TICK_NS;
+use twintier::front::{FrontServer, Settings};
+use twintier::profile::Profile;
+use twintier::replica::job::Job;
+use twintier::storage::site::Site;
+
+use super::browser::Browser;
+use super::message::pattern;
+use super::upstream::Upstream;
+
+const STATEMENTS: &str = "proxy /u/* upstream 10.0.0.1:80 10.0.0.2:80 unix:/sim/three
+proxy /one/* upstream 10.0.0.4:80
+pass /s/* files files
+redirect /r /elsewhere 302
+fail /f/* 410
+proxy /app/* cluster app
+";
+const PROFILE: &str = "[cluster]\nname = \"sim\"\n[storage]\nstatements = \"-\"\n[timeouts]\nhead_ms = 2000
+body_ms = 3000\nidle_ms = 4000\nqueue_ms = 500\njob_ms = 1500\nupstream_connect_ms = 1000
+upstream_first_byte_ms = 2000\nupstream_idle_ms = 3000\n";
+const REPLICAS: usize = 2;
+const SECOND: u64 = 1_000_000_000;
+
+/// What `/s/a.txt` holds.
+pub fn file() -> Vec<u8> {
+    pattern(0xF11E, 3000)
+}
+
+fn site() -> Arc<Site> {
+    static SITE: OnceLock<Arc<Site>> = OnceLock::new();
+    let site = SITE.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sim-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("files")).unwrap();
+        std::fs::write(folder.join("files/a.txt"), file()).unwrap();
+        let site = Site::compile(&folder.join("site.statements"), STATEMENTS, &["app"], 1 << 20, 1);
+        std::fs::remove_dir_all(&folder).unwrap();
+        Arc::new(site.unwrap_or_else(|faults| panic!("{faults:?}")))
+    });
+    Arc::clone(site)
+}
+
+struct Stage {
+    world: World,
+    random: Random,
+    engine: Sim,
+    front: FrontServer,
+    fair: bool,
+    events: Vec<Event>,
+    next_tick_ns: u64,
+    /// Jobs with replicas, and when they come back.
+    jobs: Vec<(u64, u8, Box<Job>)>,
+    browsers: Vec<Browser>,
+    upstreams: Vec<Upstream>,
+}
+
+fn faults(random: &mut Random, fair: bool) -> Faults {
+    let mut faults = Faults {
+        latency_ns_max: [50_000, 1_000_000, 20_000_000][random.size(3)],
+        late: random.below(600),
+        cut: random.below(1000),
+        exhaust: random.below(200),
+        window: [1_000, 8_000, 64_000][random.size(3)],
+        ..Faults::default()
+    };
+    if !fair && random.chance(700) {
+        faults.refuse = [0, 20, 300][random.size(3)];
+        faults.slow_connect = [0, 20, 200][random.size(3)];
+        faults.reset = [0, 1, 10][random.size(3)];
+    }
+    faults
+}
+
+impl Stage {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let fair = seed % 3 == 0;
+        let world = World::new(random.next(), faults(&mut random, fair));
+        world.enter();
+        let config = Config {
+            connections_max: if fair { 128 } else { [16, 40, 128][random.size(3)] },
+            receive_buffers: if fair { 256 } else { [16, 64, 256][random.size(3)] },
+            receive_buffer_bytes: [512, 4096, 8192][random.size(3)],
+            send_buffers: [4, 16, 64][random.size(3)],
+            send_buffer_bytes: [256, 4096, 16384][random.size(3)],
+            linger_ms: 200,
+            events_max: [2, 16, 1024][random.size(3)],
+            ..Config::default()
+        };
+        let mut engine = Sim::new(&config, Waker::new().unwrap()).unwrap();
+        let address: Address = "10.1.1.1:80".parse().unwrap();
+        engine.listen_at(&address);
+        let mut profile: Profile = toml::from_str(PROFILE).unwrap();
+        profile.limits.connection_buffer_bytes_max = [2_000, 16_000, 256_000][random.size(3)];
+        if fair {
+            // A slow network is no fault: what still times out has been forgotten.
+            profile.timeouts.idle_ms = 60_000;
+            profile.timeouts.head_ms = 60_000;
+            profile.timeouts.body_ms = 60_000;
+        }
+        profile.limits.body_bytes_max = 100_000;
+        profile.engine.connections_max = config.connections_max;
+        if !fair && random.chance(200) {
+            profile.limits.connection_requests_max = 3;
+        }
+        let dispatcher = RequestDispatcher::new(&requests::Settings {
+            replicas: REPLICAS,
+            policy: PolicyName::Jbsq,
+            credit: if fair { 8 } else { 2 },
+            outstanding_max: 16,
+            queue_max: if fair { 100 } else { 3 },
+            seed: 1,
+        });
+        let sessions = Sessions::new(SessionKey::new([0; 32]), 0);
+        let mut front =
+            FrontServer::new(Settings::of(&profile), 0, None, dispatcher, sessions, site(), config.connections_max);
+        for replica in 0..REPLICAS {
+            front.dispatcher_mut().set_available(u8::try_from(replica).unwrap(), true);
+        }
+        let upstreams = ["10.0.0.1:80", "10.0.0.2:80", "unix:/sim/three", "10.0.0.4:80"]
+            .iter()
+            .enumerate()
+            .filter(|&(index, _)| fair || index != 1 || seed % 2 == 0)
+            .map(|(_, text)| Upstream::new(world.listen(&text.parse().unwrap()), fair))
+            .collect();
+        let count_max = if random.chance(200) { 40 } else { 12 };
+        let count = 1 + random.size(count_max);
+        let browsers = (0..count).map(|number| Browser::new(number, &world, &address, &mut random, fair)).collect();
+        Self {
+            world,
+            random,
+            engine,
+            front,
+            fair,
+            events: Vec::new(),
+            next_tick_ns: 0,
+            jobs: Vec::new(),
+            browsers,
+            upstreams,
+        }
+    }
+
+    fn turn(&mut self, alarm_ns: u64) -> Result<(), String> {
+        self.world.set_alarm(alarm_ns);
+        self.engine.turn(self.next_tick_ns, &mut self.events).map_err(|error| error.to_string())?;
+        self.front.set_unix_ms(1_700_000_000_000 + self.engine.now_ns() / 1_000_000);
+        for event in std::mem::take(&mut self.events) {
+            self.front.on_event(&mut self.engine, event);
+        }
+        self.replicas();
+        if self.engine.now_ns() >= self.next_tick_ns {
+            self.front.tick(&mut self.engine);
+            self.next_tick_ns = self.engine.now_ns() + TICK_NS;
+        }
+        self.front.pump(&mut self.engine);
+        self.check()
+    }
+
+    fn replicas(&mut self) {
+        let now = self.engine.now_ns();
+        let mut outbox = std::mem::take(self.front.outbox_mut());
+        for (replica, mut job) in outbox.drain(..) {
+            if !self.fair && self.random.chance(50) {
+                if self.random.chance(500) {
+                    self.front.on_undelivered(&mut self.engine, replica, job);
+                } else {
+                    self.front.on_unclaimed(&mut self.engine, replica, job);
+                    self.front.dispatcher_mut().set_available(replica, true);
+                }
+                continue;
+            }
+            let slow = !self.fair && self.random.chance(60);
+            let delay = if slow { self.random.below(3 * SECOND) } else { self.random.below(3_000_000) };
+            job.response.replica = replica;
+            self.jobs.push((now + delay, replica, job));
+        }
+        self.front.return_outbox(outbox);
+        let mut at = 0;
+        while at < self.jobs.len() {
+            if self.jobs[at].0 > now {
+                at += 1;
+                continue;
+            }
+            let (_, replica, mut job) = self.jobs.swap_remove(at);
+            let mut parts = job.path.split('/').skip(1);
+            let id: u64 = parts.next().unwrap().parse().unwrap();
+            let length: usize = parts.next().unwrap().parse().unwrap();
+            assert!(pattern(id ^ 0xB0D, job.body.len()) == job.body, "job {id}: the body was changed");
+            job.response.clear();
+            job.response.status = 200;
+            job.response.replica = replica;
+            job.response.content_type = "text/plain; charset=utf-8";
+            job.response.body.extend_from_slice(&pattern(id, length));
+            self.front.on_reply(&mut self.engine, job);
+        }
+    }
+
+    /// What holds after every step.
+    fn check(&self) -> Result<(), String> {
+        let counters = self.front.counters();
+        let ended = counters.requests_answered + counters.requests_refused + counters.requests_aborted;
+        if ended > counters.requests_taken {
+            return Err(format!("more requests ended than were taken: {counters:?}"));
+        }
+        let in_progress = counters.requests_taken - ended;
+        if in_progress > u64::from(self.front.open_connections()) {
+            return Err(format!(
+                "{in_progress} requests in progress on {} connections: {counters:?}",
+                self.front.open_connections()
+            ));
+        }
+        let outstanding: u64 =
+            self.front.upstreams().servers().iter().map(|server| u64::from(server.outstanding)).sum();
+        if outstanding > in_progress {
+            return Err(format!("{outstanding} outstanding upstream, {in_progress} in progress"));
+        }
+        Ok(())
+    }
+
+    fn play(&mut self) -> Result<(), String> {
+        let end_ns = self.world.now_ns() + 300 * SECOND;
+        let mut draining = false;
+        loop {
+            let now = self.world.now_ns();
+            let mut next = now + 50_000_000;
+            for browser in &mut self.browsers {
+                next = next.min(browser.step(&self.world, &mut self.random)?);
+            }
+            for upstream in &mut self.upstreams {
+                next = next.min(upstream.step(&self.world, &mut self.random)?);
+            }
+            for (at, ..) in &self.jobs {
+                next = next.min(*at);
+            }
+            self.turn(next.max(now + 50_000))?;
+            if !draining && !self.browsers.iter().any(Browser::waits) {
+                draining = true;
+                self.engine.stop_listening();
+                self.front.drain(&mut self.engine, true);
+            }
+            if draining && self.engine.connections() == 0 && self.front.open_connections() == 0 {
+                return Ok(());
+            }
+            if now > end_ns {
+                return Err(format!(
+                    "does not come to an end: {} connections, {} of browsers, {:?}",
+                    self.engine.connections(),
+                    self.front.open_connections(),
+                    self.front.counters()
+                ));
+            }
+        }
+    }
+
+    fn finish(self, config: (usize, usize)) -> Result<(), String> {
+        let counters = *self.front.counters();
+        let ended = counters.requests_answered + counters.requests_refused + counters.requests_aborted;
+        if counters.requests_taken != ended {
+            return Err(format!("requests got lost: {counters:?}"));
+        }
+        for server in self.front.upstreams().servers() {
+            if server.outstanding != 0 || server.idle_count() != 0 {
+                return Err(format!("after the end: {server:?}"));
+            }
+        }
+        let Self { engine, front, events, jobs, .. } = self;
+        drop((front, events, jobs));
+        if engine.buffers_available() != config {
+            return Err(format!("buffers are missing: {:?} of {config:?}", engine.buffers_available()));
+        }
+        Ok(())
+    }
+}
+
+pub fn simulate(seed: u64) -> Result<(), String> {
+    let mut stage = Stage::new(seed);
+    let buffers = stage.engine.buffers_available();
+    stage.play().map_err(|wrong| {
+        let (engine, front) = (&stage.engine, &stage.front);
+        format!(
+            "{wrong}\n  buffers {:?} of {buffers:?}; {:?}\n  {:?}",
+            engine.buffers_available(),
+            engine.statistics(),
+            front.counters()
+        )
+    })?;
+    stage.finish(buffers)
+}
