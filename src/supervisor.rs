@@ -527,10 +527,10 @@ fn spawn_storage(
     }
     for application in &code.applications {
         for agent in &application.agents {
-            if let Some(post) = orders::post_of(application, agent, &code.shapes) {
-                if let Some(rows) = loaded.iter().find(|loaded| loaded.table == post.table) {
-                    numbers.load(&post, &rows.rows);
-                }
+            if let Some(post) = orders::post_of(application, agent, &code.shapes)
+                && let Some(rows) = loaded.iter().find(|loaded| loaded.table == post.table)
+            {
+                numbers.load(&post, &rows.rows);
             }
         }
     }

@@ -174,10 +174,8 @@ fn who_is_not_signed_in_or_has_no_role_is_refused() {
     assert_eq!(visitor.post_json("/reqcat/requisitions", &json!({})).status, 401);
 
     let mut alice = appliance.user("alice");
-    for path in ["/directory/employees/bob/edit"] {
-        assert_eq!(alice.page(path).status, 403, "{path}");
-        assert_eq!(alice.data(path).status, 403, "{path}");
-    }
+    assert_eq!(alice.page("/directory/employees/bob/edit").status, 403);
+    assert_eq!(alice.data("/directory/employees/bob/edit").status, 403);
     let edit = alice
         .post("/directory/employees/alice", &[("name", "Alice"), ("roles", "directory_admin"), ("active", "true")]);
     assert_eq!(edit.status, 403);
