@@ -77,7 +77,8 @@ pub enum Event {
     Eof { conn: Conn },
     /// The connection's send queue became empty: all that was ordered has been taken by the kernel.
     Sent { conn: Conn },
-    /// The connection is gone and its slot is free. The last event of a connection.
+    /// The connection is gone: its last event. Its slot is given out again from the next turn on, so that no new
+    /// connection meets what a caller still keeps of an old one whose `Closed` comes later in the same batch.
     Closed { conn: Conn, reason: CloseReason },
     /// A timer of [`Engine::timer`] came due.
     Timer { token: u64 },

@@ -5,7 +5,6 @@ use crate::http1::body::BodyReader;
 use crate::http1::head::{RequestHead, Version};
 use crate::replica::job::Job;
 
-
 /// Bytes of memory for heads that an idle connection keeps.
 const HEAD_BYTES_KEPT: usize = 1024;
 

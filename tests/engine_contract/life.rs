@@ -175,7 +175,8 @@ pub fn orders_for_an_old_generation_are_ignored<E: Engine>() {
 pub fn ten_thousand_connections_come_and_go<E: Engine>() {
     const TOTAL: usize = 10_000;
     const AT_ONCE: usize = 100;
-    let mut driver = Driver::<E>::new(&Config { connections_max: 256, ..small() });
+    // Both ends of all of them, and as many again that begin while the ends of the old ones are handed over.
+    let mut driver = Driver::<E>::new(&Config { connections_max: 4 * 100, ..small() });
     let address = driver.address.clone();
     let mut alive: HashMap<Conn, bool> = HashMap::new();
     let (mut started, mut ended) = (0, 0);
