@@ -359,6 +359,17 @@ impl FrontServer {
         }
     }
 
+    /// Ends the upstream connection of an exchange by the server's fault.
+    fn part<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
+        up.state = UpstreamState::Closing;
+        up.downstream = None;
+        down.exchange.upstream = None;
+        self.release_server(up.server);
+        self.counters.upstream_failures += 1;
+        self.pools.server(up.server).failed(engine.now_ns());
+        engine.close(up.conn, Close::Reset);
+    }
+
     /// The upstream server's answer cannot be used, and nothing of it has been sent.
     fn fail_relay<E: Engine>(
         &mut self,
@@ -367,25 +378,13 @@ impl FrontServer {
         up: &mut UpstreamConnection,
         reason: &str,
     ) {
-        up.state = UpstreamState::Closing;
-        up.downstream = None;
-        down.exchange.upstream = None;
-        self.release_server(up.server);
-        self.counters.upstream_failures += 1;
-        self.pools.server(up.server).failed(engine.now_ns());
-        engine.close(up.conn, Close::Reset);
+        self.part(engine, down, up);
         self.refuse(engine, down, 502, reason);
     }
 
     /// The answer broke off after its head was sent: the browser must see that it is not whole.
     fn cut_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
-        up.state = UpstreamState::Closing;
-        up.downstream = None;
-        down.exchange.upstream = None;
-        self.release_server(up.server);
-        self.counters.upstream_failures += 1;
-        self.pools.server(up.server).failed(engine.now_ns());
-        engine.close(up.conn, Close::Reset);
+        self.part(engine, down, up);
         self.abort(engine, down);
     }
 
