@@ -78,6 +78,9 @@ pub struct ProxyArgs {
     /// Core to run on
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
+    /// Let up to N safe requests share an upstream connection; 0: each has one of its own
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub pipeline: usize,
 }
 
 #[derive(Debug, Args)]

@@ -63,7 +63,7 @@ fn tool(run: impl FnOnce(Arc<std::sync::atomic::AtomicBool>, Waker) -> std::io::
 }
 
 fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
-    tool(|stop, waker| solo::run(&args.listen, &args.to, args.core, stop, waker))
+    tool(|stop, waker| solo::run(&args.listen, &args.to, args.core, args.pipeline, stop, waker))
 }
 
 fn check(args: &ProfileArgs) -> Result<(), Failure> {

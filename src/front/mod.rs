@@ -19,12 +19,15 @@ pub mod counters;
 mod dispatch;
 pub mod exchange;
 mod forward;
+mod part;
 mod refuse;
+mod relay;
 mod respond;
 mod route;
 pub mod server;
 pub mod settings;
 pub mod upstream;
+pub mod upstream_connection;
 
 pub use counters::Counters;
 pub use server::FrontServer;

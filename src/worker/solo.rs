@@ -27,6 +27,7 @@ pub fn run(
     listen: &Address,
     to: &[Address],
     core: Option<usize>,
+    pipeline_max: usize,
     stop: Arc<AtomicBool>,
     waker: Waker,
 ) -> io::Result<()> {
@@ -34,7 +35,8 @@ pub fn run(
         engine::thread::pin_to_core(core)?;
     }
     engine::thread::raise_descriptor_limit();
-    let profile: Profile = toml::from_str(PROFILE).map_err(io::Error::other)?;
+    let mut profile: Profile = toml::from_str(PROFILE).map_err(io::Error::other)?;
+    profile.limits.upstream_pipeline_max = pipeline_max;
     let servers: Vec<String> = to.iter().map(ToString::to_string).collect();
     let statements = format!("proxy /* upstream {}\n", servers.join(" "));
     let site = Site::compile(Path::new("--to"), &statements, &[], 0, 1)
