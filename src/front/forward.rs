@@ -7,7 +7,7 @@ use super::connection::{Downstream, Piece};
 use super::exchange::State;
 use super::respond::{self, Writer};
 use super::server::FrontServer;
-use super::upstream_connection::{Ride, UpstreamConnection, UpstreamState};
+use super::upstream::{Ride, UpstreamConnection, UpstreamState};
 
 pub(super) fn chunk_of(piece: Piece) -> Option<Chunk> {
     match piece {

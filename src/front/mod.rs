@@ -27,7 +27,6 @@ mod route;
 pub mod server;
 pub mod settings;
 pub mod upstream;
-pub mod upstream_connection;
 
 pub use counters::Counters;
 pub use server::FrontServer;

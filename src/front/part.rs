@@ -6,7 +6,7 @@ use crate::http1::head::Framing;
 use super::connection::Downstream;
 use super::relay::DROP_BYTES_MAX;
 use super::server::FrontServer;
-use super::upstream_connection::{UpstreamConnection, UpstreamState};
+use super::upstream::{UpstreamConnection, UpstreamState};
 
 /// Times a request is sent upstream, the first included.
 const ATTEMPTS_MAX: u32 = 3;
@@ -104,12 +104,7 @@ impl FrontServer {
     }
 
     /// The answer broke off after its head was sent: the browser must see that it is not whole.
-    pub(super) fn cut_relay<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        down: &mut Downstream,
-        up: &mut UpstreamConnection,
-    ) {
+    pub(super) fn cut_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         self.part(engine, down, up);
         self.abort(engine, down);
     }

@@ -10,7 +10,7 @@ use super::connection::{Downstream, Piece};
 use super::forward::chunk_of;
 use super::respond::{self, Context, Writer};
 use super::server::FrontServer;
-use super::upstream_connection::{UpstreamConnection, UpstreamState};
+use super::upstream::{UpstreamConnection, UpstreamState};
 
 /// Bodies up to this size are copied behind their head: one buffer to send is cheaper than two.
 const COPY_BYTES_MAX: usize = 4096;

@@ -18,8 +18,7 @@ use super::exchange::State;
 use super::part::End;
 use super::respond::Now;
 use super::settings::Settings;
-use super::upstream::Pools;
-use super::upstream_connection::{Offers, UpstreamConnection, UpstreamState};
+use super::upstream::{Offers, Pools, UpstreamConnection, UpstreamState};
 
 /// How often deadlines of connections are looked at, in nanoseconds.
 pub const TICK_NS: u64 = 100_000_000;

@@ -110,7 +110,8 @@ impl Stage {
         }
         profile.limits.body_bytes_max = 100_000;
         let pipelined = seed % 4 >= 2;
-        profile.limits.upstream_pipeline_max = if pipelined { [2, 4, 16][usize::from(seed.to_le_bytes()[0]) % 3] } else { 0 };
+        profile.limits.upstream_pipeline_max =
+            if pipelined { [2, 4, 16][usize::from(seed.to_le_bytes()[0]) % 3] } else { 0 };
         profile.engine.connections_max = config.connections_max;
         if !fair && random.chance(200) {
             profile.limits.connection_requests_max = 3;

@@ -27,16 +27,8 @@ pub(super) enum Kind {
 
 impl Kind {
     /// In the order of their numbers.
-    const ALL: [Self; 8] = [
-        Self::Accept,
-        Self::Connect,
-        Self::Receive,
-        Self::Send,
-        Self::Cancel,
-        Self::Close,
-        Self::Wake,
-        Self::Alarm,
-    ];
+    const ALL: [Self; 8] =
+        [Self::Accept, Self::Connect, Self::Receive, Self::Send, Self::Cancel, Self::Close, Self::Wake, Self::Alarm];
 }
 
 /// An operation's kind and the life of the slot that it was submitted for.

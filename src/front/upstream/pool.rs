@@ -1,6 +1,4 @@
-//! Upstream servers of one front: keep-alive pools of this core, outstanding requests, passive health.
-//!
-//! Architecture invariant: no pool crosses cores.
+//! Keep-alive pools of one front, outstanding requests, passive health.
 
 use crate::engine::{Address, Conn};
 
