@@ -10,6 +10,7 @@ use crate::latency::{Quantiles, add_log, histogram};
 use crate::memory::Soak;
 use crate::record::{RunRecord, Surveyed, read_json};
 use crate::statistics::{Better, Verdict, mean_interval, paired_ratio};
+use crate::table::count_text;
 use crate::target::{self, BEST, Holds, Target};
 use crate::trial::Trial;
 
@@ -246,8 +247,11 @@ fn soak_bound(soak: &Soak) -> Bound {
     let target = Target::at_most(target::SOAK_GROWTH_BYTES_MAX / (target::SOAK_REQUESTS / 1e6));
     let complete = soak.requests >= soak.requests_wanted && soak.verdict != "invalid";
     let mut of = format!(
-        "{} of {} requests, {} connections, {} failed",
-        soak.requests, soak.requests_wanted, soak.connections, soak.failed
+        "{} requests (at least {} wanted), {} connections, {} failed",
+        count_text(soak.requests),
+        count_text(soak.requests_wanted),
+        soak.connections,
+        count_text(soak.failed)
     );
     if let (Some(first), Some(last)) = (soak.samples.first(), soak.samples.last()) {
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
@@ -404,8 +408,7 @@ mod tests {
 
     #[test]
     fn a_long_run_that_was_too_short_decides_nothing() {
-        let sample =
-            |at_s: f64| Sample { at_s, memory: Memory { rss_bytes: 50 << 20, anonymous_bytes: 0 } };
+        let sample = |at_s: f64| Sample { at_s, memory: Memory { rss_bytes: 50 << 20, anonymous_bytes: 0 } };
         let soak = Soak {
             system: "twintier".into(),
             connections: 64,

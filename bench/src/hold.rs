@@ -87,16 +87,8 @@ impl Holding {
         let before = Memory::read(Path::new("/proc"), group.processes());
         let (connections, core, drip) =
             (hold.connections.to_string(), lab.cores.generator.to_string(), DRIP_MS.to_string());
-        let mut arguments = vec![
-            "hold",
-            url,
-            "--connections",
-            &connections,
-            "--source-addresses",
-            SOURCE_ADDRESSES,
-            "--core",
-            &core,
-        ];
+        let mut arguments =
+            vec!["hold", url, "--connections", &connections, "--source-addresses", SOURCE_ADDRESSES, "--core", &core];
         if hold.slow {
             arguments.extend(["--drip-ms", &drip]);
         }

@@ -164,7 +164,8 @@ mod tests {
         let leaking = soak(|second| 10_000_000 + u64::from(second) * 50);
         let (growth, low, high) = leaking.growth_bytes_per_million().unwrap();
         assert!((growth - 1000.0).abs() < 1.0 && low <= growth && growth <= high, "{low} {growth} {high}");
-        let flat = soak(|second| if second < 20 { u64::from(second) } else { 5_000_000 + u64::from(second % 2) * 4096 });
+        let flat =
+            soak(|second| if second < 20 { u64::from(second) } else { 5_000_000 + u64::from(second % 2) * 4096 });
         let (growth, low, high) = flat.growth_bytes_per_million().unwrap();
         assert!(low <= 0.0 && high >= 0.0, "{low} {growth} {high}");
         assert_eq!(Soak { samples: vec![], ..flat }.growth_bytes_per_million(), None);

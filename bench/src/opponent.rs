@@ -110,7 +110,9 @@ impl Kind {
     /// What the system is, for the report.
     pub fn description(self) -> String {
         match self {
-            Self::Direct => "no proxy: what generator and origin reach by themselves (its CPU is the origin's)".to_owned(),
+            Self::Direct => {
+                "no proxy: what generator and origin reach by themselves (its CPU is the origin's)".to_owned()
+            }
             Self::Twintier(Engine::Auto) => "`twintier proxy`".to_owned(),
             Self::Twintier(engine) => format!("`twintier proxy --engine {}`", engine.name()),
             Self::Pipeline => format!("`twintier proxy --pipeline {PIPELINE}`"),
@@ -132,7 +134,9 @@ impl Kind {
     pub fn install_command(self) -> Option<&'static str> {
         match self {
             Self::Foreign(foreign) => Some(foreign.recipe().install),
-            Self::Direct | Self::Twintier(_) | Self::Pipeline | Self::Forward | Self::Origin(_) | Self::Appliance => None,
+            Self::Direct | Self::Twintier(_) | Self::Pipeline | Self::Forward | Self::Origin(_) | Self::Appliance => {
+                None
+            }
         }
     }
 
@@ -238,7 +242,11 @@ impl Place<'_> {
 pub enum Answer<'a> {
     Bytes(usize),
     /// The bytes of a file, with these fields beside `Content-Length`.
-    File { path: &'a Path, content_type: &'a str, fields: &'a [String] },
+    File {
+        path: &'a Path,
+        content_type: &'a str,
+        fields: &'a [String],
+    },
 }
 
 /// Starts a fixed-response origin server.

@@ -15,9 +15,9 @@ use crate::case::{Case, Work};
 use crate::compare::{self, Plan, PlannedCase};
 use crate::failure::Failure;
 use crate::http::get_json;
+use crate::job::ProxyStage;
 use crate::latency::Quantiles;
 use crate::machine::{Jiffies, ProcessGroup};
-use crate::job::ProxyStage;
 use crate::opponent::{Answer, Engine, Kind, Programs, start_origin};
 use crate::process::{Interrupt, Order, Process};
 use crate::record::{RunRecord, make_folder, write_json};
@@ -167,16 +167,15 @@ pub fn say(line: &str) {
 /// Starts the appliance, waits for its catalog, loads it with browsers, and stops it.
 fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance, Failure> {
     let folder = lab.folder.join("appliance");
-    let (suppliers, suppliers_address) =
-        start_origin(
-            &lab.programs,
-            "suppliers",
-            None,
-            Engine::Auto,
-            &Answer::Bytes(BODY_BYTES),
-            &folder,
-            &lab.interrupt,
-        )?;
+    let (suppliers, suppliers_address) = start_origin(
+        &lab.programs,
+        "suppliers",
+        None,
+        Engine::Auto,
+        &Answer::Bytes(BODY_BYTES),
+        &folder,
+        &lab.interrupt,
+    )?;
     say("appliance: profiles/quickstart.toml, a fresh database");
     let (mut appliance, addresses) = start_appliance(lab, root, &folder, &suppliers_address)?;
     say(&format!(

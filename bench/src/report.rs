@@ -148,9 +148,8 @@ fn target_table(comparison: &Comparison) -> Option<Table> {
     let interval = |low: Option<f64>, high: Option<f64>, digits: usize| {
         low.zip(high).map_or_else(|| "n/a".to_owned(), |(low, high)| format!("{low:.digits$} to {high:.digits$}"))
     };
-    let value = |value: Option<f64>, digits: usize| {
-        value.map_or_else(|| "n/a".to_owned(), |value| format!("{value:.digits$}"))
-    };
+    let value =
+        |value: Option<f64>, digits: usize| value.map_or_else(|| "n/a".to_owned(), |value| format!("{value:.digits$}"));
     for row in &comparison.ratios {
         let (Some(target), Some(holds)) = (row.target, row.holds) else { continue };
         any = true;

@@ -47,13 +47,7 @@ impl Order {
 ///
 /// # Errors
 /// A system or the generator fails; a signal arrives.
-pub fn perform(
-    lab: &Lab,
-    stage: &dyn Stage,
-    plan: &Plan,
-    order: &Order,
-    trials: &[Trial],
-) -> Result<(), Failure> {
+pub fn perform(lab: &Lab, stage: &dyn Stage, plan: &Plan, order: &Order, trials: &[Trial]) -> Result<(), Failure> {
     for &index in &order.systems {
         let system = &plan.systems[index];
         let rates: Vec<f64> = trials

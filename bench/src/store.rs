@@ -8,8 +8,8 @@ use std::path::Path;
 use duckdb::types::ValueRef;
 use duckdb::{AccessMode, Config, Connection, params};
 
-use crate::clock::utc_text;
 use crate::case::Case;
+use crate::clock::utc_text;
 use crate::evaluate::Comparison;
 use crate::failure::Failure;
 use crate::record::RunRecord;

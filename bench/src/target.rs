@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn the_whole_interval_decides() {
         let target = Target::at_most(0.75);
-        let found = [Some((0.6, 0.75)), Some((0.7, 0.8)), Some((0.76, 0.9)), None].map(|interval| target.judge(interval));
+        let found =
+            [Some((0.6, 0.75)), Some((0.7, 0.8)), Some((0.76, 0.9)), None].map(|interval| target.judge(interval));
         assert_eq!(found, [Holds::Yes, Holds::Undecided, Holds::No, Holds::Undecided]);
         let target = Target::at_least(0.95);
         let found = [Some((0.95, 1.2)), Some((0.9, 1.0)), Some((0.8, 0.94))].map(|interval| target.judge(interval));

@@ -46,11 +46,7 @@ impl Lab {
     ///
     /// # Errors
     /// The generator fails or does not end in time; a signal arrives.
-    pub fn generate(
-        &self,
-        load: &GeneratorOrder<'_>,
-        mut look: impl FnMut(u64),
-    ) -> Result<Summary, Failure> {
+    pub fn generate(&self, load: &GeneratorOrder<'_>, mut look: impl FnMut(u64)) -> Result<Summary, Failure> {
         let mut generator = Process::start(&load.order(self))?;
         let allowed = Duration::from_secs_f64(load.warmup_s + load.duration_s) + GENERATOR_SLACK;
         let end = Instant::now() + allowed;
@@ -61,9 +57,7 @@ impl Lab {
                 // Exit code 4 is an invalid run, which the summary explains.
                 return match status.code() {
                     Some(0 | 4) => Summary::read(load.folder),
-                    Some(_) | None => {
-                        Err(Failure::Failed(format!("loadgen ended with {status}{}", generator.quote())))
-                    }
+                    Some(_) | None => Err(Failure::Failed(format!("loadgen ended with {status}{}", generator.quote()))),
                 };
             }
             self.interrupt.check()?;

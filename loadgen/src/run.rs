@@ -272,8 +272,7 @@ impl<E: Engine> Driver<'_, E> {
     }
 
     fn send(&mut self, index: u32) {
-        let bytes =
-            if self.lines.at_last_request(index) { self.request.closing_bytes } else { self.request.bytes };
+        let bytes = if self.lines.at_last_request(index) { self.request.closing_bytes } else { self.request.bytes };
         self.lines.send(index, Chunk::Static(bytes), self.request.head);
     }
 

@@ -122,8 +122,7 @@ impl<'a> AppStage<'a> {
     }
 
     fn origin(&self, name: &str, folder: &Path) -> Result<(Process, String), Failure> {
-        let answer =
-            Answer::File { path: &self.body_file, content_type: &self.content_type, fields: &self.fields };
+        let answer = Answer::File { path: &self.body_file, content_type: &self.content_type, fields: &self.fields };
         let core = Some(self.lab.cores.system);
         start_origin(&self.lab.programs, name, core, Engine::Auto, &answer, folder, &self.lab.interrupt)
     }

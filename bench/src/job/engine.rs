@@ -18,8 +18,7 @@ use crate::trial::{Lab, Stage, System};
 pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure> {
     refuse_proxy_options(args)?;
     let mut campaign = Campaign::begin(args, interrupt)?;
-    let own: Vec<Kind> =
-        Engine::NAMED.map(Kind::Twintier).into_iter().chain(Engine::NAMED.map(Kind::Origin)).collect();
+    let own: Vec<Kind> = Engine::NAMED.map(Kind::Twintier).into_iter().chain(Engine::NAMED.map(Kind::Origin)).collect();
     let systems = campaign.select(args, &own);
     let lab = campaign.lab.clone();
     let stage = EngineStage { proxies: ProxyStage::start(&lab, &args.body_bytes)?, lab: &lab };

@@ -171,7 +171,9 @@ impl Foreign {
             // `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`
             Self::Haproxy => ("HAProxy", word(2)),
             // `envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL`
-            Self::Envoy => ("Envoy", first.rsplit("version:").next().and_then(|v| v.split('/').nth(1)).unwrap_or_default()),
+            Self::Envoy => {
+                ("Envoy", first.rsplit("version:").next().and_then(|v| v.split('/').nth(1)).unwrap_or_default())
+            }
             // `h2o version 2.2.5`
             Self::H2o => ("H2O", word(2)),
             // `2.6.2`, or `v2.8.4 h1:…`
@@ -213,7 +215,10 @@ impl Words<'_> {
         let mut out = String::with_capacity(template.len() + 256);
         for line in template.split_inclusive('\n') {
             if line.contains("{{origin") {
-                self.origins.iter().enumerate().for_each(|(number, origin)| out.push_str(&self.line(line, number, origin)));
+                self.origins
+                    .iter()
+                    .enumerate()
+                    .for_each(|(number, origin)| out.push_str(&self.line(line, number, origin)));
             } else {
                 out.push_str(&self.line(line, 0, ""));
             }
@@ -343,7 +348,11 @@ mod tests {
     fn versions_are_read_from_what_the_programs_say() {
         let cases = [
             (Foreign::Nginx, "nginx version: nginx/1.22.1\n", "nginx 1.22.1"),
-            (Foreign::Haproxy, "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n", "HAProxy 2.6.12-1+deb12u4"),
+            (
+                Foreign::Haproxy,
+                "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n",
+                "HAProxy 2.6.12-1+deb12u4",
+            ),
             (Foreign::Envoy, "\n/x/envoy  version: 9e558/1.40.0/Clean/RELEASE/BoringSSL\n\n", "Envoy 1.40.0"),
             (Foreign::H2o, "h2o version 2.2.5\nOpenSSL: OpenSSL 3.0.19\n", "H2O 2.2.5"),
             (Foreign::Caddy, "v2.8.4 h1:q3pe0=\n", "Caddy 2.8.4"),

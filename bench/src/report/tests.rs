@@ -13,8 +13,8 @@ use crate::compare::read_trials;
 use crate::evaluate::evaluate;
 use crate::latency::{Quantiles, histogram};
 use crate::machine::{CoreMap, Machine};
-use crate::quick::{Appliance, Browse, Claim, Import};
 use crate::memory::{Held, Memory, Sample, Soak};
+use crate::quick::{Appliance, Browse, Claim, Import};
 use crate::record::{Absent, PlanRecord, RunRecord, Surveyed, read_json, write_json};
 use crate::trial::{BrowseSummary, Trial};
 

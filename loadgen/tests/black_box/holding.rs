@@ -71,8 +71,7 @@ fn listen(closes: Option<usize>) -> (String, Seen) {
 fn idle_connections_ask_once_and_stay() {
     let (address, seen) = listen(None);
     let url = format!("http://{address}/idle");
-    let output =
-        loadgen(&["hold", &url, "--connections", "20", "--source-addresses", "4", "--duration", "0.3"]);
+    let output = loadgen(&["hold", &url, "--connections", "20", "--source-addresses", "4", "--duration", "0.3"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text, "ready held=20\nended held=20 closed=0 reopened=0 refused=0\n");
     let seen = seen.lock().unwrap();
