@@ -98,7 +98,7 @@ pub fn select(lab: &Lab, wanted: &[Kind]) -> (Vec<System>, Vec<Absent>) {
     for &kind in wanted {
         if lab.programs.of(kind).is_none() {
             let install = kind.install_command().unwrap_or_default();
-            absent.push(Absent { name: kind.name(), reason: format!("install it with: {install}") });
+            absent.push(Absent { name: kind.name(), reason: format!("install it: {install}") });
             continue;
         }
         // The same system twice is an A/A comparison; the second one gets a name of its own.
@@ -371,7 +371,7 @@ mod tests {
             systems.iter().map(|system| system.label.as_str()).collect::<Vec<_>>(),
             ["twintier", "haproxy", "twintier-2"]
         );
-        let reason = "install it with: apt-get install nginx".into();
+        let reason = "install it: apt-get install nginx".into();
         assert_eq!(absent, [Absent { name: "nginx".into(), reason }]);
     }
 

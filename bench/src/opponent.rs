@@ -130,7 +130,7 @@ impl Kind {
         Self::all().into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The command that installs the program, for those that are not ours.
+    /// What installs the program, for those that are not ours.
     pub fn install_command(self) -> Option<&'static str> {
         match self {
             Self::Foreign(foreign) => Some(foreign.recipe().install),
@@ -159,17 +159,17 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The siblings in `folder` and the opponents that are installed; `root` is the folder of the source.
+    /// The siblings in `folder` and the opponents that are installed.
     ///
     /// # Errors
     /// A sibling is missing.
-    pub fn find(folder: &Path, root: &Path) -> Result<Self, Failure> {
+    pub fn find(folder: &Path) -> Result<Self, Failure> {
         let sibling = |name: &str| {
             let path = folder.join(name);
             let cure = || Failure::Failed(format!("{} is missing; build it with `make build`", path.display()));
             path.is_file().then(|| path.clone()).ok_or_else(cure)
         };
-        let foreign = Foreign::ALL.into_iter().filter_map(|foreign| Some((foreign, foreign.find(root)?))).collect();
+        let foreign = Foreign::ALL.into_iter().filter_map(|foreign| Some((foreign, foreign.find()?))).collect();
         Ok(Self { twintier: sibling("twintier")?, loadgen: sibling("loadgen")?, foreign })
     }
 

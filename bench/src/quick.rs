@@ -111,7 +111,7 @@ pub struct Claim {
 /// A part does not start, fails, or misses its deadline; a signal arrives; a run is invalid.
 pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> {
     let root = build::source_root()?;
-    let programs = Programs::find(&build::sibling_folder(&root, interrupt)?, &root)?;
+    let programs = Programs::find(&build::sibling_folder(&root, interrupt)?)?;
     let folder = make_folder("quick", options.out.clone())?;
     let started = Instant::now();
     let mut record = RunRecord::begin("quick", &root);

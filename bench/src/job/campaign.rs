@@ -28,7 +28,7 @@ impl Campaign {
     /// The source or a program is missing, or the directory holds a run.
     pub fn begin(args: &CompareArgs, interrupt: &Interrupt) -> Result<Self, Failure> {
         let root = build::source_root()?;
-        let programs = Programs::find(&build::sibling_folder(&root, interrupt)?, &root)?;
+        let programs = Programs::find(&build::sibling_folder(&root, interrupt)?)?;
         let folder = make_folder("compare", args.out.clone())?;
         let record = RunRecord::begin("compare", &root);
         let lab = Lab { programs, interrupt: interrupt.clone(), cores: record.cores, folder };

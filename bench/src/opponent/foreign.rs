@@ -3,7 +3,7 @@
 //! The configurations lie in `bench/opponents/` and do the same job: one worker on one core, HTTP/1.1 on both sides, a
 //! pool of upstream connections that never runs dry, and no log.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::process::{ask, find_program};
 
@@ -124,8 +124,9 @@ const VARNISH: Recipe = Recipe {
 
 const PINGORA: Recipe = Recipe {
     name: "pingora",
-    title: "Pingora, the crate in `bench/opponents/pingora/`",
-    install: "cargo build --release --manifest-path bench/opponents/pingora/Cargo.toml",
+    title: "Pingora, a program `pingora-proxy` of one's own on the crate",
+    // The crate is a library, and no package carries a proxy on it.
+    install: "put a program `pingora-proxy --listen ADDR --to ADDR` on PATH, written on the crate (cargo add pingora --features proxy)",
     configuration: None,
     arguments: &["--listen", "{{listen}}", "--to", "{{origin}}"],
     version_arguments: &["--version"],
@@ -148,16 +149,13 @@ impl Foreign {
         }
     }
 
-    /// Where the program is; `root` is the folder of the source.
-    pub fn find(self, root: &Path) -> Option<PathBuf> {
+    /// Where the program is.
+    pub fn find(self) -> Option<PathBuf> {
         match self {
             Self::Nginx | Self::Haproxy | Self::H2o | Self::Caddy => find_program(self.recipe().name),
             Self::Varnish => find_program("varnishd"),
             Self::Envoy => envoy().or_else(|| find_program("envoy")),
-            Self::Pingora => {
-                let built = root.join("bench/opponents/pingora/target/release/pingora-proxy");
-                built.is_file().then_some(built).or_else(|| find_program("pingora-proxy"))
-            }
+            Self::Pingora => find_program("pingora-proxy"),
         }
     }
 

@@ -63,7 +63,7 @@ fn record() -> RunRecord {
             seed: 7,
         }),
         systems: vec![surveyed("twintier", "twintier 0.1.0"), surveyed("nginx", "nginx 1.22.1")],
-        absent: vec![Absent { name: "haproxy".into(), reason: "install it with: apt-get install haproxy".into() }],
+        absent: vec![Absent { name: "haproxy".into(), reason: "install it: apt-get install haproxy".into() }],
         finished: true,
     }
 }
