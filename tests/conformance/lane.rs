@@ -39,6 +39,9 @@ type Play<'v> = (&'v Vector, Cut);
 /// # Panics
 /// With every vector that was not as it should be, or if a proxy ended.
 pub fn run(engine: &str, cuts: Cuts) {
+    if !is_there(engine) {
+        return println!("the engine {engine} is not part of this build: its vectors are not played");
+    }
     let seed = std::env::var("VECTOR_SEED").map_or(1, |seed| seed.parse().unwrap());
     let only = std::env::var("VECTOR").unwrap_or_default();
     let vectors = vector::all();
@@ -59,6 +62,23 @@ pub fn run(engine: &str, cuts: Cuts) {
         faults.len(),
         plays.len()
     );
+}
+
+fn start(engine: &str, to: &str) -> Program {
+    Program::start(twintier().args(["proxy", "--listen", "127.0.0.1:0", "--to", to, "--engine", engine]))
+}
+
+/// Whether the program knows the engine; any other reason not to start fails the test later.
+fn is_there(engine: &str) -> bool {
+    let mut proxy = start(engine, "127.0.0.1:9");
+    super::eventually("the proxy's first word", || {
+        let ended = !proxy.is_running();
+        (ended || proxy.stdout().contains("ready ")).then_some(())
+    });
+    if proxy.is_running() {
+        return true;
+    }
+    !proxy.ended().stderr.contains("is not part of this build")
 }
 
 fn plays<'v>(vectors: impl Iterator<Item = &'v Vector>, cuts: Cuts, seed: u64) -> Vec<Play<'v>> {
@@ -83,7 +103,7 @@ fn plays<'v>(vectors: impl Iterator<Item = &'v Vector>, cuts: Cuts, seed: u64) -
 fn lane(engine: &str, plays: &[Play<'_>], next: &AtomicUsize, faults: &Mutex<Vec<String>>) {
     let origin = Origin::start();
     let to = origin.address.to_string();
-    let mut proxy = Program::start(twintier().args(["proxy", "--listen", "127.0.0.1:0", "--to", &to]));
+    let mut proxy = start(engine, &to);
     let address: SocketAddr = proxy.ready("proxy").parse().unwrap();
     assert_eq!(proxy.ready("engine"), engine);
     let mut late = false;

@@ -20,8 +20,6 @@ mod vector;
 
 use std::time::{Duration, Instant};
 
-use lane::Cuts;
-
 /// How long anything may take before it counts as a hang. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -49,17 +47,31 @@ fn there_are_at_least_400_vectors_with_names_of_their_own() {
     assert!(vectors.len() >= 400, "only {} vectors", vectors.len());
 }
 
-#[test]
-fn every_vector_whole_on_uring() {
-    lane::run("uring", Cuts::Whole);
+/// The three ways to play all vectors, on one engine.
+macro_rules! engine {
+    ($module:ident, $name:literal) => {
+        mod $module {
+            use super::lane::{self, Cuts};
+
+            #[test]
+            fn every_vector_whole() {
+                lane::run($name, Cuts::Whole);
+            }
+
+            #[test]
+            fn every_vector_cut_in_two() {
+                lane::run($name, Cuts::InTwo);
+            }
+
+            #[test]
+            fn every_vector_byte_by_byte() {
+                lane::run($name, Cuts::Bytes);
+            }
+        }
+    };
 }
 
-#[test]
-fn every_vector_cut_in_two_on_uring() {
-    lane::run("uring", Cuts::InTwo);
-}
-
-#[test]
-fn every_vector_byte_by_byte_on_uring() {
-    lane::run("uring", Cuts::Bytes);
-}
+engine!(uring, "uring");
+engine!(monoio, "monoio");
+engine!(monoio_epoll, "monoio-epoll");
+engine!(glommio, "glommio");
