@@ -68,7 +68,7 @@ pub struct CompareArgs {
     pub rate_share: Option<f64>,
     /// proxy: at the end N requests through one process of ours, and whether its memory grows.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1000..=100_000_000_000))]
-    pub requests: Option<u64>,
+    pub soak_requests: Option<u64>,
     /// slow: connections that drip a head.
     #[arg(long, value_name = "N", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub slow_connections: u32,

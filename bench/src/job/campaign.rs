@@ -94,7 +94,7 @@ pub fn refuse_proxy_options(args: &CompareArgs) -> Result<(), Failure> {
         ("--new-connections", args.new_connections),
         ("--idle-connections", args.idle_connections.is_some()),
         ("--rate-share", args.rate_share.is_some()),
-        ("--requests", args.requests.is_some()),
+        ("--soak-requests", args.soak_requests.is_some()),
     ];
     match given.iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(Failure::Usage(format!("{name} is for --job proxy; leave it out"))),

@@ -41,7 +41,7 @@ fn planned(args: &CompareArgs, systems: Vec<System>) -> Plan {
         PlannedCase { case, systems: systems.iter().enumerate().filter_map(takes_part).collect() }
     });
     let cases = cases.collect();
-    let soak = args.requests.map(|requests| {
+    let soak = args.soak_requests.map(|requests| {
         let ours = |(index, system): (usize, &System)| {
             matches!(system.kind, Kind::Twintier(Engine::Auto) | Kind::Pipeline).then_some(index)
         };
@@ -184,7 +184,7 @@ mod tests {
                 "10000",
                 "--rate-share",
                 "0.7",
-                "--requests",
+                "--soak-requests",
                 "10000000",
             ]),
             [
