@@ -8,6 +8,7 @@ use crate::compare::Plan;
 use crate::failure::Failure;
 use crate::machine::ProcessGroup;
 use crate::memory::{Memory, Sample, Soak};
+use crate::opponent::sample_answer;
 use crate::quick;
 use crate::record::write_json;
 use crate::table::count_text;
@@ -62,6 +63,7 @@ pub fn perform(lab: &Lab, stage: &dyn Stage, plan: &Plan, order: &Order, trials:
         quick::say(&format!("{}: {} requests, {duration_s:.0} s", system.label, count_text(order.requests)));
         let folder = lab.folder.join("soak").join(&system.label);
         let mut running = stage.start(system, &order.case, &folder)?;
+        sample_answer(&running.address, stage.path())?;
         let group = ProcessGroup::find(Path::new("/proc"), &running.groups);
         let url = format!("http://{}{}", running.address, stage.path());
         let load = GeneratorOrder {

@@ -23,7 +23,7 @@ use crate::hold::{Hold, Holding};
 use crate::latency::Quantiles;
 use crate::machine::{CoreMap, ProcessGroup};
 use crate::memory::Held;
-use crate::opponent::{Kind, Programs, Running};
+use crate::opponent::{Kind, Programs, Running, sample_answer};
 use crate::process::{Interrupt, Order, Process};
 
 /// Time between two samples of the system's run time.
@@ -276,6 +276,8 @@ pub fn perform(lab: &Lab, stage: &dyn Stage, task: &Task<'_>) -> Result<Trial, F
 
 fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Result<Trial, Failure> {
     let mut system = stage.start(task.system, &task.case, folder)?;
+    // A program may listen before its workers are there: the first answer comes from one.
+    sample_answer(&system.address, stage.path())?;
     let group = ProcessGroup::find(Path::new("/proc"), &system.groups);
     let url = format!("http://{}{}", system.address, stage.path());
     let holding = task.hold().map(|hold| Holding::begin(lab, hold, &task.case, &url, &group, folder)).transpose()?;
@@ -300,6 +302,9 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
     let mut reasons = summary.reasons.clone();
     let mut verdict = summary.verdict.clone();
     if members.processes() != group.processes() {
+        if verdict == "valid" {
+            "suspect".clone_into(&mut verdict);
+        }
         reasons.push(format!(
             "its processes changed during the trial: {:?} before, {:?} after",
             group.processes(),
