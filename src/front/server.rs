@@ -172,6 +172,17 @@ impl FrontServer {
         self.now.unix_ms = unix_ms;
     }
 
+    pub(super) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn downstream_at(&self, slot: usize) -> Option<&Downstream> {
+        match self.slots.get(slot)? {
+            Slot::Downstream(down) => Some(down),
+            Slot::Free | Slot::Upstream(_) => None,
+        }
+    }
+
     pub(super) fn take_downstream(&mut self, conn: Conn) -> Option<Box<Downstream>> {
         let slot = self.slots.get_mut(conn.slot as usize)?;
         match std::mem::take(slot) {
