@@ -30,13 +30,13 @@ impl FrontServer {
 
     /// Whether the connection is between two requests, with nothing of the next one here.
     pub fn may_leave(&self, conn: Conn) -> bool {
-        self.is_idle(conn) && self.downstream_at(conn.slot as usize).is_some_and(|down| !down.paused)
+        self.is_idle(conn) && self.downstream_at(conn.slot as usize).is_some_and(|down| !down.paused && !down.leaving)
     }
 
     /// Begins to hand a connection over: it is no longer read.
     pub fn begin_leaving<E: Engine>(&mut self, engine: &mut E, conn: Conn) {
         if let Some(mut down) = self.take_downstream(conn) {
-            down.paused = true;
+            down.leaving = true;
             engine.receive(conn, false);
             self.put_downstream(down);
         }
@@ -45,8 +45,7 @@ impl FrontServer {
     /// A connection that was to be handed over stays after all.
     pub fn stay<E: Engine>(&mut self, engine: &mut E, conn: Conn) {
         if let Some(mut down) = self.take_downstream(conn) {
-            if down.paused && down.exchange.state != State::Closing {
-                down.paused = false;
+            if std::mem::take(&mut down.leaving) && down.exchange.state != State::Closing {
                 engine.receive(conn, true);
             }
             self.put_downstream(down);
@@ -55,7 +54,7 @@ impl FrontServer {
 
     /// Takes a quiet connection out of this front server; `None` if it is not quiet yet, or no longer idle.
     pub fn leave_with<E: Engine>(&mut self, engine: &mut E, conn: Conn) -> Option<OwnedFd> {
-        if !self.is_idle(conn) {
+        if !(self.is_idle(conn) && self.downstream_at(conn.slot as usize)?.leaving) {
             return None;
         }
         let socket = engine.detach(conn)?;

@@ -277,6 +277,9 @@ impl FrontServer {
 
     /// Back-pressure: a browser that sends ahead of what can be used is no longer read.
     pub(super) fn hold_back<E: Engine>(&self, engine: &mut E, down: &mut Downstream) {
+        if down.leaving {
+            return;
+        }
         // A head that is not whole yet must be able to become so.
         let bytes_max = self.settings.buffer_bytes_max.max(self.settings.parse.head_bytes_max);
         if !down.paused && down.input.bytes() > bytes_max {
