@@ -149,6 +149,7 @@ mod tests {
             turns(&mut rule, &replicas, 1 + interval * INTERVAL_NS, 3);
         }
         assert!(weights(&rule).iter().all(|weight| (WEIGHT_MIN..=WEIGHT_MAX).contains(weight)), "{:?}", weights(&rule));
-        assert!(weights(&rule)[0] < 1_100, "the loaded one is down to the least");
+        // Within the sensitivity of the least: what is left to change adds up to less than 5 % of the sum.
+        assert!(weights(&rule)[0] < 3 * WEIGHT_MIN, "{:?}", weights(&rule));
     }
 }
