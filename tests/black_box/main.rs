@@ -12,6 +12,7 @@ mod help;
 mod journeys;
 mod protocol;
 mod proxying;
+mod queueing;
 mod refusals;
 mod replicas;
 mod snapshot;
