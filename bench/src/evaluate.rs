@@ -15,7 +15,7 @@ use crate::target::{self, BEST, Holds, Target};
 use crate::trial::Trial;
 
 /// `compare.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// One entry for each system and case.
     pub systems: Vec<Measured>,
@@ -116,7 +116,7 @@ const REFERENCES: [&str; 2] = ["nginx", "haproxy"];
 /// # Errors
 /// A histogram log cannot be read.
 pub fn evaluate(folder: &Path, record: &RunRecord, trials: &[Trial]) -> Result<Comparison, Failure> {
-    let mut comparison = Comparison { systems: Vec::new(), ratios: Vec::new(), bounds: Vec::new() };
+    let mut comparison = Comparison::default();
     let Some(plan) = &record.plan else { return Ok(comparison) };
     for case in &plan.cases {
         let of_case: Vec<&Trial> = trials.iter().filter(|trial| trial.case == *case).collect();

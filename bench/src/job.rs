@@ -6,6 +6,7 @@
 
 mod app;
 pub mod campaign;
+pub mod dispatch;
 mod engine;
 mod proxy;
 mod slow;
@@ -31,6 +32,8 @@ pub enum Job {
     Engine,
     /// Good clients beside slow ones that never finish a request's head.
     Slow,
+    /// The policies of the second dispatcher, simulated and in the appliance; `--policies` in place of `--systems`.
+    Dispatch,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -81,6 +84,8 @@ pub struct CompareArgs {
     /// The store of all runs.
     #[arg(long, value_name = "FILE", default_value = "results/results.duckdb")]
     pub store: PathBuf,
+    #[command(flatten)]
+    pub dispatch: dispatch::Options,
 }
 
 /// Performs a job from its plan to its table.
@@ -93,6 +98,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         Job::App => app::perform(args, interrupt),
         Job::Engine => engine::perform(args, interrupt),
         Job::Slow => slow::perform(args, interrupt),
+        Job::Dispatch => dispatch::perform(args, interrupt),
     }
 }
 

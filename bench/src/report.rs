@@ -10,6 +10,7 @@ use crate::clock::utc_text;
 use crate::compare::read_trials;
 use crate::evaluate::{Bound, Comparison, Measured, RatioRow, evaluate};
 use crate::failure::Failure;
+use crate::job::dispatch;
 use crate::quick::Appliance;
 use crate::record::{RunRecord, read_json};
 use crate::statistics::Verdict;
@@ -26,6 +27,8 @@ struct Run {
     record: RunRecord,
     comparison: Comparison,
     appliance: Option<Appliance>,
+    /// Of a dispatch comparison, which has no trials of its own kind.
+    dispatch: Option<dispatch::Outcome>,
 }
 
 impl Run {
@@ -43,7 +46,8 @@ impl Run {
         let quick = folder.join("quick.json");
         let appliance = if quick.is_file() { Some(read_json(&quick)?) } else { None };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { name, record, comparison, appliance })
+        let dispatch = dispatch::Outcome::read(folder, &record)?;
+        Ok(Self { name, record, comparison, appliance, dispatch })
     }
 }
 
@@ -343,6 +347,10 @@ fn run_markdown(out: &mut String, run: &Run) {
         record.argv.join(" "),
         record.bench_version
     );
+    if let Some(outcome) = &run.dispatch {
+        out.push_str(&dispatch::text::markdown(outcome));
+        return machine_section(out, record);
+    }
     if let Some(table) = target_table(&run.comparison) {
         let _ = writeln!(out, "### Targets\n\n{}", table.markdown());
     }
@@ -406,7 +414,6 @@ fn ratio_table(comparison: &Comparison) -> Table {
 
 /// What ran, on what, and how the work was equal.
 fn provenance(out: &mut String, record: &RunRecord, measured: &[Measured]) {
-    let machine = &record.machine;
     if let Some(plan) = &record.plan {
         let mut table =
             Table::new(&["system", "version", "requests", "failed", "longest", "answer's fields", "head + body bytes"]);
@@ -434,6 +441,11 @@ fn provenance(out: &mut String, record: &RunRecord, measured: &[Measured]) {
             record.cores.text()
         );
     }
+    machine_section(out, record);
+}
+
+fn machine_section(out: &mut String, record: &RunRecord) {
+    let machine = &record.machine;
     let mut table = Table::new(&["machine", ""]);
     let mut row = |name: &str, value: String| table.push(vec![name.to_owned(), value]);
     let unknown = || "not shown".to_owned();

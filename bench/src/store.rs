@@ -2,6 +2,8 @@
 //!
 //! Architecture invariant: the run directories are the truth. The store is made from them and may be deleted.
 
+mod dispatch;
+
 use std::fs;
 use std::path::Path;
 
@@ -16,6 +18,8 @@ use crate::record::RunRecord;
 use crate::table::Table;
 use crate::target::Holds;
 use crate::trial::Trial;
+
+pub use dispatch::add_dispatch;
 
 const SCHEMA: &str = include_str!("store.sql");
 
