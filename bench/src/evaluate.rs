@@ -108,7 +108,9 @@ const METRICS: [Metric; 5] = [
 ];
 
 /// Systems of ours that are compared with everybody, where they take part.
-const PROTAGONISTS: [&str; 3] = ["twintier", "twintier-pipeline", "twintier-appliance"];
+const PROTAGONISTS: [&str; 2] = ["twintier", "twintier-pipeline"];
+/// Where it takes part, everybody else is there for it.
+const APPLIANCE: &str = "twintier-appliance";
 const REFERENCES: [&str; 2] = ["nginx", "haproxy"];
 
 /// What the trials come to. The same for a run that just ended and for its directory years later.
@@ -155,7 +157,11 @@ fn pairs(job: &str, names: &[&str]) -> Vec<(String, String)> {
         let slow = names.iter().filter_map(|name| Some((*name, name.strip_suffix("+slow")?)));
         return slow.filter(|(_, plain)| names.contains(plain)).map(|(slow, plain)| pair(slow, plain)).collect();
     }
-    let ours: Vec<&str> = PROTAGONISTS.into_iter().filter(|name| names.contains(name)).collect();
+    let ours: Vec<&str> = if names.contains(&APPLIANCE) {
+        vec![APPLIANCE]
+    } else {
+        PROTAGONISTS.into_iter().filter(|name| names.contains(name)).collect()
+    };
     let ours = if ours.is_empty() { names.iter().take(1).copied().collect() } else { ours };
     let has_references = REFERENCES.iter().any(|name| names.contains(name));
     let mut pairs = Vec::new();
@@ -339,6 +345,10 @@ mod tests {
                 "twintier-pipeline ÷ nginx".to_owned(),
                 format!("twintier-pipeline ÷ {BEST}"),
             ]
+        );
+        assert_eq!(
+            texts(pairs("app", &["direct", "twintier", "twintier-appliance"])),
+            ["twintier-appliance ÷ direct", "twintier-appliance ÷ twintier"]
         );
         assert_eq!(texts(pairs("proxy", &["twintier", "twintier-2"])), ["twintier ÷ twintier-2"]);
         assert_eq!(

@@ -11,6 +11,9 @@ use crate::statistics::EQUIVALENCE_FACTOR;
 /// The better one of nginx and HAProxy, block by block.
 pub const BEST: &str = "best of nginx, haproxy";
 
+/// The system of `--job app` that the promises are about.
+const APPLIANCE: &str = "twintier-appliance";
+
 /// User memory for an idle connection.
 pub const IDLE_BYTES_MAX: f64 = 4096.0;
 /// Growth over [`SOAK_REQUESTS`] that counts as none: the resolution of the look at resident pages.
@@ -93,8 +96,12 @@ pub fn of_ratio(job: &str, case: &Case, a: &str, b: &str, metric: &str) -> Optio
             (case.load == Load::KeepAlive && case.body_bytes <= 128).then_some(Target::at_most(1.10))
         }
         ("proxy", "p99_ns") if b == BEST && case.load == Load::Rate => Some(NO_WORSE),
-        ("app", "cpu_us_per_request") if case.work == Work::App && b == BEST => Some(Target::at_most(0.35)),
-        ("app", "cpu_us_per_request") if case.work == Work::App && b == "direct" => Some(Target::at_most(1.25)),
+        ("app", "cpu_us_per_request") if case.work == Work::App && a == APPLIANCE && b == BEST => {
+            Some(Target::at_most(0.35))
+        }
+        ("app", "cpu_us_per_request") if case.work == Work::App && a == APPLIANCE && b == "direct" => {
+            Some(Target::at_most(1.25))
+        }
         ("slow", "throughput_per_s") => Some(Target::at_least(0.95)),
         _ => None,
     }
