@@ -1,9 +1,12 @@
 //! Connections that are held beside a load: idle ones, whose memory is measured, or slow ones, which must not be felt.
 //!
 //! ```text
-//!   load for half a second ─▶ memory ─▶ all connections open ─▶ memory ─▶ the measured load ─▶ memory
-//!   (buffers are touched)     before                            after                          loaded
+//!   load for half a second ─▶ all connections open ─▶ memory ─▶ the measured load ─▶ memory
+//!   (buffers are touched)                             after                          loaded
 //! ```
+//! What idle connections cost is counted from the same system without them, started with the sizes of a load without
+//! them: a server that takes its memory at the start pays for its connections as well.
+//!
 //! The holder is `loadgen hold`, on the generator's core. Its connections come from many addresses of 127.0.0.0/8, so
 //! that neither ports nor limits by client get in the way.
 
@@ -20,7 +23,7 @@ use crate::process::{Order, Process};
 use crate::trial::{GeneratorOrder, Lab};
 
 /// For all connections to be open.
-const OPEN_DEADLINE: Duration = Duration::from_secs(60);
+const OPEN_DEADLINE: Duration = Duration::from_secs(180);
 /// From the last connection to the look at memory: what the system does about them is done.
 const SETTLE: Duration = Duration::from_millis(500);
 /// For the holder to say what became of them.
@@ -50,6 +53,32 @@ impl Hold {
     }
 }
 
+/// Memory of a system after half a second of load.
+///
+/// # Errors
+/// The generator fails; a signal arrives.
+pub fn touched_memory(
+    lab: &Lab,
+    case: &Case,
+    url: &str,
+    group: &ProcessGroup,
+    folder: &Path,
+) -> Result<Memory, Failure> {
+    let touch = GeneratorOrder {
+        url,
+        rate: None,
+        connections: case.connections,
+        new_connections: false,
+        warmup_s: 0.0,
+        duration_s: TOUCH_S,
+        seed: 1,
+        folder,
+    };
+    lab.generate(&touch, |_| {})?;
+    lab.interrupt.wait_for(SETTLE, || Ok(None::<()>))?;
+    Ok(Memory::read(Path::new("/proc"), group.processes()))
+}
+
 /// The holder while it holds.
 #[derive(Debug)]
 pub struct Holding {
@@ -60,7 +89,8 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Warms the system up, opens the connections and waits until they are there.
+    /// Warms the system up, opens the connections and waits until they are there. `base` is the memory of the system
+    /// where it was not made for them; without it what the system has before they come.
     ///
     /// # Errors
     /// They cannot be opened in time; a signal arrives.
@@ -71,20 +101,10 @@ impl Holding {
         url: &str,
         group: &ProcessGroup,
         folder: &Path,
+        base: Option<Memory>,
     ) -> Result<Self, Failure> {
-        let touch = GeneratorOrder {
-            url,
-            rate: None,
-            connections: case.connections,
-            new_connections: false,
-            warmup_s: 0.0,
-            duration_s: TOUCH_S,
-            seed: 1,
-            folder: &folder.join("touch"),
-        };
-        lab.generate(&touch, |_| {})?;
-        lab.interrupt.wait_for(SETTLE, || Ok(None::<()>))?;
-        let before = Memory::read(Path::new("/proc"), group.processes());
+        let touched = touched_memory(lab, case, url, group, &folder.join("touch"))?;
+        let before = base.unwrap_or(touched);
         let (connections, core, drip) =
             (hold.connections.to_string(), lab.cores.generator.to_string(), DRIP_MS.to_string());
         let mut arguments =

@@ -49,7 +49,7 @@ pub struct Held {
     /// Closed by the system until the load ended, and opened again by the holder.
     pub closed: u64,
     pub reopened: u64,
-    /// After a load, before the first held connection.
+    /// After a load, without held connections; for idle ones of a process that was not made for them.
     pub before: Memory,
     /// With all of them open, before the load.
     pub after: Memory,

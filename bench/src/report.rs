@@ -225,7 +225,7 @@ fn notes(record: &RunRecord, comparison: &Comparison) -> Vec<String> {
     }
     if loads.contains(&Load::Idle) {
         notes.push(
-            "idle connections: growth of the anonymous memory (Pss) of the system's processes ÷ connections; memory of the kernel is not counted"
+            "idle connections: anonymous memory (Pss) of the system's processes with them, less that without them, ÷ connections; memory of the kernel is not counted"
                 .to_owned(),
         );
     }

@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use crate::case::{Case, Load};
 use crate::clock::unix_ns;
 use crate::failure::Failure;
-use crate::hold::{Hold, Holding};
+use crate::hold::{Hold, Holding, touched_memory};
 use crate::latency::Quantiles;
 use crate::machine::{CoreMap, ProcessGroup};
-use crate::memory::Held;
+use crate::memory::{Held, Memory};
 use crate::opponent::{Kind, Programs, Running, sample_answer};
 use crate::process::{Interrupt, Order, Process};
 
@@ -275,12 +275,17 @@ pub fn perform(lab: &Lab, stage: &dyn Stage, task: &Task<'_>) -> Result<Trial, F
 }
 
 fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Result<Trial, Failure> {
+    let base = match task.case.load {
+        Load::Idle => Some(memory_without(lab, stage, task, &folder.join("without"))?),
+        Load::KeepAlive | Load::NewConnections | Load::Rate => None,
+    };
     let mut system = stage.start(task.system, &task.case, folder)?;
     // A program may listen before its workers are there: the first answer comes from one.
     sample_answer(&system.address, stage.path())?;
     let group = ProcessGroup::find(Path::new("/proc"), &system.groups);
     let url = format!("http://{}{}", system.address, stage.path());
-    let holding = task.hold().map(|hold| Holding::begin(lab, hold, &task.case, &url, &group, folder)).transpose()?;
+    let holding =
+        task.hold().map(|hold| Holding::begin(lab, hold, &task.case, &url, &group, folder, base)).transpose()?;
 
     let mut samples = Vec::new();
     let load = GeneratorOrder {
@@ -338,6 +343,18 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         processes: u32::try_from(group.processes().len()).unwrap_or(u32::MAX),
         ..failed(task, String::new())
     })
+}
+
+/// Memory of the system under the load of the case without its idle connections, and not made for them.
+fn memory_without(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Result<Memory, Failure> {
+    let case = Case { load: Load::KeepAlive, idle_connections: 0, ..task.case };
+    let system = stage.start(task.system, &case, folder)?;
+    sample_answer(&system.address, stage.path())?;
+    let group = ProcessGroup::find(Path::new("/proc"), &system.groups);
+    let url = format!("http://{}{}", system.address, stage.path());
+    let memory = touched_memory(lab, &case, &url, &group, &folder.join("touch"))?;
+    system.stop()?;
+    Ok(memory)
 }
 
 /// A trial that has no figures.
