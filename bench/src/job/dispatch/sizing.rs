@@ -120,7 +120,7 @@ mod tests {
     /// A longer hand-off wants a larger n, and a longer queue makes served requests wait longer without serving more.
     #[test]
     fn sizes_follow_hand_off_and_patience() {
-        let sizing = perform(40_000, 31);
+        let sizing = perform(12_000, 31);
         let recommended: Vec<u32> = sizing.credits.iter().map(|row| row.recommended).collect();
         assert!(recommended.first() <= recommended.last(), "{recommended:?}, seed 31");
         assert!(recommended[0] <= 2, "without a hand-off nothing is to be hidden: {recommended:?}, seed 31");
