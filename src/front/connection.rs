@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::engine::{Conn, Lease};
+use crate::http1::parse::HeadScan;
 
 use super::exchange::Exchange;
 
@@ -136,6 +137,8 @@ pub struct Downstream {
     pub conn: Conn,
     pub input: Input,
     pub exchange: Exchange,
+    /// How far a head that comes in pieces was parsed.
+    pub scan: HeadScan,
     /// When this state has lasted too long, in monotonic nanoseconds.
     pub deadline_ns: u64,
     /// Requests taken on this connection.
@@ -154,6 +157,7 @@ impl Downstream {
             conn,
             input: Input::default(),
             exchange: Exchange::default(),
+            scan: HeadScan::default(),
             deadline_ns,
             requests: 0,
             eof: false,

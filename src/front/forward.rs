@@ -134,6 +134,7 @@ impl FrontServer {
                     if let Some(chunk) = chunk_of(down.input.take(step.pass)) {
                         engine.send(up.conn, chunk);
                     }
+                    down.input.skip(step.skip);
                 }
                 Err(reject) => {
                     up.state = UpstreamState::Closing;
@@ -250,13 +251,13 @@ impl FrontServer {
     fn relay_body<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         while !up.body.is_done() && !up.input.is_empty() {
             let step = if up.unchunk {
-                up.body.read(up.input.front()).map(|step| (step.consumed, step.data))
+                up.body.read(up.input.front()).map(|step| (step.consumed, step.data, 0))
             } else {
-                up.body.relay(up.input.front()).map(|step| (step.pass, 0..step.pass))
+                up.body.relay(up.input.front()).map(|step| (step.pass, 0..step.pass, step.skip))
             };
             match step {
-                Ok((0, _)) => break,
-                Ok((consumed, data)) => {
+                Ok((0, _, 0)) => break,
+                Ok((consumed, data, skip)) => {
                     let mut piece = up.input.take(consumed);
                     if let Piece::Lease(lease) = &mut piece {
                         lease.truncate(data.end);
@@ -270,6 +271,7 @@ impl FrontServer {
                     {
                         engine.send(down.conn, chunk);
                     }
+                    up.input.skip(skip);
                 }
                 Err(_) => return self.cut_relay(engine, down, up),
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::{Chunk, Conn, Engine, Lease};
 use crate::http1::encode::{self, DateCache, Sink};
-use crate::http1::head::{Known, Method, RequestHead, ResponseHead, Version};
+use crate::http1::head::{Framing, Known, Method, RequestHead, ResponseHead, Version};
 use crate::replica::job::{Response, SessionChange};
 use crate::storage::files::{Object, Plan};
 
@@ -202,13 +202,20 @@ pub fn object<E: Engine>(engine: &mut E, conn: Conn, context: Context, object: &
 
 /// The request as it goes upstream: hop-by-hop fields taken out (RFC 9110 section 7.6.1), ours put in.
 pub fn upstream_request<S: Sink>(out: &mut S, head: &RequestHead, bytes: &[u8], peer: Option<std::net::IpAddr>) {
-    encode::request_line(out, head.method_text.of(bytes), head.path.of(bytes), head.query.of(bytes));
-    if head.find(Known::Host).is_none() {
-        encode::header(out, b"host", b"upstream");
-    }
+    encode::request_line(out, head.method_text.of(bytes), head.path.of(bytes), head.query_text(bytes));
+    // First, as RFC 9110 section 7.2 advises; an absolute target has overruled the field (RFC 9112 section 3.2.2).
+    encode::header(out, b"host", if head.host.is_empty() { b"upstream" } else { head.host.of(bytes) });
     let mut forwarded_for: &[u8] = b"";
     for header in &head.headers {
-        if header.known == Known::XForwardedFor {
+        if matches!(header.known, Known::Host | Known::ForwardingMimic) {
+            continue;
+        }
+        if let Framing::Length(length) = head.framing
+            && header.known == Known::ContentLength
+        {
+            // Without leading zeros, which some take for octal.
+            encode::content_length(out, length);
+        } else if header.known == Known::XForwardedFor {
             forwarded_for = header.value.of(bytes);
         } else if header.known == Known::TransferEncoding
             || (header.known != Known::Expect && !head.is_hop_by_hop(bytes, header))
@@ -250,8 +257,14 @@ pub fn upstream_response<S: Sink>(
 ) {
     encode::status_line_with(out, head.status, head.reason.of(bytes));
     for header in &head.headers {
-        let framing = header.known == Known::TransferEncoding;
-        if (framing && !chunked_away) || (!framing && !head.is_hop_by_hop(bytes, header)) {
+        let passes = match header.known {
+            // What answers to HEAD or 304 say of a body that is not there: nothing that HTTP/1.0 knows.
+            Known::TransferEncoding | Known::Trailer => !chunked_away && context.version == Version::Http11,
+            // RFC 9110 section 8.6: neither 1xx nor 204 has one, and a reader might wait for the bytes.
+            Known::ContentLength if matches!(head.status, 100..=199 | 204) => false,
+            _ => !head.is_hop_by_hop(bytes, header),
+        };
+        if passes {
             encode::header(out, header.name.of(bytes), header.value.of(bytes));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::dispatch::requests::RequestDispatcher;
 use crate::engine::{Close, CloseReason, Conn, Engine, Event};
-use crate::http1::parse::{self, Progress, Reject};
+use crate::http1::parse::{self, HeadScan, Progress, Reject};
 use crate::replica::job::Job;
 use crate::storage::site::Site;
 use crate::tables::ServerId;
@@ -414,12 +414,20 @@ impl FrontServer {
         if down.input.is_empty() {
             return false;
         }
+        if down.exchange.state == State::Head {
+            // A head that comes in drops is parsed once a line, not once a drop.
+            down.input.gather();
+            if !down.scan.is_worth_parsing(down.input.front(), &self.settings.parse) {
+                return false;
+            }
+        }
         match parse::parse_request(down.input.front(), &self.settings.parse, &mut down.exchange.head) {
             Ok(Progress::Incomplete) => {
                 if down.exchange.state == State::Idle {
                     down.exchange.state = State::Head;
                     down.deadline_ns = engine.now_ns() + self.settings.head_ns;
                 }
+                down.scan = HeadScan::after(down.input.front().len());
                 down.input.gather()
             }
             Ok(Progress::Complete) => {
