@@ -1,11 +1,14 @@
 //! One browser connection: what has arrived and is not yet parsed, and the exchange in progress.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use crate::engine::{Conn, Lease};
 use crate::http1::parse::HeadScan;
 
 use super::exchange::Exchange;
+use super::flow::Queue;
+use super::pace::Pace;
 
 /// Bytes that arrived, in order. The common case is one lease with one whole request, parsed where the kernel put it;
 /// only a head that came in pieces is copied together.
@@ -147,8 +150,12 @@ pub struct Downstream {
     pub eof: bool,
     /// Receiving was paused because the peer is ahead of us.
     pub paused: bool,
-    /// Bytes on their way to the browser when its deadline last passed.
-    pub queued_seen: usize,
+    pub queue: Queue,
+    /// Bytes that were ever put into the send queue.
+    pub given_bytes: u64,
+    pub pace: Pace,
+    /// The address that this connection counts for.
+    pub address: Option<IpAddr>,
 }
 
 impl Downstream {
@@ -162,7 +169,10 @@ impl Downstream {
             requests: 0,
             eof: false,
             paused: false,
-            queued_seen: 0,
+            queue: Queue::default(),
+            given_bytes: 0,
+            pace: Pace::default(),
+            address: None,
         }
     }
 }

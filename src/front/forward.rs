@@ -1,14 +1,15 @@
 //! Relaying an exchange between a browser and an upstream server, without copying bodies.
 
-use crate::engine::{Chunk, Close, Conn, Engine};
+use crate::engine::{Close, Conn, Engine};
 use crate::http1::body::BodyReader;
 use crate::http1::encode::Sink as _;
 use crate::http1::head::Framing;
 use crate::http1::parse::{self, Progress};
 
 use super::connection::{Downstream, Piece};
-use super::exchange::State;
-use super::respond::{self, Context, Writer};
+use super::exchange::{Exchange, State};
+use super::forwarding::Asked;
+use super::respond::{self, Context, Timing, Writer};
 use super::server::FrontServer;
 use super::upstream::{UpstreamConnection, UpstreamState};
 use crate::storage::site::Target;
@@ -29,17 +30,6 @@ pub(super) enum End {
     Closed,
 }
 
-fn chunk_of(piece: Piece) -> Option<Chunk> {
-    match piece {
-        Piece::Empty => None,
-        Piece::Lease(lease) => Some(Chunk::Lease(lease)),
-        Piece::Heap(bytes) => {
-            let end = bytes.len();
-            Some(Chunk::Shared(bytes.into(), 0..end))
-        }
-    }
-}
-
 impl FrontServer {
     /// Sends the exchange's request to an upstream server; on no server or no connection answers 502 or 503.
     pub(super) fn begin_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
@@ -53,7 +43,7 @@ impl FrontServer {
         let Some(server) = self.pools.pick(candidates, now) else {
             return self.refuse(engine, down, 502, "the statement names no upstream server");
         };
-        let peer = engine.peer(down.conn).map(|address| address.ip());
+        down.exchange.picked_ns = now;
         let Some((conn, reused)) = self.upstream_connection(engine, server) else {
             self.pools.server(server).failed(now);
             return self.refuse(engine, down, 503, "no connection to an upstream server could be opened");
@@ -70,14 +60,33 @@ impl FrontServer {
         if reused {
             up.state = UpstreamState::Exchanging;
             up.deadline_ns = now + self.settings.upstream_first_byte_ns;
-            let mut out = Writer::new(engine, conn);
-            respond::upstream_request(&mut out, &down.exchange.head, down.exchange.head_bytes.as_slice(), peer);
-            out.finish();
+            self.send_request(engine, down, conn);
             self.relay_request_body(engine, down, &mut up);
         } else {
             up.deadline_ns = now + self.settings.upstream_connect_ns;
         }
         self.put_upstream(up);
+    }
+
+    /// Sends the head of the exchange's request.
+    fn send_request<E: Engine>(&self, engine: &mut E, down: &mut Downstream, conn: Conn) {
+        let exchange = &mut down.exchange;
+        exchange.sent_ns = engine.now_ns();
+        let asked = Asked {
+            head: &exchange.head,
+            bytes: &exchange.head_bytes,
+            peer: engine.peer(down.conn).map(|address| address.ip()),
+            upgrade: exchange.upgrade,
+        };
+        let mut out = Writer::new(engine, conn);
+        asked.encode(&mut out, &self.settings.forwarding);
+        out.finish();
+    }
+
+    /// Until when the next piece of an answer must come: the time between two pieces is bounded, and so is the whole.
+    pub(super) fn answer_deadline_ns(&self, now_ns: u64, exchange: &Exchange, up: &UpstreamConnection) -> u64 {
+        let whole_ns = exchange.sent_ns.saturating_add(self.settings.answer.ns(up.body.payload_bytes()));
+        whole_ns.min(now_ns + self.settings.upstream_first_byte_ns)
     }
 
     /// An idle connection of the pool, or a new one.
@@ -110,10 +119,7 @@ impl FrontServer {
         };
         up.state = UpstreamState::Exchanging;
         up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
-        let peer = engine.peer(down.conn).map(|address| address.ip());
-        let mut out = Writer::new(engine, conn);
-        respond::upstream_request(&mut out, &down.exchange.head, down.exchange.head_bytes.as_slice(), peer);
-        out.finish();
+        self.send_request(engine, &mut down, conn);
         self.put_upstream(up);
         self.advance(engine, &mut down);
         self.put_downstream(down);
@@ -126,14 +132,16 @@ impl FrontServer {
         down: &mut Downstream,
         up: &mut UpstreamConnection,
     ) {
+        if up.state == UpstreamState::Exchanging {
+            self.expect_continue(engine, down);
+        }
         while !down.exchange.body_done && !down.input.is_empty() && up.state == UpstreamState::Exchanging {
             match down.exchange.body.relay(down.input.front()) {
                 Ok(step) => {
                     down.exchange.body_done = step.done;
                     up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
-                    if let Some(chunk) = chunk_of(down.input.take(step.pass)) {
-                        engine.send(up.conn, chunk);
-                    }
+                    let piece = down.input.take(step.pass);
+                    self.pass_up(engine, up, piece);
                     down.input.skip(step.skip);
                 }
                 Err(reject) => {
@@ -147,8 +155,7 @@ impl FrontServer {
                 }
             }
         }
-        let ahead = engine.queued_bytes(up.conn) > self.settings.buffer_bytes_max;
-        if ahead && !down.paused {
+        if !down.paused && self.is_full(engine, up.conn, up.queue) {
             down.paused = true;
             engine.receive(down.conn, false);
         }
@@ -166,11 +173,17 @@ impl FrontServer {
             }
             UpstreamState::Closing | UpstreamState::Connecting => up.input.clear(),
             UpstreamState::Exchanging => {
-                // Each piece of an answer earns the upstream server as much time again.
-                up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
                 if let Some(mut down) = up.downstream.and_then(|conn| self.take_downstream(conn)) {
                     self.relay_response(engine, &mut down, &mut up);
                     self.advance(engine, &mut down);
+                    self.put_downstream(down);
+                } else {
+                    up.input.clear();
+                }
+            }
+            UpstreamState::Tunnel => {
+                if let Some(mut down) = up.downstream.and_then(|conn| self.take_downstream(conn)) {
+                    self.tunnel_down(engine, &mut down, &mut up);
                     self.put_downstream(down);
                 } else {
                     up.input.clear();
@@ -190,31 +203,27 @@ impl FrontServer {
                     }
                 }
                 Ok(Progress::Complete) if up.head.status == 101 => {
-                    return self.fail_relay(engine, down, up, "the upstream server switched protocols unasked");
+                    if let Err(reason) = self.begin_tunnel(engine, down, up) {
+                        self.fail_relay(engine, down, up, reason);
+                    }
+                    return;
                 }
                 Ok(Progress::Complete) if up.head.is_interim() => {
-                    // The front has answered `Expect` itself; other interim responses are passed on to HTTP/1.1.
-                    let head = up.input.take(up.head.head_bytes);
-                    if up.head.status != 100
-                        && !down.exchange.is_http10()
-                        && let Some(chunk) = chunk_of(head)
-                    {
-                        engine.send(down.conn, chunk);
+                    if let Err(reason) = self.relay_interim(engine, down, up) {
+                        return self.fail_relay(engine, down, up, reason);
                     }
                 }
                 Ok(Progress::Complete) => self.relay_head(engine, down, up),
                 Err(reject) => return self.fail_relay(engine, down, up, reject.reason),
             }
         }
-        // The time between two pieces is bounded, not that of a long body.
-        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+        up.deadline_ns = self.answer_deadline_ns(engine.now_ns(), &down.exchange, up);
         self.relay_body(engine, down, up);
     }
 
     /// Sends the response's head, and with it as much of a small body as is there.
     fn relay_head<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         up.head_done = true;
-        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
         let draining = self.admission.is_draining();
         let exchange = &mut down.exchange;
         let framing = up.head.framing;
@@ -229,8 +238,14 @@ impl FrontServer {
         let context = Context::of(&exchange.head, exchange.keep_alive);
         self.counters.status(up.head.status);
         let head = up.input.take(up.head.head_bytes);
+        let now_ns = engine.now_ns();
+        let timing = self
+            .settings
+            .forwarding
+            .server_timing
+            .then(|| Timing::between(exchange.taken_ns, exchange.picked_ns, exchange.sent_ns, now_ns));
         let mut out = Writer::new(engine, down.conn);
-        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk);
+        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk, timing);
         drop(head);
         let front = up.input.front();
         if !up.unchunk && !front.is_empty() && front.len() <= COPY_BYTES_MAX.min(out.room()) {
@@ -238,14 +253,15 @@ impl FrontServer {
             match up.body.relay(front) {
                 Ok(step) if step.done && step.pass == front.len() => {
                     out.put(front);
-                    out.finish();
+                    let bytes = out.finish();
                     up.input.skip(step.pass);
-                    return;
+                    return self.given(engine, down, bytes);
                 }
                 Ok(_) | Err(_) => up.body = before,
             }
         }
-        out.finish();
+        let bytes = out.finish();
+        self.given(engine, down, bytes);
     }
 
     fn relay_body<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
@@ -266,11 +282,7 @@ impl FrontServer {
                         bytes.truncate(data.end);
                         bytes.drain(..data.start);
                     }
-                    if !data.is_empty()
-                        && let Some(chunk) = chunk_of(piece)
-                    {
-                        engine.send(down.conn, chunk);
-                    }
+                    self.pass_down(engine, down, piece);
                     up.input.skip(skip);
                 }
                 Err(_) => return self.cut_relay(engine, down, up),
@@ -278,7 +290,7 @@ impl FrontServer {
         }
         if up.body.is_done() {
             self.finish_relay(engine, down, up);
-        } else if engine.queued_bytes(down.conn) > self.settings.buffer_bytes_max && !up.paused {
+        } else if !up.paused && self.is_full(engine, down.conn, down.queue) {
             up.paused = true;
             engine.receive(up.conn, false);
         }
@@ -318,10 +330,13 @@ impl FrontServer {
     /// The upstream connection ended, failed or timed out.
     pub(super) fn on_upstream_end<E: Engine>(&mut self, engine: &mut E, mut up: Box<UpstreamConnection>, end: End) {
         let state = up.state;
+        if state == UpstreamState::Tunnel {
+            return self.on_tunnel_end(engine, up, end);
+        }
         up.state = UpstreamState::Closing;
         match state {
             UpstreamState::Idle => self.pools.server(up.server).forget(up.conn),
-            UpstreamState::Closing => {}
+            UpstreamState::Closing | UpstreamState::Tunnel => {}
             UpstreamState::Connecting | UpstreamState::Exchanging => {
                 if let Some(mut down) = up.downstream.take().and_then(|conn| self.take_downstream(conn)) {
                     if end == End::Orderly && up.head_done && up.head.framing == Framing::UntilClose {

@@ -2,6 +2,7 @@
 
 use crate::engine::{Chunk, Conn};
 use crate::front::connection::Input;
+use crate::front::flow::Queue;
 use crate::http1::body::BodyReader;
 use crate::http1::head::ResponseHead;
 
@@ -14,6 +15,8 @@ pub enum UpstreamState {
     Idle,
     /// Carries an exchange.
     Exchanging,
+    /// Carries the bytes of another protocol.
+    Tunnel,
     /// Being closed; what it still says is dropped.
     Closing,
 }
@@ -37,6 +40,11 @@ pub struct UpstreamConnection {
     /// Receiving was paused because the browser reads slowly.
     pub paused: bool,
     pub pending: Vec<Chunk>,
+    pub queue: Queue,
+    /// In a tunnel: the server sends no more.
+    pub eof: bool,
+    /// In a tunnel: the server was told that the browser sends no more.
+    pub told_end: bool,
     pub deadline_ns: u64,
 }
 
@@ -55,6 +63,9 @@ impl UpstreamConnection {
             reused: false,
             paused: false,
             pending: Vec::new(),
+            queue: Queue::default(),
+            eof: false,
+            told_end: false,
             deadline_ns: u64::MAX,
         }
     }
