@@ -124,6 +124,8 @@ pub struct Limits {
     pub connection_buffer_bytes_max: usize,
     pub connections_per_address_max: u32,
     pub transfer_bytes_per_s_min: u64,
+    /// Safe requests that may share an upstream connection at the same time; 0 or 1: none do.
+    pub upstream_pipeline_max: usize,
     pub parked_jobs_max: usize,
 }
 
@@ -299,6 +301,7 @@ impl Default for Limits {
             connection_buffer_bytes_max: 256 * 1024,
             connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
             transfer_bytes_per_s_min: limits::TRANSFER_BYTES_PER_S_MIN,
+            upstream_pipeline_max: 0,
             parked_jobs_max: 4096,
         }
     }
@@ -495,7 +498,12 @@ impl Profile {
             ("parked_jobs_max", bounds.parked_jobs_max == 0),
         ] {
             if is_zero {
-                return Err(("limits", key, "0 lets nothing through".into(), "write 1 or more; no limit can be switched off"));
+                return Err((
+                    "limits",
+                    key,
+                    "0 lets nothing through".into(),
+                    "write 1 or more; no limit can be switched off",
+                ));
             }
         }
         for (key, value) in [

@@ -220,8 +220,7 @@ impl FrontServer {
         let timing = self.settings.forwarding.server_timing.then(|| {
             Timing::between(job.taken_ns, job.dispatched_ns, job.started_ns.max(job.dispatched_ns), engine.now_ns())
         });
-        let bytes =
-            respond::from_replica(engine, down.conn, context, &job.response, &cookie, timing, &mut self.now);
+        let bytes = respond::from_replica(engine, down.conn, context, &job.response, &cookie, timing, &mut self.now);
         self.given(engine, down, bytes);
         self.counters.status(job.response.status);
         self.counters.requests_answered += 1;

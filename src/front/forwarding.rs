@@ -170,9 +170,10 @@ impl Asked<'_> {
 fn is_about_the_way(name: &[u8]) -> bool {
     const FAMILY: &[u8] = b"x-forwarded-";
     name.len() > FAMILY.len()
-        && name.iter().zip(FAMILY).all(|(byte, expected)| {
-            byte.eq_ignore_ascii_case(expected) || (*byte == b'_' && *expected == b'-')
-        })
+        && name
+            .iter()
+            .zip(FAMILY)
+            .all(|(byte, expected)| byte.eq_ignore_ascii_case(expected) || (*byte == b'_' && *expected == b'-'))
 }
 
 /// How many more hops `Max-Forwards` allows (RFC 9110 section 7.6.2); `None` if it is no number.
@@ -319,7 +320,10 @@ mod tests {
     fn an_offer_to_change_the_protocol_is_passed_on_when_it_is_to_be() {
         let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n";
         let sent = lines(&with(fields), "unix", ForwardedHeaders::None, true);
-        assert_eq!(sent[2..], ["Sec-WebSocket-Key: k", "connection: upgrade", "upgrade: websocket", "via: 1.1 twintier"]);
+        assert_eq!(
+            sent[2..],
+            ["Sec-WebSocket-Key: k", "connection: upgrade", "upgrade: websocket", "via: 1.1 twintier"]
+        );
         let sent = lines(&with(fields), "unix", ForwardedHeaders::None, false);
         assert_eq!(sent[2..], ["Sec-WebSocket-Key: k", "via: 1.1 twintier"]);
     }

@@ -62,8 +62,7 @@ impl Pace {
             return false;
         }
         self.begin(now_ns, taken_bytes, demand.base_ns);
-        let window_bytes =
-            u128::from(demand.bytes_per_s_min) * u128::from(demand.base_ns) / u128::from(NS_PER_S);
+        let window_bytes = u128::from(demand.bytes_per_s_min) * u128::from(demand.base_ns) / u128::from(NS_PER_S);
         u128::from(taken_bytes.saturating_sub(began_taken_bytes)) < window_bytes
     }
 }

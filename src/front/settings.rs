@@ -18,6 +18,8 @@ pub struct Settings {
     pub connections_max: u32,
     pub connections_per_address_max: u32,
     pub forwarding: Forwarding,
+    /// Requests that ride together on an upstream connection; below 2 none do.
+    pub pipeline_max: usize,
     pub head_ns: u64,
     /// What a request's body may take.
     pub body: Allowance,
@@ -54,6 +56,7 @@ impl Settings {
             // The other half stays for reading.
             leases_out_max: u32::from(profile.engine.receive_buffers / 2),
             forwarding: profile.forwarding.clone(),
+            pipeline_max: profile.limits.upstream_pipeline_max,
             head_ns: times.head_ms * MS,
             body: allowance(times.body_ms),
             send: allowance(times.send_ms),

@@ -14,7 +14,7 @@ use crate::http1::head::{Known, RequestHead, ResponseHead, list};
 use super::FrontServer;
 use super::connection::Downstream;
 use super::exchange::State;
-use super::forward::End;
+use super::part::End;
 use super::respond::{self, Writer};
 use super::upstream::{UpstreamConnection, UpstreamState};
 
@@ -87,12 +87,7 @@ impl FrontServer {
     }
 
     /// Passes on what the browser has sent, also its end.
-    pub(super) fn tunnel_up<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        down: &mut Downstream,
-        up: &mut UpstreamConnection,
-    ) {
+    pub(super) fn tunnel_up<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         while !down.input.is_empty() {
             let piece = down.input.take(down.input.front().len());
             self.pass_up(engine, up, piece);
@@ -125,18 +120,14 @@ impl FrontServer {
         }
         if !up.paused && self.is_full(engine, down.conn, down.queue) {
             up.paused = true;
+            up.paused_ns = engine.now_ns();
             engine.receive(up.conn, false);
         }
     }
 
     /// The upstream server sends no more, and the browser may go on; or its connection is gone.
-    pub(super) fn on_tunnel_end<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        mut up: Box<UpstreamConnection>,
-        end: End,
-    ) {
-        let Some(mut down) = up.downstream.and_then(|conn| self.take_downstream(conn)) else {
+    pub(super) fn on_tunnel_end<E: Engine>(&mut self, engine: &mut E, mut up: Box<UpstreamConnection>, end: End) {
+        let Some(mut down) = up.downstream().and_then(|conn| self.take_downstream(conn)) else {
             engine.close(up.conn, Close::Reset);
             return self.put_upstream(up);
         };
@@ -170,7 +161,7 @@ impl FrontServer {
     ) {
         let until_ns = engine.now_ns() + self.settings.idle_ns;
         up.state = UpstreamState::Closing;
-        up.downstream = None;
+        up.rides.clear();
         up.deadline_ns = until_ns;
         engine.close(up.conn, how);
         self.release_server(up.server);

@@ -52,7 +52,10 @@ impl Forwarding {
 pub enum Network {
     Unix,
     /// IPv4 addresses count as the IPv6 ones that map them (RFC 4291 section 2.5.5.2), as dual-stack sockets see them.
-    Addresses { first: u128, mask: u128 },
+    Addresses {
+        first: u128,
+        mask: u128,
+    },
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -132,7 +135,8 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "a", "10.0.0.0/33", "10.0.0.0/", "10.0.0.1/8", "::1/64", "10.0.0/8", "10.0.0.0/8/8", "::/129"] {
+        for text in ["", "a", "10.0.0.0/33", "10.0.0.0/", "10.0.0.1/8", "::1/64", "10.0.0/8", "10.0.0.0/8/8", "::/129"]
+        {
             assert!(Network::try_from(text.to_owned()).is_err(), "{text}");
         }
     }
