@@ -132,6 +132,7 @@ impl FrontServer {
         let context = Context::of(&exchange.head, exchange.keep_alive);
         self.counters.status(up.head.status);
         let head = up.input.take(up.head.head_bytes);
+        let date = *self.now.date();
         let now_ns = engine.now_ns();
         let timing = self
             .settings
@@ -139,7 +140,7 @@ impl FrontServer {
             .server_timing
             .then(|| Timing::between(exchange.taken_ns, exchange.picked_ns, exchange.sent_ns, now_ns));
         let mut out = Writer::new(engine, down.conn);
-        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk, timing);
+        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk, timing, &date);
         drop(head);
         let front = up.input.front();
         if !up.unchunk && !front.is_empty() {

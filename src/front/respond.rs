@@ -143,7 +143,7 @@ pub struct Now {
 }
 
 impl Now {
-    fn date(&mut self) -> &[u8] {
+    pub fn date(&mut self) -> &[u8; encode::DATE_BYTES] {
         self.cache.at(self.unix_ms)
     }
 }
@@ -266,9 +266,12 @@ pub fn upstream_response<S: Sink>(
     bytes: &[u8],
     chunked_away: bool,
     timing: Option<Timing>,
+    date: &[u8],
 ) {
     encode::status_line_with(out, head.status, head.reason.of(bytes));
+    let mut dated = false;
     for header in &head.headers {
+        dated |= header.known == Known::Date;
         let passes = match header.known {
             // What answers to HEAD or 304 say of a body that is not there: nothing that HTTP/1.0 knows.
             Known::TransferEncoding | Known::Trailer => !chunked_away && context.version == Version::Http11,
@@ -277,6 +280,10 @@ pub fn upstream_response<S: Sink>(
         if passes {
             encode::header(out, header.name.of(bytes), header.value.of(bytes));
         }
+    }
+    if !dated {
+        // RFC 9110 section 6.6.1: who has a clock says when it came.
+        encode::header(out, b"date", date);
     }
     via(out, head, bytes);
     if let Some(timing) = timing {
@@ -362,19 +369,19 @@ mod tests {
         let context = |version| Context { head_only: false, version, keep_alive: true };
         let (modern, old) = (context(Version::Http11), context(Version::Http10));
         assert_eq!(
-            text(|out| upstream_response(out, modern, &head, text_in.as_bytes(), false, None)),
-            "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nTrailer: t\r\nX-Yours: 2\r\nvia: 1.1 a, 1.1 twintier\r\n\r\n"
+            text(|out| upstream_response(out, modern, &head, text_in.as_bytes(), false, None, b"today")),
+            "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nTrailer: t\r\nX-Yours: 2\r\ndate: today\r\nvia: 1.1 a, 1.1 twintier\r\n\r\n"
         );
         let timing = Timing::between(1_000_000, 1_500_999, 1_501_999, 13_000_000);
         assert_eq!(
-            text(|out| upstream_response(out, old, &head, text_in.as_bytes(), true, Some(timing))),
-            "HTTP/1.1 200 Fine\r\nX-Yours: 2\r\nvia: 1.1 a, 1.1 twintier\r\n\
+            text(|out| upstream_response(out, old, &head, text_in.as_bytes(), true, Some(timing), b"today")),
+            "HTTP/1.1 200 Fine\r\nX-Yours: 2\r\ndate: today\r\nvia: 1.1 a, 1.1 twintier\r\n\
              server-timing: queue;dur=0.500, dispatch;dur=0.001, service;dur=11.498\r\nconnection: keep-alive\r\n\r\n"
         );
         let text_in = "HTTP/1.0 204 No Content\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(
-            text(|out| upstream_response(out, modern, &parsed(text_in), text_in.as_bytes(), false, None)),
-            "HTTP/1.1 204 No Content\r\nvia: 1.0 twintier\r\n\r\n"
+            text(|out| upstream_response(out, modern, &parsed(text_in), text_in.as_bytes(), false, None, b"today")),
+            "HTTP/1.1 204 No Content\r\ndate: today\r\nvia: 1.0 twintier\r\n\r\n"
         );
     }
 

@@ -151,7 +151,12 @@ pub(super) fn of_request(bytes: &[u8], head: &mut RequestHead) -> Result<(), Rej
         // RFC 9110 section 9.3.8: a client must not send content in a TRACE request.
         return Err(Reject::new(400, "TRACE with a body", 0));
     }
-    head.keep_alive = fields.options.keep_alive(head.version);
+    // RFC 1945 section 8.3: a body without a length may follow all the same, until the close. It is not read as another
+    // request: the answer to this one is the connection's last.
+    let may_hide_a_body = head.version == Version::Http10
+        && head.framing == Framing::None
+        && !matches!(head.method, Method::Get | Method::Head | Method::Options | Method::Delete);
+    head.keep_alive = fields.options.keep_alive(head.version) && !may_hide_a_body;
     head.connection_names_fields = fields.options.field_count > 0;
     // RFC 9110 section 7.8: Upgrade counts only with its connection option, and is ignored in HTTP/1.0.
     head.upgrade = modern && upgrade && fields.options.upgrade;

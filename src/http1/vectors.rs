@@ -203,6 +203,11 @@ const REQUESTS: &[Vector] = &[
     ("9112 6.3 no length means no body", b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", Ok("POST / a 1.1 none")),
     ("9112 6.3 no length in HTTP/1.0 either", b"POST / HTTP/1.0\r\n\r\n", Ok("POST /  1.0 none close")),
     (
+        "1945 8.3 a body without length ends HTTP/1.0",
+        b"POST / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        Ok("POST /  1.0 none close"),
+    ),
+    (
         "9110 8.6 leading zeros",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0005\r\n\r\n",
         Ok("POST / a 1.1 length=5"),
