@@ -222,7 +222,12 @@ mod tests {
             match next(5) {
                 0 | 1 if input.bytes() < 600 => {
                     let Some(mut lease) = pool.lease() else { continue };
-                    let bytes: Vec<u8> = (0..=next(20)).map(|_| { sent = sent.wrapping_add(1); sent }).collect();
+                    let bytes: Vec<u8> = (0..=next(20))
+                        .map(|_| {
+                            sent = sent.wrapping_add(1);
+                            sent
+                        })
+                        .collect();
                     lease.extend_from_slice(&bytes);
                     input.push(lease);
                 }

@@ -370,9 +370,7 @@ fn nobody_may_take_for_ever_or_take_it_all() {
     // An address that wants all connections: each front has four for it.
     let fronts = appliance.status()["workers"].as_array().unwrap().len();
     let wires: Vec<TcpStream> = (0..fronts * 12).map(|_| TcpStream::connect(appliance.http).unwrap()).collect();
-    eventually("the end of what is too much", || {
-        (counter(&appliance, "connections_crowded") > 0).then_some(())
-    });
+    eventually("the end of what is too much", || (counter(&appliance, "connections_crowded") > 0).then_some(()));
     drop(wires);
     eventually("room for others", || {
         let mut wire = appliance.wire();

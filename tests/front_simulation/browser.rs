@@ -495,12 +495,9 @@ impl Browser {
                     pattern(expect.id, expect.length)
                 }
                 Kind::File => super::stage::file(),
-                Kind::Redirect
-                | Kind::Fail
-                | Kind::Nowhere
-                | Kind::Malformed
-                | Kind::Tunnel
-                | Kind::Betrayed => return wrong("200"),
+                Kind::Redirect | Kind::Fail | Kind::Nowhere | Kind::Malformed | Kind::Tunnel | Kind::Betrayed => {
+                    return wrong("200");
+                }
             };
             if !expected.starts_with(&payload) {
                 return wrong("a body of something else");
@@ -516,7 +513,9 @@ impl Browser {
         let good = match expect.kind {
             Kind::Tunnel => !self.fair && matches!(status, 408 | 502 | 503 | 504),
             Kind::Betrayed => status == 502 || (!self.fair && matches!(status, 408 | 503 | 504)),
-            Kind::Upstream | Kind::Declined => status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 502 | 503 | 504)),
+            Kind::Upstream | Kind::Declined => {
+                status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 502 | 503 | 504))
+            }
             Kind::Replica => status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 503)),
             Kind::File => status == 200 || (!self.fair && status == 408),
             Kind::Redirect => status == 302 || (!self.fair && status == 408),
