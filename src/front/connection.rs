@@ -175,6 +175,8 @@ pub struct Downstream {
     pub eof: bool,
     /// Receiving was paused because the peer is ahead of us.
     pub paused: bool,
+    /// Is being handed over to another front server, and not read meanwhile.
+    pub leaving: bool,
     pub queue: Queue,
     /// Bytes that were ever put into the send queue.
     pub given_bytes: u64,
@@ -194,6 +196,7 @@ impl Downstream {
             requests: 0,
             eof: false,
             paused: false,
+            leaving: false,
             queue: Queue::default(),
             given_bytes: 0,
             pace: Pace::default(),

@@ -8,6 +8,8 @@ pub struct Counters {
     pub connections_accepted: u64,
     pub connections_adopted: u64,
     pub connections_handed_off: u64,
+    /// Idle ones that went to another front server when load shifted. Not among the closed ones.
+    pub connections_relocated: u64,
     pub connections_closed: u64,
     pub connections_shed: u64,
     /// Shed because their address had as many as it may have; these count as shed, too.
@@ -64,6 +66,7 @@ impl Counters {
             connections_accepted,
             connections_adopted,
             connections_handed_off,
+            connections_relocated,
             connections_closed,
             connections_shed,
             connections_crowded,
@@ -93,6 +96,7 @@ impl Counters {
         self.connections_accepted += connections_accepted;
         self.connections_adopted += connections_adopted;
         self.connections_handed_off += connections_handed_off;
+        self.connections_relocated += connections_relocated;
         self.connections_closed += connections_closed;
         self.connections_shed += connections_shed;
         self.connections_crowded += connections_crowded;

@@ -23,6 +23,7 @@ pub mod exchange;
 pub mod flow;
 mod forward;
 mod forwarding;
+pub mod hand_over;
 mod interim;
 pub mod pace;
 mod part;

@@ -362,6 +362,7 @@ fn nobody_may_take_for_ever_or_take_it_all() {
         if !wire.try_send("x") {
             break;
         }
+        // Plays a browser that drips.
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(wire.answer_to("GET").map_or(408, |answer| answer.status), 408);
