@@ -197,6 +197,8 @@ impl FrontServer {
         if !up.paused && self.is_full(engine, down.conn, down.queue) {
             up.paused = true;
             up.paused_ns = engine.now_ns();
+            // Now it is the browser that must move: its pace is watched.
+            up.deadline_ns = u64::MAX;
             engine.receive(up.conn, false);
         }
     }
@@ -241,6 +243,7 @@ impl FrontServer {
     pub(super) fn read_on<E: Engine>(&mut self, engine: &mut E, up: &mut UpstreamConnection) {
         if up.paused {
             up.paused = false;
+            up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
             engine.receive(up.conn, true);
         }
     }
