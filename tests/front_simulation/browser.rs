@@ -68,6 +68,8 @@ pub struct Browser {
     tunnels: bool,
     /// What must still come back through the tunnel, once it is open.
     tunnel: Option<Vec<u8>>,
+    /// The tunnel did not open: what was sent into it is now taken for requests, and nothing is expected any more.
+    lost: bool,
     pub closed: bool,
 }
 
@@ -106,6 +108,7 @@ impl Browser {
             half_closed: false,
             tunnels: false,
             tunnel: None,
+            lost: false,
             closed: false,
         };
         browser.write_script(random);
@@ -428,6 +431,9 @@ impl Browser {
 
     /// Takes one answer from what has arrived.
     fn answer(&mut self, ended: bool) -> Result<bool, String> {
+        if self.lost {
+            self.input.clear();
+        }
         if self.input.is_empty() || self.tunnel.is_some() {
             return Ok(false);
         }
@@ -525,6 +531,13 @@ impl Browser {
         };
         if !good {
             return wrong("an unexpected status");
+        }
+        if expect.kind == Kind::Tunnel {
+            self.lost = true;
+            self.expected.clear();
+            self.answered = self.asked;
+            self.script.clear();
+            return Ok(true);
         }
         let Some(used) = used else { return Ok(false) };
         self.input.drain(..head.bytes + used);
