@@ -128,10 +128,11 @@ impl Sim {
         (slot.generation == conn.generation && slot.phase != Phase::Free).then_some(slot)
     }
 
-    fn release(&mut self, index: u32) {
+    /// Makes a slot free: at once if no event tells of it, from the next turn on otherwise.
+    fn release(&mut self, index: u32, told: bool) {
         let slot = &mut self.slots[index as usize];
         *slot = Slot::free(slot.generation.wrapping_add(1));
-        self.resting.push(index);
+        if told { &mut self.resting } else { &mut self.free }.push(index);
     }
 
     /// When something could happen next.
@@ -239,7 +240,7 @@ impl Sim {
                 } else {
                     self.world.net.borrow_mut().close(peer);
                 }
-                self.release(number);
+                self.release(number, true);
                 self.statistics.closed += 1;
                 events.push(Event::Closed { conn, reason });
             }
@@ -489,7 +490,7 @@ impl Engine for Sim {
         // A descriptor whose number stands for the connection.
         let token: OwnedFd = std::fs::File::open("/dev/null").ok()?.into();
         self.world.net.borrow_mut().handed_over.insert(token.as_raw_fd(), peer);
-        self.release(conn.slot);
+        self.release(conn.slot, false);
         Some(token)
     }
 
