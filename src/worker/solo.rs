@@ -10,7 +10,7 @@ use crate::clock;
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
-use crate::engine::{self, Address, Engine, EngineChoice, EngineKind, Uring, Waker, socket};
+use crate::engine::{self, Address, Engine, EngineChoice, EngineKind, Glommio, Uring, Waker, socket};
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
@@ -49,7 +49,8 @@ pub fn run(options: ProxyOptions) -> io::Result<()> {
     let kind = choose(options.engine).kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable()),
+        EngineKind::Glommio => run_on::<Glommio>(options),
+        EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable()),
     }
 }
 
