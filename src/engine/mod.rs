@@ -9,6 +9,8 @@ pub mod contract;
 pub mod kind;
 mod mapping;
 #[cfg(feature = "appliance")]
+pub mod monoio;
+#[cfg(feature = "appliance")]
 pub mod probe;
 pub mod sim;
 pub mod socket;
@@ -21,6 +23,8 @@ pub use buffers::{Lease, Pool};
 pub use contract::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Event, ListenerId, Statistics};
 #[cfg(feature = "appliance")]
 pub use kind::{EngineChoice, EngineKind};
+#[cfg(feature = "appliance")]
+pub use self::monoio::{MonoioEpoll, MonoioUring};
 pub use thread::clock_monotonic_ns;
 pub use uring::Uring;
 pub use waker::Waker;

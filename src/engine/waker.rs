@@ -52,6 +52,12 @@ impl Waker {
         }
     }
 
+    /// The same bell under a descriptor of its own, to be watched.
+    #[cfg(feature = "appliance")]
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.counter.try_clone()
+    }
+
     /// The descriptor that the engine reads eight bytes from.
     pub(super) fn descriptor(&self) -> RawFd {
         self.counter.as_raw_fd()

@@ -70,3 +70,7 @@ macro_rules! engine {
 }
 
 engine!(uring, twintier::engine::Uring);
+#[cfg(feature = "appliance")]
+engine!(monoio, twintier::engine::MonoioUring);
+#[cfg(feature = "appliance")]
+engine!(monoio_epoll, twintier::engine::MonoioEpoll);

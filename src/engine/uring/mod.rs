@@ -33,6 +33,8 @@ use io_uring::{opcode, types::Fd};
 use self::operation::{Kind, Operation};
 use self::receive::ReceiveRing;
 use self::ring::{Ring, Wait};
+#[cfg(feature = "appliance")]
+pub(super) use self::ring::explain;
 use self::slots::{InFlight, Phase, Shutdown, Slots};
 use self::vectors::Vectors;
 use super::wheel::Wheel;
