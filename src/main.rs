@@ -71,6 +71,7 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             to: args.to.clone(),
             core: args.core,
             engine: args.engine,
+            pipeline_max: args.pipeline,
             stop,
             waker,
         })
