@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use super::{Engine, Uring};
+use super::{Engine, MonoioEpoll, MonoioUring, Uring};
 
 /// An engine of this build. Every program of one thread and every worker turns one into a type with a `match`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,15 +27,18 @@ impl EngineKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uring => Uring::NAME,
-            Self::Monoio => "monoio",
-            Self::MonoioEpoll => "monoio-epoll",
+            Self::Monoio => MonoioUring::NAME,
+            Self::MonoioEpoll => MonoioEpoll::NAME,
             Self::Glommio => "glommio",
         }
     }
 
     /// What a program says that cannot run on this engine yet.
     pub fn unavailable(self) -> io::Error {
-        let message = format!("the engine `{}` is not part of this build; write auto or uring", self.name());
+        let message = format!(
+            "the engine `{}` is not part of this build; write auto, uring, monoio or monoio-epoll",
+            self.name()
+        );
         io::Error::new(io::ErrorKind::Unsupported, message)
     }
 }

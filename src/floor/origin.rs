@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::request::{Persistence, Unclear, head};
 use super::{position, start};
 use crate::engine::probe::choose;
-use crate::engine::{Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, Uring, Waker};
+use crate::engine::{
+    Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, MonoioEpoll, MonoioUring, Uring, Waker,
+};
 
 /// What `twintier origin` was told.
 #[derive(Clone, Debug)]
@@ -37,10 +39,12 @@ pub struct OriginOptions {
 /// # Errors
 /// The core, the address or io_uring is not to be had: one sentence with the cure.
 pub fn run(options: OriginOptions) -> io::Result<()> {
-    let kind = choose(options.engine).kind;
+    let kind = choose(options.engine)?.kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable()),
+        EngineKind::Monoio => run_on::<MonoioUring>(options),
+        EngineKind::MonoioEpoll => run_on::<MonoioEpoll>(options),
+        EngineKind::Glommio => Err(kind.unavailable()),
     }
 }
 

@@ -7,6 +7,7 @@
 mod claims;
 mod deploys;
 mod durability;
+mod fallback;
 mod help;
 mod journeys;
 mod protocol;

@@ -39,9 +39,8 @@ pub(super) fn send<'a>(socket: BorrowedFd<'_>, chunks: impl Iterator<Item = &'a 
 /// The next connection of a listener that does not block.
 pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: without a place for the address, the call takes no pointers.
-    let socket = unsafe {
-        libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC)
-    };
+    let socket =
+        unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
     check(socket)?;
     // SAFETY: the descriptor is new and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
@@ -59,13 +58,7 @@ pub(super) fn connect_outcome(socket: BorrowedFd<'_>) -> Option<i32> {
     let mut bytes = libc::socklen_t::try_from(size_of::<i32>()).expect("invariant: a few bytes");
     // SAFETY: `error` is writable for the length given.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ERROR,
-            (&raw mut error).cast(),
-            &raw mut bytes,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut error).cast(), &raw mut bytes)
     };
     if result != 0 {
         return Some(libc::EBADF);
@@ -124,7 +117,9 @@ pub(super) fn set_timer(timer: BorrowedFd<'_>, at_ns: u64) {
     };
     let setting = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
     // SAFETY: `setting` is readable. The call cannot fail for a timer and a time that is not negative.
-    unsafe { libc::timerfd_settime(timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw const setting, std::ptr::null_mut()) };
+    unsafe {
+        libc::timerfd_settime(timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw const setting, std::ptr::null_mut())
+    };
 }
 
 /// Makes an expired timer unreadable.

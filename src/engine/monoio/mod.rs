@@ -98,9 +98,10 @@ impl Kind for OnEpoll {
     type Driver = LegacyDriver;
 
     fn build(_: &Config) -> io::Result<Runtime<LegacyDriver>> {
-        RuntimeBuilder::<LegacyDriver>::new().with_entries(EPOLL_EVENTS).build().map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot set up epoll: {error}; raise `ulimit -n`"))
-        })
+        RuntimeBuilder::<LegacyDriver>::new()
+            .with_entries(EPOLL_EVENTS)
+            .build()
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot set up epoll: {error}; raise `ulimit -n`")))
     }
 }
 

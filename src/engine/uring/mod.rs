@@ -45,6 +45,15 @@ use super::{
     socket,
 };
 
+/// Whether this thread may have a ring at all.
+///
+/// # Errors
+/// What the kernel refused, as one sentence with the cure.
+#[cfg(feature = "appliance")]
+pub(super) fn ring_works() -> io::Result<()> {
+    Ring::new(8, 16).map(drop)
+}
+
 /// The engine on io_uring. One thread makes it, uses it and drops it.
 pub struct Uring {
     ring: Ring,
