@@ -103,7 +103,7 @@ impl Task {
     /// Ends the task; returns when everything that it held is dropped.
     pub async fn cancel(self) {
         match self {
-            Self::Glommio(task) => task.cancel().await,
+            Self::Glommio(task) => drop(task.cancel().await),
             Self::Local(task) => drop(task),
         }
     }
