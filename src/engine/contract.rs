@@ -216,8 +216,10 @@ pub trait Engine: Sized {
     /// Takes over a connected socket that another worker handed off.
     fn adopt(&mut self, socket: OwnedFd) -> io::Result<Conn>;
 
-    /// Gives an accepted connection away before its first [`Engine::receive`]; the slot is free at once and no
-    /// further event comes. `None` if operations are in flight or bytes are queued.
+    /// Gives a quiet connection away: before its first [`Engine::receive`], or after receiving was paused and the pause
+    /// has taken effect, which is asked for again in later turns. The slot is free at once and no further event comes;
+    /// what the peer sent and no event has shown waits in the socket. `None` if operations are in flight, bytes are
+    /// queued, or events of the connection are still to be handed over.
     fn detach(&mut self, conn: Conn) -> Option<OwnedFd>;
 
     /// Starts or pauses receiving (level, not edge). While paused the peer is held by TCP's window: back-pressure.
@@ -226,6 +228,13 @@ pub trait Engine: Sized {
 
     /// Appends to the connection's send queue. Ignored (and dropped) for a connection that is closing or gone.
     fn send(&mut self, conn: Conn, chunk: Chunk);
+
+    /// Takes the last chunk of the send queue back if it is a lease with room for `bytes` more and the kernel has not
+    /// begun with it: what is written next can go on in it, which makes one chunk to send instead of two. An engine
+    /// that cannot tell gives nothing.
+    fn reclaim(&mut self, _conn: Conn, _bytes: usize) -> Option<Lease> {
+        None
+    }
 
     /// Bytes in the send queue that the kernel has not taken.
     fn queued_bytes(&self, conn: Conn) -> usize;

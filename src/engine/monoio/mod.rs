@@ -396,9 +396,10 @@ impl<K: Kind> Engine for Monoio<K> {
             && !slot.output.armed
             && slot.queue.is_empty()
             && slot.shutdown == Shutdown::Open;
-        if !idle {
+        if !idle || self.pending.iter().any(|event| conn_of(event) == Some(conn)) {
             return None;
         }
+        let slot = self.slots.get_mut(conn)?;
         let (input, output) = (slot.input.watch.take(), slot.output.watch.take());
         let socket = match slot.socket.take()? {
             Socket::Plain(socket) => socket,
@@ -441,6 +442,20 @@ impl<K: Kind> Engine for Monoio<K> {
             slot.queue.push_back(chunk);
             self.slots.list(conn.slot);
         }
+    }
+
+    fn reclaim(&mut self, conn: Conn, bytes: usize) -> Option<Lease> {
+        let slot = self.slots.get_mut(conn)?;
+        if slot.phase != Phase::Open || slot.shutdown != Shutdown::Open || slot.output.armed {
+            return None;
+        }
+        match slot.queue.back() {
+            Some(Chunk::Lease(lease)) if lease.capacity_left() >= bytes => {}
+            Some(_) | None => return None,
+        }
+        let Some(Chunk::Lease(lease)) = slot.queue.pop_back() else { return None };
+        slot.queued_bytes -= lease.len();
+        Some(lease)
     }
 
     fn queued_bytes(&self, conn: Conn) -> usize {
@@ -542,6 +557,19 @@ impl<K: Kind> Drop for Monoio<K> {
         let pulse = &self.pulse;
         self.runtime.block_on(async { pulse.end() });
         self.runtime.block_on(async {});
+    }
+}
+
+/// The connection that an event is about.
+fn conn_of(event: &Event) -> Option<Conn> {
+    match event {
+        Event::Accepted { conn, .. }
+        | Event::Connected { conn, .. }
+        | Event::Data { conn, .. }
+        | Event::Eof { conn }
+        | Event::Sent { conn }
+        | Event::Closed { conn, .. } => Some(*conn),
+        Event::Timer { .. } | Event::Woken => None,
     }
 }
 

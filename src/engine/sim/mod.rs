@@ -462,9 +462,12 @@ impl Engine for Sim {
 
     fn detach(&mut self, conn: Conn) -> Option<OwnedFd> {
         let slot = self.slot(conn)?;
-        if slot.phase != Phase::Open || slot.received_ever || slot.queued > 0 {
+        let quiet = slot.phase == Phase::Open && !slot.receive && slot.queued == 0 && !slot.shutdown && !slot.fin;
+        // A pause takes effect when it does.
+        if !quiet || (slot.received_ever && self.chance(300)) {
             return None;
         }
+        let slot = self.slot(conn)?;
         let peer = slot.peer?;
         // A descriptor whose number stands for the connection.
         let token: OwnedFd = std::fs::File::open("/dev/null").ok()?.into();
@@ -487,6 +490,20 @@ impl Engine for Sim {
             slot.queued += chunk.as_slice().len();
             slot.queue.push_back(chunk);
         }
+    }
+
+    fn reclaim(&mut self, conn: Conn, bytes: usize) -> Option<Lease> {
+        let slot = self.slot(conn)?;
+        if slot.phase != Phase::Open || slot.flush || slot.shutdown {
+            return None;
+        }
+        match slot.queue.back() {
+            Some(Chunk::Lease(lease)) if lease.capacity_left() >= bytes => {}
+            Some(_) | None => return None,
+        }
+        let Some(Chunk::Lease(lease)) = slot.queue.pop_back() else { return None };
+        slot.queued -= lease.len();
+        Some(lease)
     }
 
     fn queued_bytes(&self, conn: Conn) -> usize {
