@@ -28,7 +28,7 @@ use crate::database::duckdb::DuckStore;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
-use crate::engine::{self, Address, Engine, EngineKind, MonoioEpoll, MonoioUring, Uring, Waker, socket};
+use crate::engine::{self, Address, Engine, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker, socket};
 use crate::error::Fault;
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
@@ -629,7 +629,7 @@ impl Start {
             EngineKind::Uring => self.run_on::<Uring>(port, control, ready),
             EngineKind::Monoio => self.run_on::<MonoioUring>(port, control, ready),
             EngineKind::MonoioEpoll => self.run_on::<MonoioEpoll>(port, control, ready),
-            EngineKind::Glommio => Err(kind.unavailable().to_string()),
+            EngineKind::Glommio => self.run_on::<Glommio>(port, control, ready),
         }
     }
 

@@ -301,7 +301,7 @@ fn only_the_rooms_that_may_name_a_thing_do() {
             &["src/engine/", "src/admin/", "src/storage/executor/"],
             "monoio runs an engine, the admin thread, and the storage thread where io_uring is blocked",
         ),
-        ("glommio", &["src/engine/glommio", "src/storage/executor/"], "glommio runs an engine and the storage thread only"),
+        ("glommio", &["src/engine/", "src/storage/executor/"], "glommio runs an engine and the storage thread only"),
         (
             "duckdb",
             &["src/database/duckdb.rs", "src/database/mod.rs", "bench/src/store"],

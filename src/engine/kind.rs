@@ -1,10 +1,9 @@
 //! The engines by name: what the profile and `--engine` may say, and what runs.
 
 use std::fmt;
-use std::io;
 use std::str::FromStr;
 
-use super::{Engine, MonoioEpoll, MonoioUring, Uring};
+use super::{Engine, Glommio, MonoioEpoll, MonoioUring, Uring};
 
 /// An engine of this build. Every program of one thread and every worker turns one into a type with a `match`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,17 +28,8 @@ impl EngineKind {
             Self::Uring => Uring::NAME,
             Self::Monoio => MonoioUring::NAME,
             Self::MonoioEpoll => MonoioEpoll::NAME,
-            Self::Glommio => "glommio",
+            Self::Glommio => Glommio::NAME,
         }
-    }
-
-    /// What a program says that cannot run on this engine yet.
-    pub fn unavailable(self) -> io::Error {
-        let message = format!(
-            "the engine `{}` is not part of this build; write auto, uring, monoio or monoio-epoll",
-            self.name()
-        );
-        io::Error::new(io::ErrorKind::Unsupported, message)
     }
 }
 

@@ -52,9 +52,9 @@ impl Waker {
         }
     }
 
-    /// The same bell under a descriptor of its own, to be watched.
+    /// A copy of the descriptor, for engines whose runtime wants to own what it reads from.
     #[cfg(feature = "appliance")]
-    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+    pub(super) fn try_clone_descriptor(&self) -> io::Result<OwnedFd> {
         self.counter.try_clone()
     }
 

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{position, start};
 use crate::engine::probe::choose;
 use crate::engine::{
-    Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, MonoioEpoll, MonoioUring, Uring,
-    Waker,
+    Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, MonoioEpoll,
+    MonoioUring, Uring, Waker,
 };
 
 /// What `twintier forward` was told.
@@ -44,7 +44,7 @@ pub fn run(options: ForwardOptions) -> io::Result<()> {
         EngineKind::Uring => run_on::<Uring>(options),
         EngineKind::Monoio => run_on::<MonoioUring>(options),
         EngineKind::MonoioEpoll => run_on::<MonoioEpoll>(options),
-        EngineKind::Glommio => Err(kind.unavailable()),
+        EngineKind::Glommio => run_on::<Glommio>(options),
     }
 }
 

@@ -13,7 +13,8 @@ use super::request::{Persistence, Unclear, head};
 use super::{position, start};
 use crate::engine::probe::choose;
 use crate::engine::{
-    Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, MonoioEpoll, MonoioUring, Uring, Waker,
+    Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, MonoioEpoll, MonoioUring, Uring,
+    Waker,
 };
 
 /// What `twintier origin` was told.
@@ -51,7 +52,7 @@ pub fn run(options: OriginOptions) -> io::Result<()> {
         EngineKind::Uring => run_on::<Uring>(options),
         EngineKind::Monoio => run_on::<MonoioUring>(options),
         EngineKind::MonoioEpoll => run_on::<MonoioEpoll>(options),
-        EngineKind::Glommio => Err(kind.unavailable()),
+        EngineKind::Glommio => run_on::<Glommio>(options),
     }
 }
 

@@ -10,6 +10,7 @@ mod deploys;
 mod durability;
 mod fallback;
 mod help;
+mod hops;
 mod journeys;
 mod protocol;
 mod proxying;

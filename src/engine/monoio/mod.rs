@@ -137,6 +137,8 @@ pub struct Monoio<K: Kind> {
     linger_ns: u64,
     events_max: usize,
     statistics: Statistics,
+    /// Completions at the last pass.
+    entered_at: u64,
     runtime: Runtime<K::Driver>,
 }
 
@@ -226,7 +228,7 @@ impl<K: Kind> Monoio<K> {
     /// Everything that is done with monoio's objects, and one look of its driver, which waits for readiness if `wait`.
     fn pass(&mut self, wait: bool) {
         let Self { runtime, slots, listeners, arming, retiring, bell, clock, board, pulse, .. } = self;
-        self.statistics.enters += 1;
+        self.statistics.count_enter(&mut self.entered_at);
         runtime.block_on(async {
             for Retired { socket, input, output } in retiring.drain(..) {
                 for watch in [input, output].into_iter().flatten() {
@@ -327,7 +329,7 @@ impl<K: Kind> Engine for Monoio<K> {
         let slots = Slots::new(config.connections_max);
         // A watch for each direction, and the engine's own.
         let board = Board::new(slots.len() * 2 + 16);
-        let bell = Watched::new(waker.duplicate()?);
+        let bell = Watched::new(waker.try_clone_descriptor()?);
         let clock = Watched::new(call::timer()?);
         let pulse = runtime.block_on(async { Pulse::spawn(&board) });
         let now_ns = clock_monotonic_ns();
@@ -352,6 +354,7 @@ impl<K: Kind> Engine for Monoio<K> {
             linger_ns: u64::from(config.linger_ms) * 1_000_000,
             events_max: config.events_max.max(1),
             statistics: Statistics::default(),
+            entered_at: 0,
             slots,
             runtime,
         })
