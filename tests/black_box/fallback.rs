@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::journeys::row_when;
 use crate::support::appliance::Setup;
+use crate::support::blocked::blocked;
 use crate::support::origin::{Origin, Said};
-use crate::support::program::{Program, blocked, twintier};
+use crate::support::program::{Program, twintier};
 use crate::support::site::{COMPILERS, Folder};
 use crate::support::wire::Wire;
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value;
 
+use super::blocked::blocked;
 use super::browser::Browser;
-use super::program::{Program, blocked, twintier};
+use super::program::{Program, twintier};
 use super::site::{self, Folder, ITEMS};
 use super::wire::{Answer, Wire};
 use super::{PATIENCE, eventually};
