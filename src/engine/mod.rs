@@ -11,6 +11,8 @@ pub mod glommio;
 pub mod kind;
 mod mapping;
 #[cfg(feature = "appliance")]
+pub mod monoio;
+#[cfg(feature = "appliance")]
 pub mod probe;
 pub mod sim;
 pub mod socket;
@@ -25,6 +27,8 @@ pub use contract::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Eve
 pub use glommio::Glommio;
 #[cfg(feature = "appliance")]
 pub use kind::{EngineChoice, EngineKind};
+#[cfg(feature = "appliance")]
+pub use self::monoio::{MonoioEpoll, MonoioUring};
 pub use thread::clock_monotonic_ns;
 pub use uring::Uring;
 pub use waker::Waker;
