@@ -1,5 +1,7 @@
 //! Relaying an exchange between a browser and an upstream server, without copying bodies.
 
+use std::rc::Rc;
+
 use crate::engine::{Chunk, Close, Conn, Engine};
 use crate::http1::body::BodyReader;
 use crate::http1::encode::Sink as _;
@@ -10,13 +12,18 @@ use super::connection::{Downstream, Piece};
 use super::exchange::State;
 use super::respond::{self, Context, Writer};
 use super::server::FrontServer;
+use super::upstream::affinity;
+use super::upstream::group::SharedGroup;
+use super::upstream::health::Outcome;
+use super::upstream::pool::Choice;
+use super::upstream::retry::{Loss, Next};
+use super::upstream::server::Grant;
 use super::upstream::{UpstreamConnection, UpstreamState};
-use crate::storage::site::Target;
 
 /// Bodies up to this size are copied behind their head: one buffer to send is cheaper than two.
 const COPY_BYTES_MAX: usize = 4096;
-/// Times a request is sent upstream, the first included.
-const ATTEMPTS_MAX: u32 = 3;
+/// What a browser is told when its server failed.
+const NO_ANSWER: &str = "the upstream server gave no answer";
 
 /// How an upstream connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,48 +48,75 @@ fn chunk_of(piece: Piece) -> Option<Chunk> {
 }
 
 impl FrontServer {
-    /// Sends the exchange's request to an upstream server; on no server or no connection answers 502 or 503.
+    /// Sends the exchange's request to a server of its statement, at once or when one has room.
     pub(super) fn begin_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         down.exchange.state = State::Relay;
-        down.exchange.attempts += 1;
         self.counters.to_upstreams += 1;
+        let Some(group) = self.pools.group(down.exchange.route) else {
+            return self.refuse(engine, down, 502, "the statement names no upstream server");
+        };
+        group.borrow_mut().budget.request(engine.now_ns());
+        down.exchange.course.group = Some(Rc::clone(&group));
+        self.find_server(engine, down, &group);
+    }
+
+    /// Chooses a server for a new request, or for one that is sent again.
+    fn find_server<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, group: &SharedGroup) {
+        match self.choose_server(group, down, false, engine.now_ns()) {
+            Choice::Server(grant) => self.ask_server(engine, down, group, grant),
+            Choice::Wait => self.wait_for_server(engine, down, group),
+            Choice::Nobody => self.refuse(engine, down, 503, "every upstream server drains"),
+        }
+    }
+
+    /// Sends the request to the server that has a place for it.
+    pub(super) fn ask_server<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        group: &SharedGroup,
+        grant: Grant,
+    ) {
         let now = engine.now_ns();
-        let Some(candidates) = self.upstream_indexes.get(down.exchange.route) else {
-            return self.refuse(engine, down, 502, "the statement names no upstream server");
-        };
-        let Some(server) = self.pools.pick(candidates, now) else {
-            return self.refuse(engine, down, 502, "the statement names no upstream server");
-        };
-        let peer = engine.peer(down.conn).map(|address| address.ip());
-        let Some((conn, reused)) = self.upstream_connection(engine, server) else {
-            self.pools.server(server).failed(now);
+        down.exchange.attempts += 1;
+        let opened = self.upstream_connection(engine, grant.server, down.exchange.course.renewed);
+        let taken = opened.and_then(|(conn, reused)| Some((self.take_upstream(conn)?, reused)));
+        let Some((mut up, reused)) = taken else {
+            // No slot or socket of our own is no fault of the server.
+            self.pools.release(&grant, Outcome::Unknown, now);
             return self.refuse(engine, down, 503, "no connection to an upstream server could be opened");
         };
-        self.pools.server(server).outstanding += 1;
-        self.pools.server(server).requests += 1;
-        let Some(mut up) = self.take_upstream(conn) else { return };
+        down.exchange.course.grant = Some(grant);
+        let peer = engine.peer(down.conn).map(|address| address.ip());
+        let conn = up.conn;
         up.downstream = Some(down.conn);
         up.reused = reused;
         up.head.clear();
         up.head_done = false;
         up.unchunk = false;
+        let connect_ns = {
+            let group = group.borrow();
+            up.first_byte_ns = group.first_byte_ns;
+            up.idle_ns = group.idle_ns;
+            group.connect_ns
+        };
         down.exchange.upstream = Some(conn);
         if reused {
             up.state = UpstreamState::Exchanging;
-            up.deadline_ns = now + self.settings.upstream_first_byte_ns;
+            up.deadline_ns = now + up.first_byte_ns;
             let mut out = Writer::new(engine, conn);
             respond::upstream_request(&mut out, &down.exchange.head, down.exchange.head_bytes.as_slice(), peer);
             out.finish();
             self.relay_request_body(engine, down, &mut up);
         } else {
-            up.deadline_ns = now + self.settings.upstream_connect_ns;
+            up.deadline_ns = now + connect_ns;
         }
         self.put_upstream(up);
     }
 
-    /// An idle connection of the pool, or a new one.
-    fn upstream_connection<E: Engine>(&mut self, engine: &mut E, server: usize) -> Option<(Conn, bool)> {
-        while let Some(conn) = self.pools.server(server).take_idle() {
+    /// An idle connection of the pool, or a new one; `fresh` asks for a new one.
+    fn upstream_connection<E: Engine>(&mut self, engine: &mut E, server: usize, fresh: bool) -> Option<(Conn, bool)> {
+        while !fresh && let Some(conn) = self.pools.server(server).take_idle() {
             if self.has_upstream(conn) {
                 self.counters.upstream_reuses += 1;
                 return Some((conn, true));
@@ -90,6 +124,7 @@ impl FrontServer {
         }
         let conn = engine.connect(&self.pools.server(server).address).ok()?;
         self.counters.upstream_connects += 1;
+        self.pools.server(server).opened();
         self.put_upstream(Box::new(UpstreamConnection::new(conn, server)));
         Some((conn, false))
     }
@@ -109,7 +144,7 @@ impl FrontServer {
             return;
         };
         up.state = UpstreamState::Exchanging;
-        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+        up.deadline_ns = engine.now_ns() + up.first_byte_ns;
         let peer = engine.peer(down.conn).map(|address| address.ip());
         let mut out = Writer::new(engine, conn);
         respond::upstream_request(&mut out, &down.exchange.head, down.exchange.head_bytes.as_slice(), peer);
@@ -130,7 +165,7 @@ impl FrontServer {
             match down.exchange.body.relay(down.input.front()) {
                 Ok(step) => {
                     down.exchange.body_done = step.done;
-                    up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+                    up.deadline_ns = engine.now_ns() + up.first_byte_ns;
                     if let Some(chunk) = chunk_of(down.input.take(step.pass)) {
                         engine.send(up.conn, chunk);
                     }
@@ -138,7 +173,7 @@ impl FrontServer {
                 Err(reject) => {
                     up.state = UpstreamState::Closing;
                     engine.close(up.conn, Close::Reset);
-                    self.release_server(up.server);
+                    self.release_server(down, Outcome::Unknown, engine.now_ns());
                     up.downstream = None;
                     down.exchange.upstream = None;
                     self.reject(engine, down, &reject);
@@ -166,7 +201,7 @@ impl FrontServer {
             UpstreamState::Closing | UpstreamState::Connecting => up.input.clear(),
             UpstreamState::Exchanging => {
                 // Each piece of an answer earns the upstream server as much time again.
-                up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+                up.deadline_ns = engine.now_ns() + up.first_byte_ns;
                 if let Some(mut down) = up.downstream.and_then(|conn| self.take_downstream(conn)) {
                     self.relay_response(engine, &mut down, &mut up);
                     self.advance(engine, &mut down);
@@ -206,14 +241,14 @@ impl FrontServer {
             }
         }
         // The time between two pieces is bounded, not that of a long body.
-        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+        up.deadline_ns = engine.now_ns() + up.first_byte_ns;
         self.relay_body(engine, down, up);
     }
 
     /// Sends the response's head, and with it as much of a small body as is there.
     fn relay_head<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         up.head_done = true;
-        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+        up.deadline_ns = engine.now_ns() + up.first_byte_ns;
         let draining = self.admission.is_draining();
         let exchange = &mut down.exchange;
         let framing = up.head.framing;
@@ -228,8 +263,9 @@ impl FrontServer {
         let context = Context::of(&exchange.head, exchange.keep_alive);
         self.counters.status(up.head.status);
         let head = up.input.take(up.head.head_bytes);
+        let set_cookie = self.affinity_cookie(down);
         let mut out = Writer::new(engine, down.conn);
-        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk);
+        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk, &set_cookie);
         drop(head);
         let front = up.input.front();
         if !up.unchunk && !front.is_empty() && front.len() <= COPY_BYTES_MAX.min(out.room()) {
@@ -290,16 +326,17 @@ impl FrontServer {
             && down.exchange.body_done;
         up.downstream = None;
         down.exchange.upstream = None;
-        self.pools.server(up.server).succeeded();
-        self.release_server(up.server);
+        let group = down.exchange.course.group.as_ref();
+        let failed = group.is_some_and(|group| group.borrow().is_failure(up.head.status));
+        let outcome = if failed { Outcome::Failed } else { Outcome::Served };
+        self.release_server(down, outcome, engine.now_ns());
         if up.paused {
             up.paused = false;
             engine.receive(up.conn, true);
         }
-        if clean {
+        if clean && self.pools.server(up.server).give_back(up.conn) {
             up.state = UpstreamState::Idle;
-            up.deadline_ns = engine.now_ns() + self.settings.upstream_idle_ns;
-            self.pools.server(up.server).give_back(up.conn);
+            up.deadline_ns = engine.now_ns() + up.idle_ns;
         } else {
             up.state = UpstreamState::Closing;
             engine.close(up.conn, Close::Reset);
@@ -308,9 +345,26 @@ impl FrontServer {
         self.finish_exchange(engine, down);
     }
 
-    pub(super) fn release_server(&mut self, server: usize) {
-        let server = self.pools.server(server);
-        server.outstanding = server.outstanding.saturating_sub(1);
+    /// Gives the exchange's place at its server back, with what was found out about the server.
+    pub(super) fn release_server(&mut self, down: &mut Downstream, outcome: Outcome, now_ns: u64) {
+        if let Some(grant) = down.exchange.course.grant.take() {
+            self.pools.release(&grant, outcome, now_ns);
+        }
+    }
+
+    /// What to set so that the browser stays with its server; empty if it has it, or the statement has no affinity.
+    fn affinity_cookie(&self, down: &Downstream) -> Box<str> {
+        let exchange = &down.exchange;
+        let (Some(group), Some(grant)) = (&exchange.course.group, &exchange.course.grant) else {
+            return Box::default();
+        };
+        let group = group.borrow();
+        let Some(cookie) = group.affinity.as_deref() else { return Box::default() };
+        let sent = affinity::sent(&exchange.head, exchange.head_bytes.as_slice(), cookie);
+        if sent.is_some_and(|sent| self.pools.servers()[grant.server].name == *sent) {
+            return Box::default();
+        }
+        group.set_cookie(grant.server).into()
     }
 
     /// The upstream connection ended, failed or timed out.
@@ -327,12 +381,15 @@ impl FrontServer {
                     } else if up.head_done {
                         self.cut_relay(engine, &mut down, &mut up);
                     } else {
-                        self.retry_relay(engine, &mut down, &up);
+                        self.retry_relay(engine, &mut down, &up, state, end);
                     }
                     self.advance(engine, &mut down);
                     self.put_downstream(down);
                 }
             }
+        }
+        if end == End::Closed {
+            self.pools.server(up.server).closed();
         }
         // What the engine has closed leaves its slot, in which a retry's connection may be by now.
         if end != End::Closed {
@@ -341,22 +398,53 @@ impl FrontServer {
         }
     }
 
-    /// No byte of an answer has come. A safe request without a body is sent again: at once if the connection had
-    /// served before (RFC 9112 section 9.3.1), else to another server.
-    fn retry_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &UpstreamConnection) {
-        self.release_server(up.server);
+    /// No whole head of an answer has come: the request is sent again, or answered with the reason.
+    fn retry_relay<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        up: &UpstreamConnection,
+        state: UpstreamState,
+        end: End,
+    ) {
+        let now = engine.now_ns();
+        let loss = Loss {
+            sent: state != UpstreamState::Connecting,
+            reused: up.reused,
+            began: !up.input.is_empty(),
+            overdue: end == End::Overdue,
+            repeatable: down.exchange.head.method.is_idempotent() && !down.exchange.head.framing.has_body(),
+        };
         down.exchange.upstream = None;
-        if !up.reused {
+        let outcome = if loss.is_race() { Outcome::Unknown } else { Outcome::Failed };
+        self.release_server(down, outcome, now);
+        let course = &mut down.exchange.course;
+        if outcome == Outcome::Failed {
             self.counters.upstream_failures += 1;
-            self.pools.server(up.server).failed(engine.now_ns());
+            course.tried.add(up.server);
         }
-        let repeatable = down.exchange.head.method.is_idempotent() && !down.exchange.head.framing.has_body();
-        if repeatable && down.exchange.attempts < ATTEMPTS_MAX {
-            self.counters.upstream_retries += 1;
-            self.begin_relay(engine, down);
-        } else {
-            self.refuse(engine, down, 502, "the upstream server gave no answer");
-        }
+        // A retry that failed is over; the next one asks the budget again.
+        course.retry = None;
+        let Some(group) = course.group.clone() else { return self.refuse(engine, down, 502, NO_ANSWER) };
+        let retries_left = group.borrow().retries_max.saturating_sub(course.tried.count().saturating_sub(1));
+        let status = match loss.next(retries_left, course.renewed) {
+            Next::Renew => {
+                course.renewed = true;
+                self.counters.upstream_retries += 1;
+                return self.find_server(engine, down, &group);
+            }
+            Next::Retry(status) => {
+                course.retry = group.borrow_mut().budget.begin(now);
+                if course.retry.is_some() {
+                    self.counters.upstream_retries += 1;
+                    return self.find_server(engine, down, &group);
+                }
+                status
+            }
+            Next::Answer(status) => status,
+        };
+        let reason = if loss.overdue { "the upstream server did not answer in time" } else { NO_ANSWER };
+        self.refuse(engine, down, status, reason);
     }
 
     /// Ends the upstream connection of an exchange by the server's fault.
@@ -364,9 +452,8 @@ impl FrontServer {
         up.state = UpstreamState::Closing;
         up.downstream = None;
         down.exchange.upstream = None;
-        self.release_server(up.server);
+        self.release_server(down, Outcome::Failed, engine.now_ns());
         self.counters.upstream_failures += 1;
-        self.pools.server(up.server).failed(engine.now_ns());
         engine.close(up.conn, Close::Reset);
     }
 
@@ -396,13 +483,5 @@ impl FrontServer {
             engine.receive(down.conn, true);
         }
         self.put_downstream(down);
-    }
-
-    /// Whether the matched statement leads to upstream servers.
-    pub(super) fn indexes_of(&mut self, target: &Target) -> Vec<usize> {
-        match target {
-            Target::Upstream { servers } => servers.iter().map(|address| self.pools.resolve(address)).collect(),
-            Target::Cluster { .. } | Target::Files { .. } | Target::Fail { .. } | Target::Redirect { .. } => Vec::new(),
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!            Accepted                      head complete
 //!   (free) ───────────▶ Idle ──▶ Head ──▶ route ─┬─▶ Collect ─▶ Queued ─▶ (replica) ─▶ respond ─┐
-//!                        ▲                       ├─▶ Relay ──▶ (upstream server) ──▶ respond ───┤
+//!                        ▲                       ├─▶ [Waiting ─▶] Relay ─▶ (upstream server) ───┤
 //!                        │                       └─▶ static object, redirect, refusal ──────────┤
 //!                        └───────────────────── keep-alive ─────────────────────────────────────┘
 //! ```
@@ -14,6 +14,7 @@
 
 pub mod admit;
 pub mod authorize;
+mod checks;
 pub mod connection;
 pub mod counters;
 mod dispatch;
@@ -25,6 +26,7 @@ mod route;
 pub mod server;
 pub mod settings;
 pub mod upstream;
+mod waiting;
 
 pub use counters::Counters;
 pub use server::FrontServer;

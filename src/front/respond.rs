@@ -240,13 +240,14 @@ fn display(text: &mut [u8; 48], address: std::net::IpAddr) -> &[u8] {
 }
 
 /// The head of an upstream server's response as it goes to the browser. `chunked_away` takes the chunked coding out:
-/// the body will end with the connection.
+/// the body will end with the connection. `set_cookie` is a cookie of our own, if not empty.
 pub fn upstream_response<S: Sink>(
     out: &mut S,
     context: Context,
     head: &ResponseHead,
     bytes: &[u8],
     chunked_away: bool,
+    set_cookie: &str,
 ) {
     encode::status_line_with(out, head.status, head.reason.of(bytes));
     for header in &head.headers {
@@ -254,6 +255,9 @@ pub fn upstream_response<S: Sink>(
         if (framing && !chunked_away) || (!framing && !head.is_hop_by_hop(bytes, header)) {
             encode::header(out, header.name.of(bytes), header.value.of(bytes));
         }
+    }
+    if !set_cookie.is_empty() {
+        encode::header(out, b"set-cookie", set_cookie.as_bytes());
     }
     encode::header(out, b"via", b"1.1 twintier");
     encode::connection(out, context.version, context.keep_alive);

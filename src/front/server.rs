@@ -18,6 +18,7 @@ use super::exchange::State;
 use super::forward::End;
 use super::respond::Now;
 use super::settings::Settings;
+use super::upstream::health::Outcome;
 use super::upstream::{Pools, UpstreamConnection, UpstreamState};
 
 /// How often deadlines of connections are looked at, in nanoseconds.
@@ -46,8 +47,8 @@ pub struct FrontServer {
     pub(super) settings: Settings,
     pub(super) counters: Counters,
     pub(super) pools: Pools,
-    /// Upstream servers of each route, by the route's index.
-    pub(super) upstream_indexes: Vec<Vec<usize>>,
+    /// Checks of upstream servers under way.
+    pub(super) checks_running: u32,
     pub(super) worker: u16,
     pub(super) local_replica: Option<ServerId>,
     pub(super) admission: Admission,
@@ -79,7 +80,7 @@ impl FrontServer {
             settings,
             counters: Counters::default(),
             pools: Pools::default(),
-            upstream_indexes: Vec::new(),
+            checks_running: 0,
             worker,
             local_replica,
             site: Rc::new(Published(Arc::clone(&site))),
@@ -97,7 +98,7 @@ impl FrontServer {
 
     /// Puts a new version of the statements in force for requests that begin from now on.
     pub fn publish(&mut self, site: Arc<Site>) {
-        self.upstream_indexes = site.targets.iter().map(|target| self.indexes_of(target)).collect();
+        self.pools.publish(site.upstreams(), &self.settings.upstream, self.sessions.key());
         self.site = Rc::new(Published(site));
     }
 
@@ -140,6 +141,7 @@ impl FrontServer {
         if !on {
             return;
         }
+        self.abandon_checks(engine);
         for slot in &mut self.slots {
             if let Slot::Downstream(down) = slot
                 && down.exchange.state == State::Idle
@@ -204,6 +206,14 @@ impl FrontServer {
         self.slots[slot] = Slot::Upstream(up);
     }
 
+    /// Whether the ticket's exchange waits for an upstream server.
+    pub(super) fn is_waiting(&self, ticket: Ticket) -> bool {
+        matches!(self.slots.get(ticket.conn.slot as usize),
+            Some(Slot::Downstream(down)) if down.conn == ticket.conn
+                && down.exchange.number == ticket.exchange
+                && down.exchange.state == State::Waiting)
+    }
+
     pub(super) fn has_upstream(&self, conn: Conn) -> bool {
         matches!(self.slots.get(conn.slot as usize), Some(Slot::Upstream(up)) if up.conn == conn)
     }
@@ -233,6 +243,7 @@ impl FrontServer {
 
     /// One event of the engine about a connection of this front.
     pub fn on_event<E: Engine>(&mut self, engine: &mut E, event: Event) {
+        let Some(event) = self.on_check_event(engine, event) else { return };
         match event {
             Event::Accepted { conn, .. } => self.begin_connection(engine, conn, false),
             Event::Connected { conn, result } => self.on_connected(engine, conn, result),
@@ -249,6 +260,9 @@ impl FrontServer {
             Event::Sent { conn } => self.on_sent(engine, conn),
             Event::Closed { conn, reason } => self.on_closed(engine, conn, reason),
             Event::Timer { .. } | Event::Woken => {}
+        }
+        if self.pools.take_freed() {
+            self.serve_waiting(engine);
         }
     }
 
@@ -282,7 +296,7 @@ impl FrontServer {
             if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
                 if up.paused {
                     up.paused = false;
-                    up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+                    up.deadline_ns = engine.now_ns() + up.first_byte_ns;
                     engine.receive(up.conn, true);
                 }
                 self.put_upstream(up);
@@ -310,7 +324,7 @@ impl FrontServer {
     fn leave<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         match down.exchange.state {
             State::Idle | State::Head | State::Closing => {}
-            State::Collect | State::Queued => self.counters.requests_aborted += 1,
+            State::Collect | State::Queued | State::Waiting => self.counters.requests_aborted += 1,
             State::Relay => {
                 self.counters.requests_aborted += 1;
                 self.drop_upstream(engine, down);
@@ -327,7 +341,7 @@ impl FrontServer {
             up.state = UpstreamState::Closing;
             up.downstream = None;
             up.input.clear();
-            self.release_server(up.server);
+            self.release_server(down, Outcome::Unknown, engine.now_ns());
             engine.close(up.conn, Close::Reset);
             self.put_upstream(up);
         }
@@ -356,7 +370,7 @@ impl FrontServer {
                     }
                     break;
                 }
-                State::Queued => break,
+                State::Queued | State::Waiting => break,
                 State::Closing => {
                     down.input.clear();
                     return;
@@ -398,13 +412,14 @@ impl FrontServer {
             }
             // What has arrived of the body goes out once the connection stands; it may well be all of it.
             State::Relay if !down.exchange.body_done && self.is_connecting(down) => {}
+            State::Waiting if !down.exchange.body_done => {}
             State::Relay if !down.exchange.body_done => {
                 self.counters.requests_aborted += 1;
                 self.drop_upstream(engine, down);
                 down.exchange.state = State::Closing;
                 engine.close(down.conn, Close::Reset);
             }
-            State::Queued | State::Relay => down.exchange.keep_alive &= !down.input.is_empty(),
+            State::Queued | State::Waiting | State::Relay => down.exchange.keep_alive &= !down.input.is_empty(),
             State::Closing => {}
         }
     }
@@ -460,6 +475,21 @@ impl FrontServer {
                 self.on_upstream_end(engine, up, End::Overdue);
             }
         }
+        self.tend_upstreams(engine);
+    }
+
+    /// Checks, queues, and what the last change of statements left behind.
+    fn tend_upstreams<E: Engine>(&mut self, engine: &mut E) {
+        self.check_upstreams(engine);
+        while let Some(conn) = self.pools.surplus() {
+            if let Some(mut up) = self.take_upstream(conn) {
+                up.state = UpstreamState::Closing;
+                engine.close(conn, Close::Reset);
+                self.put_upstream(up);
+            }
+        }
+        self.serve_waiting(engine);
+        self.pools.forget_groups();
     }
 
     fn overdue<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, now: u64) {
@@ -507,7 +537,8 @@ impl FrontServer {
                 let late = Reject { status: 408, reason: "the request's body took too long", offset: 0 };
                 self.reject(engine, down, &late);
             }
-            State::Relay => {}
+            // The queue has a deadline of its own.
+            State::Relay | State::Waiting => {}
             State::Closing => engine.close(down.conn, Close::Reset),
         }
     }

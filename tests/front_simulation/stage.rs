@@ -220,7 +220,7 @@ impl Stage {
             ));
         }
         let outstanding: u64 =
-            self.front.upstreams().servers().iter().map(|server| u64::from(server.outstanding)).sum();
+            self.front.upstreams().servers().iter().map(|server| u64::from(server.outstanding())).sum();
         if outstanding > in_progress {
             return Err(format!("{outstanding} outstanding upstream, {in_progress} in progress"));
         }
@@ -269,7 +269,7 @@ impl Stage {
             return Err(format!("requests got lost: {counters:?}"));
         }
         for server in self.front.upstreams().servers() {
-            if server.outstanding != 0 || server.idle_count() != 0 {
+            if server.outstanding() != 0 || server.idle_count() != 0 {
                 return Err(format!("after the end: {server:?}"));
             }
         }

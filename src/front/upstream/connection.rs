@@ -38,6 +38,10 @@ pub struct UpstreamConnection {
     pub paused: bool,
     pub pending: Vec<Chunk>,
     pub deadline_ns: u64,
+    /// How long the server may be silent, in nanoseconds.
+    pub first_byte_ns: u64,
+    /// How long the connection may be idle, in nanoseconds.
+    pub idle_ns: u64,
 }
 
 impl UpstreamConnection {
@@ -56,6 +60,8 @@ impl UpstreamConnection {
             paused: false,
             pending: Vec::new(),
             deadline_ns: u64::MAX,
+            first_byte_ns: 0,
+            idle_ns: 0,
         }
     }
 }
