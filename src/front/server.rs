@@ -15,11 +15,10 @@ use super::authorize::Sessions;
 use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
-use super::forward::End;
+use super::part::End;
 use super::respond::Now;
 use super::settings::Settings;
-use super::upstream::health::Outcome;
-use super::upstream::{Pools, UpstreamConnection, UpstreamState};
+use super::upstream::{Offers, Pools, UpstreamConnection, UpstreamState};
 
 /// How often deadlines of connections are looked at, in nanoseconds.
 pub const TICK_NS: u64 = 100_000_000;
@@ -49,6 +48,8 @@ pub struct FrontServer {
     pub(super) pools: Pools,
     /// Checks of upstream servers under way.
     pub(super) checks_running: u32,
+    /// Upstream connections that take more riders.
+    pub(super) offers: Offers,
     pub(super) worker: u16,
     pub(super) local_replica: Option<ServerId>,
     pub(super) admission: Admission,
@@ -81,6 +82,7 @@ impl FrontServer {
             counters: Counters::default(),
             pools: Pools::default(),
             checks_running: 0,
+            offers: Offers::default(),
             worker,
             local_replica,
             site: Rc::new(Published(Arc::clone(&site))),
@@ -112,6 +114,16 @@ impl FrontServer {
 
     pub fn upstreams(&self) -> &Pools {
         &self.pools
+    }
+
+    /// Requests that upstream servers still work on although nobody wants their answers.
+    pub fn abandoned_rides(&self) -> usize {
+        let abandoned = |up: &UpstreamConnection| up.rides.iter().filter(|ride| ride.abandoned).count();
+        let of_slot = |slot: &Slot| match slot {
+            Slot::Upstream(up) => abandoned(up),
+            Slot::Free | Slot::Downstream(_) => 0,
+        };
+        self.slots.iter().map(of_slot).sum()
     }
 
     pub fn dispatcher(&self) -> &RequestDispatcher<Ticket> {
@@ -214,10 +226,6 @@ impl FrontServer {
                 && down.exchange.state == State::Waiting)
     }
 
-    pub(super) fn has_upstream(&self, conn: Conn) -> bool {
-        matches!(self.slots.get(conn.slot as usize), Some(Slot::Upstream(up)) if up.conn == conn)
-    }
-
     /// Takes in a connection that was accepted here or handed over by another front.
     pub fn begin_connection<E: Engine>(&mut self, engine: &mut E, conn: Conn, adopted: bool) {
         if adopted {
@@ -272,9 +280,8 @@ impl FrontServer {
             self.advance(engine, &mut down);
             self.hold_back(engine, &mut down);
             self.put_downstream(down);
-        } else if let Some(mut up) = self.take_upstream(conn) {
-            up.input.push(bytes);
-            self.on_upstream_data(engine, up);
+        } else if let Some(up) = self.take_upstream(conn) {
+            self.on_upstream_data(engine, up, bytes);
         }
     }
 
@@ -294,7 +301,7 @@ impl FrontServer {
     fn on_sent<E: Engine>(&mut self, engine: &mut E, conn: Conn) {
         if let Some(mut down) = self.take_downstream(conn) {
             if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
-                if up.paused {
+                if up.paused && up.downstream() == Some(conn) {
                     up.paused = false;
                     up.deadline_ns = engine.now_ns() + up.first_byte_ns;
                     engine.receive(up.conn, true);
@@ -334,17 +341,6 @@ impl FrontServer {
             self.recycle(job);
         }
         down.exchange.state = State::Closing;
-    }
-
-    fn drop_upstream<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
-        if let Some(mut up) = down.exchange.upstream.take().and_then(|conn| self.take_upstream(conn)) {
-            up.state = UpstreamState::Closing;
-            up.downstream = None;
-            up.input.clear();
-            self.release_server(down, Outcome::Unknown, engine.now_ns());
-            engine.close(up.conn, Close::Reset);
-            self.put_upstream(up);
-        }
     }
 
     /// Goes as far as the bytes at hand allow.
@@ -463,13 +459,18 @@ impl FrontServer {
             let due = match &self.slots[index] {
                 Slot::Free => None,
                 Slot::Downstream(down) => (down.deadline_ns <= now).then_some(down.conn),
-                Slot::Upstream(up) => (up.deadline_ns <= now).then_some(up.conn),
+                Slot::Upstream(up) => (up.deadline_ns <= now || up.paused).then_some(up.conn),
             };
             let Some(conn) = due else { continue };
             if let Some(mut down) = self.take_downstream(conn) {
                 self.overdue(engine, &mut down, now);
                 self.put_downstream(down);
             } else if let Some(mut up) = self.take_upstream(conn) {
+                if up.deadline_ns > now {
+                    self.free_stalled_riders(engine, &mut up);
+                    self.put_upstream(up);
+                    continue;
+                }
                 up.deadline_ns = u64::MAX;
                 self.counters.timed_out += u64::from(up.state != UpstreamState::Idle);
                 self.on_upstream_end(engine, up, End::Overdue);

@@ -5,7 +5,6 @@ use crate::statements::upstream::RETRIES_MAX;
 use super::budget::Retry;
 use super::group::SharedGroup;
 use super::queue::Place;
-use super::server::Grant;
 
 /// Servers that failed a request: it goes to another one if there is one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,8 +36,6 @@ impl Tried {
 pub struct Course {
     /// The servers of its statement.
     pub group: Option<SharedGroup>,
-    /// Its place at a server. Must have gone back when the exchange ends.
-    pub grant: Option<Grant>,
     /// Its place in the queue.
     pub place: Option<Place>,
     /// Its part of the retry budget.

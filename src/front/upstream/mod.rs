@@ -18,11 +18,13 @@ pub mod connection;
 pub mod course;
 pub mod group;
 pub mod health;
+pub mod offers;
 pub mod pick;
 pub mod pool;
 pub mod queue;
 pub mod retry;
 pub mod server;
 
-pub use connection::{UpstreamConnection, UpstreamState};
+pub use connection::{Ride, UpstreamConnection, UpstreamState};
+pub use offers::Offers;
 pub use pool::Pools;

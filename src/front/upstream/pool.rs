@@ -235,7 +235,7 @@ impl Pools {
     }
 
     /// Gives a place back, with what the request found out.
-    pub fn release(&mut self, grant: &Grant, outcome: Outcome, now_ns: u64) {
+    pub fn release(&mut self, grant: Grant, outcome: Outcome, now_ns: u64) {
         self.servers[grant.server].release(now_ns, grant.probe, outcome);
         self.freed = true;
     }

@@ -8,7 +8,7 @@ use super::check::Checks;
 use super::health::{Breaker, Outcome, Readiness, Watch};
 
 /// The right to have one request under way at a server. It goes back through [`super::Pools::release`].
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The server's index.
     pub server: usize,
