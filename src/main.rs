@@ -72,6 +72,7 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             core: args.core,
             engine: args.engine,
             pipeline_max: args.pipeline,
+            upstream_options: args.upstream_options(),
             stop,
             waker,
         })

@@ -88,7 +88,8 @@ impl FrontServer {
         if server.checks.plan().is_none() {
             return;
         }
-        if server.watch.note(verdict.passed) {
+        // Each front checks for itself; one of them tells.
+        if server.watch.note(verdict.passed) && self.settings.upstream.front == 0 {
             let word = if verdict.passed { "up" } else { "down" };
             eprintln!("upstream {} is {word}: {}", server.address, verdict.reason);
         }

@@ -495,7 +495,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_panics(text in "([a-z/*.:#%\u{e4} \t\n]|proxy |fail |host |upstream |/a/\\* ){0,40}") {
+        fn no_text_panics(text in "([a-z/*.:#%=\u{e4} \t\n]|proxy |fail |host |upstream |/a/\\* |1.1.1.1:1 |max=|check=http:|drain |wait=9){0,40}") {
             let _ = parse(Path::new("x"), &text);
         }
     }

@@ -365,3 +365,117 @@ impl fmt::Display for Upstream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::{prop, proptest};
+
+    use super::{Observe, Upstream, is_option};
+    use crate::statements::grammar::{self, Action};
+
+    fn read(words: &str) -> Result<Upstream, String> {
+        let line = format!("proxy /a upstream {words}");
+        let statements = grammar::parse(Path::new("x"), &line);
+        let mut statements = statements.map_err(|faults| faults[0].to_string())?;
+        match statements.remove(0).action {
+            Action::Upstream(upstream) => Ok((*upstream).clone()),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn options_stand_behind_their_server_or_anywhere() {
+        let text = "upstream max=9 10.0.0.1:80 weight=3 max=64 10.0.0.2:80 drain unix:/run/a=b check=http:/health?x interval=2s \
+                    timeout=500ms rise=2 fall=3 eject=5 observe=answers retries=1 budget=10% queue=7 wait=1m connect=1s \
+                    first-byte=90s idle=1500ms affinity=srv";
+        let upstream = read(&text["upstream ".len()..]).unwrap();
+        assert_eq!(upstream.to_string(), text);
+        let caps: Vec<_> = upstream.servers.iter().map(|server| upstream.max_of(server)).collect();
+        assert_eq!(caps, [Some(64), Some(9), Some(9)]);
+        assert_eq!(upstream.options.observe, Observe::Answers);
+        assert_eq!(read("check=tcp 10.0.0.1:80 weight=0").unwrap().to_string(), "upstream 10.0.0.1:80 drain check=tcp");
+        assert_eq!(read("10.0.0.1:80").unwrap().options, super::Options::default());
+        assert!(is_option("drain") && is_option("first-byte=") && !is_option("unix:/a=b") && !is_option("draining"));
+    }
+
+    #[test]
+    fn mistakes_name_their_place_and_cure() {
+        for (words, expected) in [
+            (
+                "weight=3 1.1.1.1:1",
+                "x:1:19: `weight=3` has no server before it; write it behind the address that it is about",
+            ),
+            (
+                "drain 1.1.1.1:1",
+                "x:1:19: `drain` has no server before it; write it behind the address that it is about",
+            ),
+            ("1.1.1.1:1 drain=1", "x:1:29: `drain=1`; write drain alone"),
+            ("1.1.1.1:1 weight=257", "x:1:29: `weight=257` does not fit; write a number from 0 to 256"),
+            ("1.1.1.1:1 max=0", "x:1:29: `max=0` does not fit; write a number from 1 to 65535"),
+            ("1.1.1.1:1 max=+5", "x:1:29: `max=+5` does not fit; write a number from 1 to 65535"),
+            ("1.1.1.1:1 wieght=2", "x:1:29: `wieght` is no option of `upstream`; did you mean `weight`?"),
+            (
+                "1.1.1.1:1 colour=2",
+                "x:1:29: `colour` is no option of `upstream`; profiles/README.md lists the options of `upstream`",
+            ),
+            ("1.1.1.1:1 wait=2", "x:1:29: `wait=2` is no time from 1ms to 60m; write a unit, as in 500ms, 2s or 1m"),
+            (
+                "1.1.1.1:1 check=tcp interval=1ms",
+                "x:1:39: `interval=1ms` is no time from 100ms to 60m; write a unit, as in 500ms, 2s or 1m",
+            ),
+            (
+                "1.1.1.1:1 wait=99999999999999999999s",
+                "x:1:29: `wait=99999999999999999999s` is no time from 1ms to 60m; write a unit, as in 500ms, 2s or 1m",
+            ),
+            ("1.1.1.1:1 check=udp", "x:1:29: `check=udp` is no check; write check=tcp or check=http:/PATH"),
+            (
+                "1.1.1.1:1 rise=2",
+                "x:1:19: `rise=` without a check; add check=tcp or check=http:/PATH; failures of requests are counted by eject=",
+            ),
+            (
+                "1.1.1.1:1 affinity=a;b",
+                "x:1:29: `affinity=a;b` names no cookie; write letters, digits, - and _, as in affinity=srv",
+            ),
+            ("max=3", "x:1:19: no server; add an address such as 127.0.0.1:9000 or unix:/run/app.sock"),
+        ] {
+            assert_eq!(read(words).unwrap_err(), expected);
+        }
+        let many: String = (1..=65).map(|port| format!("1.1.1.1:{port} ")).collect();
+        assert!(read(&many).unwrap_err().contains("more than 64 servers"));
+    }
+
+    #[test]
+    fn a_server_has_one_cap_and_one_check() {
+        let faults = |text: &str| match grammar::parse(Path::new("x"), text) {
+            Ok(_) => Vec::new(),
+            Err(faults) => faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        };
+        assert_eq!(
+            faults("proxy /a upstream 1.1.1.1:1 max=3\nproxy /b upstream 1.1.1.1:1 max=4"),
+            [
+                "x:2:7: `1.1.1.1:1` has another max in line 1; a server has one max: write the same in both statements, or in one of them only"
+            ]
+        );
+        assert_eq!(
+            faults("proxy /a upstream 1.1.1.1:1 check=tcp\nfail /c 404\nproxy /b upstream 1.1.1.1:1 check=http:/x")
+                .len(),
+            1
+        );
+        assert!(faults("proxy /a upstream 1.1.1.1:1 max=3 check=tcp\nproxy /b upstream 1.1.1.1:1 weight=4").is_empty());
+    }
+
+    proptest! {
+        /// Whatever is accepted is printed in words that mean the same.
+        #[test]
+        fn printing_and_reading_agree(words in prop::collection::vec(
+            "(10\\.0\\.0\\.[1-4]:80|unix:/[a=]{1,3}|weight=[0-9]{1,3}|max=[1-9]{1,4}|drain|check=(tcp|http:/[a-z]{0,3})|interval=[1-9][0-9]{2}ms|rise=[1-9]|retries=[0-6]|budget=[0-9]{1,3}%?|wait=[0-9]{1,4}(ms|s|m)|affinity=[a-z]{0,3}|observe=answers)", 0..8)) {
+            if let Ok(upstream) = read(&words.join(" ")) {
+                let printed = upstream.to_string();
+                let again = read(printed.strip_prefix("upstream ").unwrap()).unwrap();
+                assert_eq!(again, upstream);
+            }
+        }
+    }
+}

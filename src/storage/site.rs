@@ -162,3 +162,22 @@ impl Site {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Site;
+
+    #[test]
+    fn every_front_has_a_share_of_every_cap() {
+        let text = "fail /a 404\nproxy /b upstream 10.0.0.1:80 max=3 10.0.0.2:80\n";
+        let site = Site::compile(Path::new("x"), text, &[], 0, 1).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert!(site.check_shares(Path::new("x"), 3).is_ok());
+        let faults = site.check_shares(Path::new("x"), 4).unwrap_err();
+        assert_eq!(
+            faults[0].to_string(),
+            "x:2:1: `10.0.0.1:80` may have 3 requests at a time, and there are 4 fronts; write max=4 or more, or lower cluster.fronts: each front needs a share"
+        );
+    }
+}

@@ -88,7 +88,8 @@ mod tests {
             let mut turns = Turns::new(weights.len());
             let mut outstanding = vec![0_u32; weights.len()];
             for _ in 0..40 {
-                outstanding[turns.pick(candidates(&weights, &outstanding)).unwrap()] += 1;
+                let picked = turns.pick(candidates(&weights, &outstanding)).unwrap();
+                outstanding[picked] += 1;
             }
             for (one, weight) in outstanding.iter().zip(&weights) {
                 for (other, other_weight) in outstanding.iter().zip(&weights) {
