@@ -20,6 +20,7 @@ pub mod counters;
 mod dispatch;
 pub mod exchange;
 mod forward;
+pub mod hand_over;
 mod part;
 mod refuse;
 mod relay;

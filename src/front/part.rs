@@ -85,6 +85,7 @@ impl FrontServer {
         };
         down.exchange.upstream = None;
         let course = &mut down.exchange.course;
+        let probe = up.rides.front().is_some_and(|ride| ride.grant.probe);
         let mut outcome = Outcome::Unknown;
         if !loss.is_race() {
             outcome = Outcome::Failed;
@@ -103,8 +104,9 @@ impl FrontServer {
                 return self.find_server(engine, down);
             }
             Next::Retry(status) => {
-                course.retry = group.borrow_mut().budget.begin(now);
-                if course.retry.is_some() {
+                // A probe was the front's own idea: the request that it was tried with does not pay for it.
+                course.retry = if probe { None } else { group.borrow_mut().budget.begin(now) };
+                if probe || course.retry.is_some() {
                     self.counters.upstream_retries += 1;
                     return self.find_server(engine, down);
                 }
