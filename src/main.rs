@@ -31,6 +31,9 @@ fn main() -> ExitCode {
                 core: args.core,
                 engine: args.engine,
                 body_bytes: args.body_bytes,
+                body_file: args.body_file.clone(),
+                content_type: args.content_type.clone(),
+                fields: args.field.clone(),
                 delay_us: args.delay_us,
                 stop,
                 waker,
@@ -73,6 +76,7 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             engine: args.engine,
             pipeline_max: args.pipeline,
             upstream_options: args.upstream_options(),
+            connections_max: args.connections_max,
             stop,
             waker,
         })

@@ -361,7 +361,7 @@ impl Default for Upstream {
 
 impl Default for Dispatch {
     fn default() -> Self {
-        Self { policy: "jbsq".into(), credit: 16, outstanding_max: 16, queue_max: 4096, handoff_threshold: 2 }
+        Self { policy: "jbsq".into(), credit: 4, outstanding_max: 16, queue_max: 4096, handoff_threshold: 2 }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct ProxyOptions {
     pub pipeline_max: usize,
     /// Options of the statement, such as `check=tcp`.
     pub upstream_options: Vec<String>,
+    /// Connections at a time, half of them downstream.
+    pub connections_max: u32,
     /// Set to end [`run`]; wake `waker` afterwards.
     pub stop: Arc<AtomicBool>,
     /// The engine's doorbell.
@@ -53,7 +55,8 @@ pub fn run(options: ProxyOptions) -> io::Result<()> {
 }
 
 fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
-    let ProxyOptions { listen, to, core, engine: _, pipeline_max, upstream_options, stop, waker } = options;
+    let ProxyOptions { listen, to, core, engine: _, pipeline_max, connections_max, upstream_options, stop, waker } =
+        options;
     if let Some(core) = core {
         engine::thread::pin_to_core(core)?;
     }
@@ -63,6 +66,7 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
     let mut words = upstream_options;
     words.extend(to.iter().map(ToString::to_string));
     let statements = format!("proxy /* upstream {}\n", words.join(" "));
+    profile.engine.connections_max = connections_max;
     let site = Site::compile(Path::new("--to"), &statements, &[], 0, 1)
         .map_err(|faults| io::Error::other(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let mut engine = E::new(&profile.engine.config(), waker)?;
