@@ -261,13 +261,14 @@ pub fn object<E: Engine>(
 }
 
 /// The head of an upstream server's response as it goes to the browser. `chunked_away` takes the chunked coding out:
-/// the body will end with the connection.
+/// the body will end with the connection. `set_cookie` is a cookie of our own, if not empty.
 pub fn upstream_response<S: Sink>(
     out: &mut S,
     context: Context,
     head: &ResponseHead,
     bytes: &[u8],
     chunked_away: bool,
+    set_cookie: &str,
     timing: Option<Timing>,
     date: &[u8],
 ) {
@@ -283,6 +284,9 @@ pub fn upstream_response<S: Sink>(
         if passes {
             encode::header(out, header.name.of(bytes), header.value.of(bytes));
         }
+    }
+    if !set_cookie.is_empty() {
+        encode::header(out, b"set-cookie", set_cookie.as_bytes());
     }
     if !dated {
         // RFC 9110 section 6.6.1: who has a clock says when it came.
