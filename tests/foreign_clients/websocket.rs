@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::program::{Program, twintier};
 use super::client;
+use super::program::{Program, twintier};
 
 fn beside(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign_clients").join(name).display().to_string()
