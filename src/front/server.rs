@@ -15,6 +15,7 @@ use super::authorize::Sessions;
 use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
+use super::pace::Pace;
 use super::part::End;
 use super::respond::Now;
 use super::settings::Settings;
@@ -319,6 +320,8 @@ impl FrontServer {
     fn on_sent<E: Engine>(&mut self, engine: &mut E, conn: Conn) {
         if let Some(mut down) = self.take_downstream(conn) {
             self.emptied(&mut down.queue);
+            // Only what waits without a break is measured: a trickle that is taken at once is not slow.
+            down.pace = Pace::default();
             if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
                 if up.paused && up.downstream() == Some(conn) {
                     up.paused = false;
