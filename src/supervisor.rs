@@ -28,7 +28,7 @@ use crate::database::duckdb::DuckStore;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
-use crate::engine::{self, Address, Engine, EngineKind, Glommio, Uring, Waker, socket};
+use crate::engine::{self, Address, Engine, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker, socket};
 use crate::error::Fault;
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
@@ -45,7 +45,7 @@ use crate::storage::backend::Backend;
 use crate::storage::numbers::Numbers;
 use crate::storage::passwords::Passwords;
 use crate::storage::site::Site;
-use crate::storage::unit::{self, ImportRun, Order};
+use crate::storage::unit::{self, ExecutorKind, ImportRun, Order};
 use crate::storage::{agents, orders, supplier};
 use crate::tables::ServerId;
 use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
@@ -221,7 +221,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         )));
     }
     engine::thread::raise_descriptor_limit();
-    let chosen = choose(profile.engine.choice());
+    let chosen = choose(profile.engine.choice()).map_err(|error| Failure::failed(error.to_string()))?;
     let stop_signal = stop_signal()?;
     refuse_taken_port(&profile)?;
     let admin_listener = admin_listener(&profile)?;
@@ -546,6 +546,11 @@ fn spawn_storage(
     settings.numbers = Arc::clone(numbers);
     settings.agents_max = profile.storage.agents_max;
     settings.seed = random_seed();
+    let (executor, remark) = ExecutorKind::choose();
+    settings.executor = executor;
+    if let Some(remark) = remark {
+        eprintln!("note: {remark}");
+    }
     if placement.housekeeping.is_none() {
         settings.prepare = Some(Box::new(engine::thread::lower_priority));
     }
@@ -625,8 +630,9 @@ impl Start {
         let kind = self.shared.engine;
         match kind {
             EngineKind::Uring => self.run_on::<Uring>(port, control, ready),
+            EngineKind::Monoio => self.run_on::<MonoioUring>(port, control, ready),
+            EngineKind::MonoioEpoll => self.run_on::<MonoioEpoll>(port, control, ready),
             EngineKind::Glommio => self.run_on::<Glommio>(port, control, ready),
-            EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable().to_string()),
         }
     }
 

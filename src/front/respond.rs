@@ -376,18 +376,18 @@ mod tests {
         let context = |version| Context { head_only: false, version, keep_alive: true };
         let (modern, old) = (context(Version::Http11), context(Version::Http10));
         assert_eq!(
-            text(|out| upstream_response(out, modern, &head, text_in.as_bytes(), false, None, b"today")),
+            text(|out| upstream_response(out, modern, &head, text_in.as_bytes(), false, "", None, b"today")),
             "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nTrailer: t\r\nX-Yours: 2\r\ndate: today\r\nvia: 1.1 a, 1.1 twintier\r\n\r\n"
         );
         let timing = Timing::between(1_000_000, 1_500_999, 1_501_999, 13_000_000);
         assert_eq!(
-            text(|out| upstream_response(out, old, &head, text_in.as_bytes(), true, Some(timing), b"today")),
+            text(|out| upstream_response(out, old, &head, text_in.as_bytes(), true, "", Some(timing), b"today")),
             "HTTP/1.1 200 Fine\r\nX-Yours: 2\r\ndate: today\r\nvia: 1.1 a, 1.1 twintier\r\n\
              server-timing: queue;dur=0.500, dispatch;dur=0.001, service;dur=11.498\r\nconnection: keep-alive\r\n\r\n"
         );
         let text_in = "HTTP/1.0 204 No Content\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(
-            text(|out| upstream_response(out, modern, &parsed(text_in), text_in.as_bytes(), false, None, b"today")),
+            text(|out| upstream_response(out, modern, &parsed(text_in), text_in.as_bytes(), false, "", None, b"today")),
             "HTTP/1.1 204 No Content\r\ndate: today\r\nvia: 1.0 twintier\r\n\r\n"
         );
     }

@@ -10,7 +10,9 @@ use crate::clock;
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
-use crate::engine::{self, Address, Engine, EngineChoice, EngineKind, Glommio, Uring, Waker, socket};
+use crate::engine::{
+    self, Address, Engine, EngineChoice, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker, socket,
+};
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
@@ -48,11 +50,12 @@ pub struct ProxyOptions {
 /// # Errors
 /// The address is taken, the core is not there, or the engine is not to be had: one sentence with the cure.
 pub fn run(options: ProxyOptions) -> io::Result<()> {
-    let kind = choose(options.engine).kind;
+    let kind = choose(options.engine)?.kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
+        EngineKind::Monoio => run_on::<MonoioUring>(options),
+        EngineKind::MonoioEpoll => run_on::<MonoioEpoll>(options),
         EngineKind::Glommio => run_on::<Glommio>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable()),
     }
 }
 

@@ -8,6 +8,7 @@ mod balance;
 mod claims;
 mod deploys;
 mod durability;
+mod fallback;
 mod help;
 mod hops;
 mod journeys;
