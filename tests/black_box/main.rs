@@ -19,3 +19,4 @@ mod replicas;
 mod snapshot;
 mod statements;
 mod support;
+mod under_load;
