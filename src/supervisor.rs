@@ -28,7 +28,7 @@ use crate::database::duckdb::DuckStore;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
-use crate::engine::{self, Address, Engine, EngineKind, Glommio, Uring, Waker, socket};
+use crate::engine::{self, Address, Engine, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker, socket};
 use crate::error::Fault;
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
@@ -45,7 +45,7 @@ use crate::storage::backend::Backend;
 use crate::storage::numbers::Numbers;
 use crate::storage::passwords::Passwords;
 use crate::storage::site::Site;
-use crate::storage::unit::{self, ImportRun, Order};
+use crate::storage::unit::{self, ExecutorKind, ImportRun, Order};
 use crate::storage::{agents, orders, supplier};
 use crate::tables::ServerId;
 use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
@@ -115,7 +115,7 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
             return Err(Failure::usage(format!("{}: {wrong}; its application.toml says another name", file.display())));
         }
     }
-    let site = load_site(&profile, 1)?;
+    let site = load_site(&profile, placement.fronts(), 1)?;
     check_agents(&profile, &code)?;
     Ok(Plan { profile, placement, code, site })
 }
@@ -199,9 +199,12 @@ pub fn describe(file: &Path, plan: &Plan) -> String {
     out
 }
 
-fn load_site(profile: &Profile, version: u64) -> Result<Site, Vec<Fault>> {
+fn load_site(profile: &Profile, fronts: usize, version: u64) -> Result<Site, Vec<Fault>> {
     let applications: Vec<&str> = profile.applications.iter().map(|application| application.name.as_str()).collect();
-    Site::load(&profile.path(&profile.storage.statements), &applications, profile.storage.object_bytes_max, version)
+    let file = profile.path(&profile.storage.statements);
+    let site = Site::load(&file, &applications, profile.storage.object_bytes_max, version)?;
+    site.check_shares(&file, fronts)?;
+    Ok(site)
 }
 
 /// Runs the appliance until SIGTERM or SIGINT.
@@ -218,7 +221,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         )));
     }
     engine::thread::raise_descriptor_limit();
-    let chosen = choose(profile.engine.choice());
+    let chosen = choose(profile.engine.choice()).map_err(|error| Failure::failed(error.to_string()))?;
     let stop_signal = stop_signal()?;
     refuse_taken_port(&profile)?;
     let admin_listener = admin_listener(&profile)?;
@@ -543,6 +546,11 @@ fn spawn_storage(
     settings.numbers = Arc::clone(numbers);
     settings.agents_max = profile.storage.agents_max;
     settings.seed = random_seed();
+    let (executor, remark) = ExecutorKind::choose();
+    settings.executor = executor;
+    if let Some(remark) = remark {
+        eprintln!("note: {remark}");
+    }
     if placement.housekeeping.is_none() {
         settings.prepare = Some(Box::new(engine::thread::lower_priority));
     }
@@ -622,8 +630,9 @@ impl Start {
         let kind = self.shared.engine;
         match kind {
             EngineKind::Uring => self.run_on::<Uring>(port, control, ready),
+            EngineKind::Monoio => self.run_on::<MonoioUring>(port, control, ready),
+            EngineKind::MonoioEpoll => self.run_on::<MonoioEpoll>(port, control, ready),
             EngineKind::Glommio => self.run_on::<Glommio>(port, control, ready),
-            EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable().to_string()),
         }
     }
 
@@ -658,10 +667,13 @@ impl Start {
     fn front(&self, number: u16) -> FrontRole {
         let shared = &self.shared;
         let dispatch = &shared.profile.dispatch;
-        let settings = dispatch_settings(dispatch, shared.replicas);
-        let dispatcher = RequestDispatcher::new(&requests::Settings { seed: random_seed(), ..settings });
+        let dispatching = dispatch_settings(dispatch, shared.replicas);
+        let dispatcher = RequestDispatcher::new(&requests::Settings { seed: random_seed(), ..dispatching });
+        let mut settings = Settings::of(&shared.profile);
+        settings.upstream.front = u32::from(number);
+        settings.upstream.fronts = u32::try_from(shared.layout.front_workers.len()).unwrap_or(u32::MAX);
         let server = FrontServer::new(
-            Settings::of(&shared.profile),
+            settings,
             u16::try_from(self.index).unwrap_or(u16::MAX),
             self.plan.replica,
             dispatcher,
@@ -725,14 +737,17 @@ fn dispatch_settings(dispatch: &crate::profile::Dispatch, replicas: usize) -> re
 fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
     let profile = &cluster.profile;
     let watched = Arc::clone(cluster);
-    let notify: unit::Notify = Arc::new(move |_| match load_site(&watched.profile, watched.site().version + 1) {
-        Ok(site) => {
-            eprintln!("statements: version {} is in force", site.version);
-            watched.publish_site(Arc::new(site));
-        }
-        Err(faults) => {
-            for fault in faults {
-                eprintln!("statements refused, the old ones stay: {fault}");
+    let notify: unit::Notify = Arc::new(move |_| {
+        let fronts = watched.placement.fronts();
+        match load_site(&watched.profile, fronts, watched.site().version + 1) {
+            Ok(site) => {
+                eprintln!("statements: version {} is in force", site.version);
+                watched.publish_site(Arc::new(site));
+            }
+            Err(faults) => {
+                for fault in faults {
+                    eprintln!("statements refused, the old ones stay: {fault}");
+                }
             }
         }
     });

@@ -67,6 +67,7 @@ pub async fn status(cluster: &Cluster) -> Value {
             "group_ns": count(&database.group_ns),
         },
         "storage": {
+            "executor": cluster.storage.executor().name(),
             "orders_waiting": cluster.storage.waiting(),
             "agents": cluster.storage.counters().to_json(),
             "imports": imports,

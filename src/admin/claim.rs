@@ -292,7 +292,7 @@ fn storage_unit(
         ),
         element(
             "an application server that runs agents asynchronously and bridges to the database server and back-end servers",
-            "storage/agents on a glommio executor",
+            "storage/agents on the storage thread",
             vec![
                 format!(
                     "agents done {}, failed {}, running {}",

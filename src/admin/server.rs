@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
+use monoio::{FusionDriver, LegacyDriver, RuntimeBuilder};
 
 use crate::http1::body::BodyReader;
 use crate::http1::encode;
@@ -63,7 +64,10 @@ pub fn run(
     stop: Arc<AtomicBool>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().enable_timer().with_entries(256).build()?;
+    // On io_uring if that works here, else on epoll.
+    let on_epoll = || RuntimeBuilder::<LegacyDriver>::new().enable_timer().with_entries(256).build();
+    let fused = RuntimeBuilder::<FusionDriver>::new().enable_timer().with_entries(256).build();
+    let mut runtime = fused.or_else(|_| on_epoll().map(Into::into))?;
     runtime.block_on(async move {
         let listener = TcpListener::from_std(listener)?;
         let token: Rc<str> = token.into();

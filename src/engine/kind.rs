@@ -1,10 +1,9 @@
 //! The engines by name: what the profile and `--engine` may say, and what runs.
 
 use std::fmt;
-use std::io;
 use std::str::FromStr;
 
-use super::{Engine, Uring};
+use super::{Engine, Glommio, MonoioEpoll, MonoioUring, Uring};
 
 /// An engine of this build. Every program of one thread and every worker turns one into a type with a `match`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +26,10 @@ impl EngineKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uring => Uring::NAME,
-            Self::Monoio => "monoio",
-            Self::MonoioEpoll => "monoio-epoll",
-            Self::Glommio => "glommio",
+            Self::Monoio => MonoioUring::NAME,
+            Self::MonoioEpoll => MonoioEpoll::NAME,
+            Self::Glommio => Glommio::NAME,
         }
-    }
-
-    /// What a program says that cannot run on this engine yet.
-    pub fn unavailable(self) -> io::Error {
-        let message = format!("the engine `{}` is not part of this build; write auto or uring", self.name());
-        io::Error::new(io::ErrorKind::Unsupported, message)
     }
 }
 

@@ -11,6 +11,8 @@ pub mod glommio;
 pub mod kind;
 mod mapping;
 #[cfg(feature = "appliance")]
+pub mod monoio;
+#[cfg(feature = "appliance")]
 pub mod probe;
 pub mod sim;
 pub mod socket;
@@ -19,6 +21,8 @@ pub mod uring;
 pub mod waker;
 pub mod wheel;
 
+#[cfg(feature = "appliance")]
+pub use self::monoio::{MonoioEpoll, MonoioUring};
 pub use buffers::{Lease, Pool};
 pub use contract::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Event, ListenerId, Statistics};
 #[cfg(feature = "appliance")]

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{position, start};
 use crate::engine::probe::choose;
 use crate::engine::{
-    Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, Uring, Waker,
+    Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, MonoioEpoll,
+    MonoioUring, Uring, Waker,
 };
 
 /// What `twintier forward` was told.
@@ -38,11 +39,12 @@ pub struct ForwardOptions {
 /// # Errors
 /// The core, the address or io_uring is not to be had: one sentence with the cure.
 pub fn run(options: ForwardOptions) -> io::Result<()> {
-    let kind = choose(options.engine).kind;
+    let kind = choose(options.engine)?.kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
+        EngineKind::Monoio => run_on::<MonoioUring>(options),
+        EngineKind::MonoioEpoll => run_on::<MonoioEpoll>(options),
         EngineKind::Glommio => run_on::<Glommio>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable()),
     }
 }
 

@@ -12,7 +12,10 @@ use std::{fs, io};
 use super::request::{Persistence, Unclear, head};
 use super::{position, start};
 use crate::engine::probe::choose;
-use crate::engine::{Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, Uring, Waker};
+use crate::engine::{
+    Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, MonoioEpoll, MonoioUring, Uring,
+    Waker,
+};
 
 /// What `twintier origin` was told.
 #[derive(Clone, Debug)]
@@ -44,11 +47,12 @@ pub struct OriginOptions {
 /// # Errors
 /// The core, the address, the body's file or io_uring is not to be had, or a field is none: one sentence with the cure.
 pub fn run(options: OriginOptions) -> io::Result<()> {
-    let kind = choose(options.engine).kind;
+    let kind = choose(options.engine)?.kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
+        EngineKind::Monoio => run_on::<MonoioUring>(options),
+        EngineKind::MonoioEpoll => run_on::<MonoioEpoll>(options),
         EngineKind::Glommio => run_on::<Glommio>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client on glommio's sockets: agents post to back-end servers with it, and health checks can ask.
+//! A small HTTP/1.1 client on the storage thread's sockets: agents post to back-end servers with it, and health checks can ask.
 //!
 //! One connection carries one request. Back-end servers see a few requests a second, each of which must be safe to
 //! repeat; a connection of its own never fails because the server closed it while it was idle.
@@ -10,11 +10,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use glommio::GlommioError;
-use glommio::net::{TcpStream, UnixStream};
-
 use super::bridge::within;
+use super::executor::Stream;
 use crate::http1::Method;
 use crate::http1::body::BodyReader;
 use crate::http1::encode;
@@ -281,42 +278,6 @@ impl std::error::Error for Failure {}
 fn retry_after(value: &[u8]) -> Option<Duration> {
     let seconds = std::str::from_utf8(value).ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    async fn connect(address: &Address) -> io::Result<Self> {
-        match address {
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(plain)?;
-                stream.set_nodelay(true).map_err(plain)?;
-                Ok(Self::Tcp(stream))
-            }
-            Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix).map_err(plain),
-        }
-    }
-
-    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer).await,
-            Self::Unix(stream) => stream.read(buffer).await,
-        }
-    }
-
-    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.write_all(bytes).await,
-            Self::Unix(stream) => stream.write_all(bytes).await,
-        }
-    }
-}
-
-fn plain(error: GlommioError<()>) -> io::Error {
-    error.into()
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use glommio::timer::Timer;
-
+use super::executor::Timer;
 use super::inbox::{Inbox, REPLIES_MAX};
 use crate::database::contract::{Mutation, Outcome, Reply, ReplySink, Request};
 use crate::tables::{TableId, Update};

@@ -11,10 +11,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use glommio::timer::Timer;
-use glommio::{Task, TaskQueueHandle};
-
 use super::bridge::within;
+use super::executor::{Queue, Task, Timer, shared_waker, spawn};
 use super::files::Watch;
 use super::unit::{AgentRun, ImportRun, Order};
 use super::watch::{self, Notify};
@@ -40,17 +38,15 @@ pub(super) struct Limits {
 /// Takes orders, hands out replies, starts agents.
 pub(super) struct Desk {
     shared: Rc<Shared>,
-    files: TaskQueueHandle,
-    agents: TaskQueueHandle,
     limits: Limits,
     /// Work that waits for a free place, oldest first.
     waiting_runs: VecDeque<AgentRun>,
     waiting_imports: VecDeque<ImportRun>,
     /// Agents by the key of their work.
-    running: HashMap<Box<str>, Task<()>>,
+    running: HashMap<Box<str>, Task>,
     /// The running import's work.
     importing: Option<Box<str>>,
-    watches: Vec<Task<()>>,
+    watches: Vec<Task>,
     /// Work that ended since the last turn.
     finished: Rc<RefCell<Vec<Box<str>>>>,
     /// Set when the unit stops.
@@ -58,11 +54,9 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub fn new(shared: Rc<Shared>, files: TaskQueueHandle, agents: TaskQueueHandle, limits: Limits) -> Self {
+    pub fn new(shared: Rc<Shared>, limits: Limits) -> Self {
         Self {
             shared,
-            files,
-            agents,
             limits,
             waiting_runs: VecDeque::new(),
             waiting_imports: VecDeque::new(),
@@ -89,7 +83,7 @@ impl Desk {
 
     /// One turn; ready when the unit has stopped.
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.shared.inbox.listen(context.waker());
+        self.shared.inbox.listen(&shared_waker(context));
         while let Some(reply) = self.shared.inbox.next_reply() {
             self.shared.bridge.deliver(reply);
         }
@@ -184,7 +178,7 @@ impl Desk {
         let files = Watch::new(paths);
         let interval = Duration::from_millis(interval_ms.max(1));
         let task = async move { watch::run(&shared, files, interval, notify).await };
-        self.watches.push(spawn_into(task, self.files));
+        self.watches.push(spawn(Queue::Files, task));
     }
 
     /// Runs an agent and notes at its end how it ended.
@@ -201,7 +195,7 @@ impl Desk {
             finished.borrow_mut().push(key);
             shared.inbox.ring();
         };
-        self.running.insert(work, spawn_into(task, self.agents));
+        self.running.insert(work, spawn(Queue::Agents, task));
     }
 }
 
@@ -209,10 +203,6 @@ impl Desk {
 fn take_first<T>(queue: &mut VecDeque<T>, may_start: impl Fn(&T) -> bool) -> Option<T> {
     let index = queue.iter().position(may_start)?;
     queue.remove(index)
-}
-
-fn spawn_into(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> Task<()> {
-    glommio::spawn_local_into(task, queue).expect("invariant: the unit never removes its task queues")
 }
 
 /// The agent's end, or why it must be given up. A panic in one agent costs that agent only.

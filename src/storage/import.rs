@@ -9,11 +9,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use glommio::io::BufferedFile;
-
 use super::agents::WorkState;
 use super::bridge::{Mutated, Pending};
 use super::convert;
+use super::executor::{self, File};
 use super::report::ImportProgress;
 use super::rfc822::Splitter;
 use super::unit::ImportRun;
@@ -72,18 +71,16 @@ pub(super) async fn close(shared: &Shared, run: &ImportRun, outcome: Result<(), 
 }
 
 async fn load(shared: &Shared, run: &ImportRun) -> Result<(), String> {
-    let unreadable = |error: glommio::GlommioError<()>| {
-        let error = std::io::Error::from(error);
-        format!("cannot read {}: {error}", run.file.display())
-    };
-    let file = BufferedFile::open(&run.file).await.map_err(unreadable)?;
+    let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", run.file.display());
+    let file = File::open(&run.file).await.map_err(unreadable)?;
     let progress = &*run.progress;
-    progress.bytes_total.store(file.file_size().await.map_err(unreadable)?, Ordering::Relaxed);
+    progress.bytes_total.store(file.length().await.map_err(unreadable)?, Ordering::Relaxed);
     let mut splitter = Splitter::default();
     let mut loader = Loader::new(shared, run);
     let mut position = 0;
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
     loop {
-        let piece = file.read_at(position, PIECE_BYTES).await.map_err(unreadable)?;
+        file.read_at(position, PIECE_BYTES, &mut piece).await.map_err(unreadable)?;
         if piece.is_empty() {
             break;
         }
@@ -95,7 +92,7 @@ async fn load(shared: &Shared, run: &ImportRun) -> Result<(), String> {
                 loader.take(&splitter).await?;
                 splitter.next();
             }
-            glommio::executor().yield_if_needed().await;
+            executor::breathe().await;
         }
         let bytes = u64::try_from(piece.len()).expect("invariant: a piece is small");
         position += bytes;

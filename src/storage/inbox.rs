@@ -1,8 +1,8 @@
 //! The way into the storage thread: orders from workers, admin and supervisor, replies from the database server.
 //!
 //! Nobody who sends ever blocks, and the executor sleeps until somebody sends: the first sender after a sleep wakes
-//! the desk's task through its waker, which glommio turns into a write to the executor's eventfd. What glommio makes
-//! of it in rare cases, and the remedy: `HEARTBEATS_MS` in [`super::unit`].
+//! the desk's task through a waker that the executor made for other threads. What glommio makes of it in rare cases, and
+//! the remedy: `HEARTBEATS_MS` in `executor/glommio.rs`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

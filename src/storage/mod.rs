@@ -1,5 +1,5 @@
 //! The storage and execution unit's own thread: the file server's objects and the application server's agents, on a
-//! glommio executor whose shares keep agents from starving file work.
+//! glommio executor whose shares keep agents from starving file work, or on epoll where io_uring is blocked.
 //!
 //! Architecture invariant: an agent never sees a browser and never opens the database; it reads and writes rows
 //! through the database server, and every write is stamped there.
@@ -9,6 +9,7 @@ pub mod backend;
 mod bridge;
 mod convert;
 mod desk;
+pub mod executor;
 pub mod files;
 pub mod import;
 mod inbox;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::agents::{PostAgent, WorkState, clip};
 use super::backend::{Answer, Call, Failure};
 use super::bridge::Mutated;
+use super::executor;
 use super::unit::AgentRun;
 use super::work::{End, Progress, Shared, Ticket, count};
 use crate::database::contract::{Change, Mutation};
@@ -171,7 +172,7 @@ async fn rest(shared: &Shared, run: &AgentRun, pause: Duration) -> bool {
         return false;
     }
     shared.resting.borrow_mut().insert(run.work.clone());
-    glommio::timer::sleep(pause).await;
+    executor::sleep(pause).await;
     shared.resting.borrow_mut().remove(&run.work);
     !shared.inbox.is_stopping()
 }

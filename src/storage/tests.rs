@@ -1,4 +1,5 @@
-//! The storage thread with a database server and back-end servers that the tests play: real sockets, a real file.
+//! The storage thread with a database server and back-end servers that the tests play: real sockets, a real file. Every
+//! test runs on both executors.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -13,8 +14,51 @@ use super::backend::{Address, Backend};
 use super::fixture::{self, Act, FakeBackend, FakeDatabase, NUMBER, POSTING, until};
 use super::rfc822::{RECORD_BYTES_MAX, Wrong};
 use super::supplier::Generator;
-use super::unit::{AgentRun, Handle, ImportProgress, ImportRun, Order, Settings, spawn};
+use super::unit::{AgentRun, ExecutorKind, Handle, ImportProgress, ImportRun, Order, Settings, spawn};
 use crate::tables::{Record, Value};
+
+/// The same tests on each executor.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_glommio {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(super::ExecutorKind::Glommio);
+                }
+            )*
+        }
+        mod on_epoll {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(super::ExecutorKind::Local);
+                }
+            )*
+        }
+    };
+}
+
+on_both!(
+    a_submitted_row_is_numbered_posted_and_recorded,
+    a_server_error_is_tried_again_with_the_same_key_and_number,
+    attempts_end,
+    a_refusal_is_final,
+    a_back_end_server_that_comes_up_later_is_found,
+    silence_is_a_failure_with_a_limit,
+    an_agent_that_takes_too_long_is_given_up,
+    a_panic_costs_one_agent,
+    an_interrupted_agent_keeps_its_number,
+    orders_for_what_is_not_there_fail,
+    a_failing_database_is_asked_again,
+    a_unix_socket_and_an_interim_answer,
+    a_full_queue_gives_the_order_back_and_loses_none,
+    stop_finishes_what_was_taken_and_leaves_what_rests,
+    no_wake_is_lost_between_sleeps,
+    an_import_reports_every_kind_of_bad_record,
+    a_large_import_goes_in_batches_and_again_changes_nothing,
+    a_changed_file_is_announced_and_a_missing_one_is_not,
+);
 
 const OK: Act = Act::Say("HTTP/1.1 201 Created\r\nContent-Length: 8\r\n\r\naccepted");
 const ERROR: Act = Act::Say("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
@@ -27,15 +71,16 @@ struct Rig {
     agent: Arc<super::agents::PostAgent>,
 }
 
-fn rig(address: Address, change: impl FnOnce(&mut Settings)) -> Rig {
+fn rig(executor: ExecutorKind, address: Address, change: impl FnOnce(&mut Settings)) -> Rig {
     let shapes = fixture::shapes();
     let database = FakeDatabase::start();
     let mut backend = Backend::new("suppliers", address);
     backend.first_byte_limit = Duration::from_millis(100);
     let mut settings = Settings::new(WorkTable::resolve(&shapes).expect("system table"), vec![backend]);
+    settings.executor = executor;
     change(&mut settings);
     let agent = Arc::new(fixture::post_agent(&shapes));
-    let handle = spawn(settings, database.client()).expect("io_uring is there");
+    let handle = spawn(settings, database.client()).expect("the executor starts");
     Rig { handle, database, agent }
 }
 
@@ -77,10 +122,9 @@ fn header<'a>(request: &'a str, name: &str) -> &'a str {
     request.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("")
 }
 
-#[test]
-fn a_submitted_row_is_numbered_posted_and_recorded() {
+fn a_submitted_row_is_numbered_posted_and_recorded(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![OK]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     rig.submit("R1");
     rig.until_finished("R1");
     assert_eq!(rig.subject("R1", NUMBER), Value::text("REQ-000001"));
@@ -102,10 +146,9 @@ fn a_submitted_row_is_numbered_posted_and_recorded() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_server_error_is_tried_again_with_the_same_key_and_number() {
+fn a_server_error_is_tried_again_with_the_same_key_and_number(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![ERROR, Act::Say("no HTTP at all\r\n\r\n"), OK]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     rig.submit("R1");
     rig.until_finished("R1");
     assert_eq!(rig.subject("R1", POSTING), Value::text("posted"));
@@ -121,11 +164,10 @@ fn a_server_error_is_tried_again_with_the_same_key_and_number() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn attempts_end() {
+fn attempts_end(executor: ExecutorKind) {
     let backend =
         FakeBackend::start(vec![ERROR, Act::Say("HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n"), ERROR, OK]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     rig.submit("R1");
     rig.until_finished("R1");
     assert_eq!(rig.subject("R1", POSTING), Value::text("failed"));
@@ -134,13 +176,12 @@ fn attempts_end() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_refusal_is_final() {
+fn a_refusal_is_final(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![
         Act::Say("HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nno such\r\n5\r\n item\r\n0\r\n\r\n"),
         OK,
     ]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     rig.submit("R1");
     rig.until_finished("R1");
     assert_eq!(rig.work_text("R1", 3), "failed");
@@ -151,10 +192,9 @@ fn a_refusal_is_final() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_back_end_server_that_comes_up_later_is_found() {
+fn a_back_end_server_that_comes_up_later_is_found(executor: ExecutorKind) {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
-    let rig = rig(Address::Tcp(port), |_| ());
+    let rig = rig(executor, Address::Tcp(port), |_| ());
     let mut run = rig.run("R1");
     let mut patient = (*rig.agent).clone();
     patient.attempts = 1000;
@@ -169,10 +209,9 @@ fn a_back_end_server_that_comes_up_later_is_found() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn silence_is_a_failure_with_a_limit() {
+fn silence_is_a_failure_with_a_limit(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![Act::Hang, OK, Act::Hang]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     rig.submit("R1");
     rig.until_finished("R1");
     assert_eq!(rig.database.states(&work("R1")), ["running", "running", "waiting", "running", "done"]);
@@ -187,10 +226,9 @@ fn silence_is_a_failure_with_a_limit() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn an_agent_that_takes_too_long_is_given_up() {
+fn an_agent_that_takes_too_long_is_given_up(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![Act::Hang]);
-    let rig = rig(Address::Tcp(backend.address), |settings| settings.agent_limit = Duration::from_millis(40));
+    let rig = rig(executor, Address::Tcp(backend.address), |settings| settings.agent_limit = Duration::from_millis(40));
     rig.submit("R1");
     rig.until_finished("R1");
     assert_eq!((rig.work_text("R1", 3), rig.work_text("R1", 5)), ("failed".into(), "took longer than 40ms".into()));
@@ -198,10 +236,9 @@ fn an_agent_that_takes_too_long_is_given_up() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_panic_costs_one_agent() {
+fn a_panic_costs_one_agent(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![OK]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     rig.database.rows.lock().expect("rows").panic_next = true;
     rig.submit("R1");
     rig.until_finished("R1");
@@ -212,10 +249,9 @@ fn a_panic_costs_one_agent() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn an_interrupted_agent_keeps_its_number() {
+fn an_interrupted_agent_keeps_its_number(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![OK, OK]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     // As a process left it that ended after its last attempt began.
     rig.database.put(REQUISITION, "R1", fixture::requisition(Some("REQ-000041")));
     let mut values = vec![Value::Null; 9];
@@ -234,9 +270,8 @@ fn an_interrupted_agent_keeps_its_number() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn orders_for_what_is_not_there_fail() {
-    let rig = rig("127.0.0.1:1".parse().expect("an address"), |settings| settings.backends.clear());
+fn orders_for_what_is_not_there_fail(executor: ExecutorKind) {
+    let rig = rig(executor, "127.0.0.1:1".parse().expect("an address"), |settings| settings.backends.clear());
     assert!(rig.handle.orders().try_send(Order::RunAgent(rig.run("R1"))).is_ok());
     rig.until_finished("R1");
     assert_eq!(rig.work_text("R1", 5), "requisition `R1` does not exist");
@@ -246,10 +281,9 @@ fn orders_for_what_is_not_there_fail() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_failing_database_is_asked_again() {
+fn a_failing_database_is_asked_again(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![OK]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     let mut values = vec![Value::Null; 9];
     values[3] = Value::text("queued");
     rig.database.put(2, &work("R1"), Record(values.into()));
@@ -261,8 +295,7 @@ fn a_failing_database_is_asked_again() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_unix_socket_and_an_interim_answer() {
+fn a_unix_socket_and_an_interim_answer(executor: ExecutorKind) {
     let path = temporary("socket");
     let listener = UnixListener::bind(&path).expect("bound");
     let kept: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -271,7 +304,7 @@ fn a_unix_socket_and_an_interim_answer() {
         "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end",
     );
     let server = std::thread::spawn(move || fixture::serve(answer, listener.accept().expect("accepted").0, &requests));
-    let rig = rig(Address::Unix(path.clone()), |_| ());
+    let rig = rig(executor, Address::Unix(path.clone()), |_| ());
     rig.submit("R1");
     rig.until_finished("R1");
     assert_eq!(rig.work_text("R1", 8), "200 until the end");
@@ -281,10 +314,9 @@ fn a_unix_socket_and_an_interim_answer() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_full_queue_gives_the_order_back_and_loses_none() {
+fn a_full_queue_gives_the_order_back_and_loses_none(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![OK; 64]);
-    let rig = rig(Address::Tcp(backend.address), |settings| {
+    let rig = rig(executor, Address::Tcp(backend.address), |settings| {
         settings.orders_max = 4;
         settings.agents_max = 2;
     });
@@ -318,10 +350,9 @@ fn a_full_queue_gives_the_order_back_and_loses_none() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn stop_finishes_what_was_taken_and_leaves_what_rests() {
+fn stop_finishes_what_was_taken_and_leaves_what_rests(executor: ExecutorKind) {
     let backend = FakeBackend::start(vec![OK; 32]);
-    let busy = rig(Address::Tcp(backend.address), |_| ());
+    let busy = rig(executor, Address::Tcp(backend.address), |_| ());
     for index in 0..32 {
         busy.submit(&format!("R{index}"));
     }
@@ -332,7 +363,7 @@ fn stop_finishes_what_was_taken_and_leaves_what_rests() {
     assert!(orders.try_send(Order::RunAgent(again)).is_err());
 
     let backend = FakeBackend::start(vec![ERROR]);
-    let rig = rig(Address::Tcp(backend.address), |_| ());
+    let rig = rig(executor, Address::Tcp(backend.address), |_| ());
     let mut slow = (*rig.agent).clone();
     slow.backoff_ms = 60_000;
     let run = AgentRun { agent: Arc::new(slow), ..rig.run("R1") };
@@ -347,9 +378,8 @@ fn stop_finishes_what_was_taken_and_leaves_what_rests() {
     assert_eq!(rig.database.get(2, &work("R1"), 3), Value::text("waiting"));
 }
 
-#[test]
-fn no_wake_is_lost_between_sleeps() {
-    let rig = rig("127.0.0.1:1".parse().expect("an address"), |_| ());
+fn no_wake_is_lost_between_sleeps(executor: ExecutorKind) {
+    let rig = rig(executor, "127.0.0.1:1".parse().expect("an address"), |_| ());
     let done = || rig.handle.orders().counters().agents_failed.load(Ordering::Relaxed);
     let mut slowest = Duration::ZERO;
     for index in 0..500 {
@@ -384,8 +414,7 @@ fn import(rig: &Rig, file: &Path) -> Arc<ImportProgress> {
     progress
 }
 
-#[test]
-fn an_import_reports_every_kind_of_bad_record() {
+fn an_import_reports_every_kind_of_bad_record(executor: ExecutorKind) {
     let mut file = Vec::new();
     file.extend_from_slice(b"Package: good\nVersion: 1\nSection: games\nSize: 7\nDescription: short\n long\n\n"); // line 1
     file.extend_from_slice(b"Package: no-version\nSection: games\n\n"); // line 8
@@ -403,7 +432,7 @@ fn an_import_reports_every_kind_of_bad_record() {
     file.extend_from_slice(b"Package: last\nVersion: 1\nSection: games"); // line 46
     let path = temporary("file");
     std::fs::write(&path, &file).expect("written");
-    let rig = rig("127.0.0.1:1".parse().expect("an address"), |_| ());
+    let rig = rig(executor, "127.0.0.1:1".parse().expect("an address"), |_| ());
     let progress = import(&rig, &path);
     std::fs::remove_file(&path).expect("removed");
     assert_eq!(progress.outcome(), Some(Ok(())));
@@ -440,13 +469,12 @@ fn an_import_reports_every_kind_of_bad_record() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_large_import_goes_in_batches_and_again_changes_nothing() {
+fn a_large_import_goes_in_batches_and_again_changes_nothing(executor: ExecutorKind) {
     let path = temporary("file");
     let mut out = std::fs::File::create(&path).expect("created");
     let records: Vec<String> = Generator::new(11).take(5001).collect();
     out.write_all(records.concat().as_bytes()).expect("written");
-    let rig = rig("127.0.0.1:1".parse().expect("an address"), |_| ());
+    let rig = rig(executor, "127.0.0.1:1".parse().expect("an address"), |_| ());
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let first = import(&rig, &path);
     assert_eq!((first.outcome(), of(&first.read), of(&first.taken)), (Some(Ok(())), 5001, 5001));
@@ -464,11 +492,10 @@ fn a_large_import_goes_in_batches_and_again_changes_nothing() {
     rig.handle.stop().expect("stopped");
 }
 
-#[test]
-fn a_changed_file_is_announced_and_a_missing_one_is_not() {
+fn a_changed_file_is_announced_and_a_missing_one_is_not(executor: ExecutorKind) {
     let path = temporary("watched");
     std::fs::write(&path, "one").expect("written");
-    let rig = rig("127.0.0.1:1".parse().expect("an address"), |_| ());
+    let rig = rig(executor, "127.0.0.1:1".parse().expect("an address"), |_| ());
     let seen: Arc<Mutex<Vec<PathBuf>>> = Arc::default();
     let kept = Arc::clone(&seen);
     let notify: super::unit::Notify = Arc::new(move |path| kept.lock().expect("seen").push(path));

@@ -1,4 +1,4 @@
-//! The storage thread: a glommio executor with a desk that takes orders and runs agents.
+//! The storage thread: an executor with a desk that takes orders and runs agents.
 //!
 //! ```text
 //!  workers, admin, supervisor ─► orders ─┐                    ┌─► files queue   (600 shares): watches
@@ -18,9 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
-
 pub use super::bridge::Database;
+pub use super::executor::ExecutorKind;
 pub use super::report::ImportProgress;
 pub use super::watch::Notify;
 pub use super::work::Counters;
@@ -29,29 +28,12 @@ use super::agents::{ImportAgent, PostAgent, WorkTable};
 use super::backend::Backend;
 use super::bridge::Bridge;
 use super::desk::{Desk, Limits};
+use super::executor;
 use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;
 use super::work::{Shared, count};
 
-/// CPU shares of the two task queues, and how soon file work must get its turn.
-const FILES_SHARES: usize = 600;
-const AGENTS_SHARES: usize = 100;
-const FILES_LATENCY: Duration = Duration::from_millis(2);
-/// Memory that glommio registers with each of its three rings: counted against the memlock limit three times. The
-/// agents' buffered reads do not come from it.
-const IO_MEMORY_BYTES: usize = 1 << 20;
-/// Periods in which the executor is woken in any case, without a common divisor so that they do not fall together.
-///
-/// glommio 0.9 may go to sleep with runnable tasks: its loop skips the task queues if a completion without a waiter
-/// (an eventfd read whose wakers ran already, a preemption timer) is in its latency ring at the wrong moment, takes
-/// the skipping for idleness, and parks. One wake in some 40,000 is delayed like this under load until the next
-/// event, which may never come. A heartbeat is that event; there are three because a heartbeat's own task may be the
-/// one that is left runnable. The price is 14 wakes a second: 60 were measured to cost 0.8 % of a core, and each one
-/// interrupts the workers' cores (glommio's membarrier).
-const HEARTBEATS_MS: [u64; 3] = [199, 211, 223];
-/// The cure where io_uring is blocked; glommio has no other way to the kernel.
-const ALLOW_URING: &str = "allow io_uring (`sysctl kernel.io_uring_disabled=0`, or the container's seccomp profile)";
 /// Reports of imports that are kept for the status.
 const REPORTS_KEPT_MAX: usize = 16;
 
@@ -75,6 +57,8 @@ pub struct Settings {
     pub drain_limit: Duration,
     /// Seed of the jitter between attempts.
     pub seed: u64,
+    /// What the thread runs on.
+    pub executor: ExecutorKind,
     /// Runs first on the new thread: name, niceness, placement.
     pub prepare: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -92,6 +76,7 @@ impl Settings {
             import_limit: Duration::from_secs(3600),
             drain_limit: Duration::from_secs(5),
             seed: 1,
+            executor: ExecutorKind::Glommio,
             prepare: None,
         }
     }
@@ -138,9 +123,15 @@ pub struct Orders {
     inbox: Arc<Inbox>,
     counters: Arc<Counters>,
     reports: Arc<Mutex<VecDeque<Arc<ImportProgress>>>>,
+    executor: ExecutorKind,
 }
 
 impl Orders {
+    /// What the storage thread runs on.
+    pub fn executor(&self) -> ExecutorKind {
+        self.executor
+    }
+
     /// Never blocks. Gives the order back if the queue is full or the unit stops; for work that has its row in the
     /// database nothing is lost then, since unfinished rows are ordered again at the next start.
     pub fn try_send(&self, order: Order) -> Result<(), Order> {
@@ -204,8 +195,13 @@ impl Handle {
 
 /// Starts the storage thread; returns when its executor runs. The error is one sentence with the cure.
 pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
-    let orders =
-        Orders { inbox: Arc::new(Inbox::new(settings.orders_max)), counters: Arc::default(), reports: Arc::default() };
+    let executor = settings.executor;
+    let orders = Orders {
+        inbox: Arc::new(Inbox::new(settings.orders_max)),
+        counters: Arc::default(),
+        reports: Arc::default(),
+        executor,
+    };
     let (ready, started) = mpsc::sync_channel(1);
     let on_thread = orders.clone();
     let thread = std::thread::Builder::new().name("storage".to_owned()).spawn(move || {
@@ -213,20 +209,15 @@ pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
         if let Some(prepare) = settings.prepare.take() {
             prepare();
         }
-        let executor = LocalExecutorBuilder::new(Placement::Unbound)
-            .name("storage")
-            .io_memory(IO_MEMORY_BYTES)
-            .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-            .make();
-        match executor {
-            Ok(executor) => {
-                // The receiver waits for exactly this message.
-                let _ = ready.send(Ok(()));
-                executor.run(serve(settings, database, on_thread));
-            }
-            Err(error) => {
-                let _ = ready.send(Err(cannot_start(&io::Error::from(error))));
-            }
+        let started = ready.clone();
+        // The receiver waits for one message, the first.
+        let outcome = executor::run(
+            executor,
+            move || drop(started.try_send(Ok(()))),
+            move || serve(settings, database, on_thread),
+        );
+        if let Err(error) = outcome {
+            drop(ready.try_send(Err(error)));
         }
     })?;
     match started.recv() {
@@ -234,25 +225,13 @@ pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
         Ok(Err(error)) => Err(error),
         // glommio asserts that the kernel answers its probe.
         Err(_) => {
-            let wrong = "the storage thread ended before its executor ran";
-            Err(io::Error::other(format!("{wrong}; {ALLOW_URING}")))
+            let cure = "allow io_uring, or raise the memlock limit (`ulimit -l`) to 4 MiB";
+            Err(io::Error::other(format!("the storage thread ended before its executor ran; {cure}")))
         }
     }
 }
 
-fn cannot_start(error: &io::Error) -> io::Error {
-    let cure = match error.kind() {
-        io::ErrorKind::OutOfMemory => "raise the memlock limit (`ulimit -l`), it needs 4 MiB",
-        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => ALLOW_URING,
-        _ => "it needs io_uring and a memlock limit of 4 MiB",
-    };
-    io::Error::new(error.kind(), format!("the storage thread's executor cannot start: {error}; {cure}"))
-}
-
 async fn serve(settings: Settings, database: Database, orders: Orders) {
-    let executor = glommio::executor();
-    let files = executor.create_task_queue(Shares::Static(FILES_SHARES), Latency::Matters(FILES_LATENCY), "files");
-    let agents = executor.create_task_queue(Shares::Static(AGENTS_SHARES), Latency::NotImportant, "agents");
     let inbox = orders.inbox;
     let shared = Rc::new(Shared {
         bridge: Bridge::new(database, &inbox),
@@ -271,17 +250,6 @@ async fn serve(settings: Settings, database: Database, orders: Orders) {
         import: settings.import_limit,
         drain: settings.drain_limit,
     };
-    let heartbeats = HEARTBEATS_MS.map(|period| glommio::spawn_local(beat(Duration::from_millis(period))));
-    Desk::new(shared, files, agents, limits).run().await;
-    for heartbeat in heartbeats {
-        heartbeat.cancel().await;
-    }
+    Desk::new(shared, limits).run().await;
     inbox.close();
-}
-
-/// Wakes the executor again and again, see [`HEARTBEATS_MS`].
-async fn beat(period: Duration) {
-    loop {
-        glommio::timer::sleep(period).await;
-    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::executor;
 use super::files::Watch;
 use super::work::{Shared, count};
 
@@ -14,7 +15,7 @@ pub type Notify = Arc<dyn Fn(PathBuf) + Send + Sync>;
 /// tools remove a file for a moment before they put the new one in place.
 pub(super) async fn run(shared: &Shared, mut watch: Watch, interval: Duration, notify: Notify) {
     loop {
-        glommio::timer::sleep(interval).await;
+        executor::sleep(interval).await;
         for path in watch.changed().into_iter().filter(|path| path.exists()) {
             count(&shared.counters.files_changed);
             notify(path);

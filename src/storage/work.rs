@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::agents::{WorkState, WorkTable, clip};
 use super::backend::Backend;
 use super::bridge::{Bridge, Mutated};
+use super::executor;
 use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;
@@ -158,7 +159,7 @@ impl Shared {
                 Err(reason) if tries == TRIES || self.inbox.is_stopping() => return Err(reason),
                 Err(_) => {}
             }
-            glommio::timer::sleep(std::time::Duration::from_millis(100 << tries)).await;
+            executor::sleep(std::time::Duration::from_millis(100 << tries)).await;
             tries += 1;
         }
     }

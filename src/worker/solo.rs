@@ -10,7 +10,9 @@ use crate::clock;
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
-use crate::engine::{self, Address, Engine, EngineChoice, EngineKind, Glommio, Uring, Waker, socket};
+use crate::engine::{
+    self, Address, Engine, EngineChoice, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker, socket,
+};
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
@@ -33,6 +35,8 @@ pub struct ProxyOptions {
     pub engine: EngineChoice,
     /// Safe requests that may share an upstream connection.
     pub pipeline_max: usize,
+    /// Options of the statement, such as `check=tcp`.
+    pub upstream_options: Vec<String>,
     /// Connections at a time, half of them downstream.
     pub connections_max: u32,
     /// Set to end [`run`]; wake `waker` afterwards.
@@ -46,25 +50,28 @@ pub struct ProxyOptions {
 /// # Errors
 /// The address is taken, the core is not there, or the engine is not to be had: one sentence with the cure.
 pub fn run(options: ProxyOptions) -> io::Result<()> {
-    let kind = choose(options.engine).kind;
+    let kind = choose(options.engine)?.kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
+        EngineKind::Monoio => run_on::<MonoioUring>(options),
+        EngineKind::MonoioEpoll => run_on::<MonoioEpoll>(options),
         EngineKind::Glommio => run_on::<Glommio>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable()),
     }
 }
 
 fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
-    let ProxyOptions { listen, to, core, engine: _, pipeline_max, connections_max, stop, waker } = options;
+    let ProxyOptions { listen, to, core, engine: _, pipeline_max, connections_max, upstream_options, stop, waker } =
+        options;
     if let Some(core) = core {
         engine::thread::pin_to_core(core)?;
     }
     engine::thread::raise_descriptor_limit();
     let mut profile: Profile = toml::from_str(PROFILE).map_err(io::Error::other)?;
     profile.limits.upstream_pipeline_max = pipeline_max;
+    let mut words = upstream_options;
+    words.extend(to.iter().map(ToString::to_string));
+    let statements = format!("proxy /* upstream {}\n", words.join(" "));
     profile.engine.connections_max = connections_max;
-    let servers: Vec<String> = to.iter().map(ToString::to_string).collect();
-    let statements = format!("proxy /* upstream {}\n", servers.join(" "));
     let site = Site::compile(Path::new("--to"), &statements, &[], 0, 1)
         .map_err(|faults| io::Error::other(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let mut engine = E::new(&profile.engine.config(), waker)?;

@@ -85,5 +85,7 @@ macro_rules! scenarios {
 }
 
 engine!(uring, twintier::engine::Uring);
+engine!(monoio, twintier::engine::MonoioUring);
+engine!(monoio_epoll, twintier::engine::MonoioEpoll);
 engine!(glommio, twintier::engine::Glommio);
 scenarios!(sim, twintier::engine::sim::Sim);

@@ -34,6 +34,8 @@ use io_uring::{opcode, types::Fd};
 use self::alarms::Alarms;
 use self::operation::{Kind, Operation};
 use self::receive::ReceiveRing;
+#[cfg(feature = "appliance")]
+pub(super) use self::ring::explain;
 use self::ring::{Ring, Wait};
 use self::slots::{InFlight, Phase, Shutdown, Slots};
 use self::vectors::Vectors;
@@ -42,6 +44,15 @@ use super::{
     Address, Chunk, Close, Config, Conn, Engine, Event, Lease, ListenerId, Pool, Statistics, Waker, clock_monotonic_ns,
     socket,
 };
+
+/// Whether this thread may have a ring at all.
+///
+/// # Errors
+/// What the kernel refused, as one sentence with the cure.
+#[cfg(feature = "appliance")]
+pub(super) fn ring_works() -> io::Result<()> {
+    Ring::new(8, 16).map(drop)
+}
 
 /// The engine on io_uring. One thread makes it, uses it and drops it.
 pub struct Uring {

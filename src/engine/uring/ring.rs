@@ -228,7 +228,7 @@ enum Recipe {
 }
 
 /// Adds the cure to what the kernel refused at set-up.
-pub(super) fn explain(error: io::Error) -> io::Error {
+pub(in crate::engine) fn explain(error: io::Error) -> io::Error {
     let cure = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "io_uring is blocked here: set `sysctl kernel.io_uring_disabled=0`, or allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile"

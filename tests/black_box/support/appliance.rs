@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value;
 
+use super::blocked::blocked;
 use super::browser::Browser;
 use super::program::{Program, twintier};
 use super::site::{self, Folder, ITEMS};
@@ -18,6 +19,7 @@ use super::{PATIENCE, eventually};
 pub struct Setup {
     pub folder: Folder,
     settings: Vec<String>,
+    without_uring: bool,
 }
 
 impl Setup {
@@ -27,7 +29,7 @@ impl Setup {
         let database = folder.path("data.duckdb").display().to_string();
         // Nobody is at home at the back-end server unless a test says so.
         let nobody = folder.path("nobody.sock").display().to_string();
-        let setup = Self { folder, settings: Vec::new() };
+        let setup = Self { folder, settings: Vec::new(), without_uring: false };
         setup
             .set("listen.http", "127.0.0.1:0")
             .set("listen.admin", "127.0.0.1:0")
@@ -42,6 +44,12 @@ impl Setup {
         let prefix = format!("{key}=");
         self.settings.retain(|setting| !setting.starts_with(&prefix));
         self.settings.push(format!("{prefix}{value}"));
+        self
+    }
+
+    /// Runs it where io_uring is blocked.
+    pub fn without_uring(mut self) -> Self {
+        self.without_uring = true;
         self
     }
 
@@ -62,6 +70,9 @@ impl Setup {
         program.arg(command).arg("--profile").arg(self.profile());
         for setting in &self.settings {
             program.args(["--set", setting]);
+        }
+        if self.without_uring {
+            return blocked(&self.folder, &program);
         }
         program
     }

@@ -1,6 +1,7 @@
 //! What the black-box tests are made of: the real program, a browser, back-end and upstream servers.
 
 pub mod appliance;
+pub mod blocked;
 pub mod browser;
 pub mod origin;
 pub mod program;
