@@ -20,4 +20,5 @@ mod replicas;
 mod snapshot;
 mod statements;
 mod support;
+mod under_load;
 mod upstream_servers;
