@@ -13,6 +13,7 @@ use crate::storage::site::Site;
 use crate::storage::unit;
 use crate::tables::ServerId;
 use crate::tables::code::CodeVersion;
+use crate::worker::access_log;
 use crate::worker::placement::Placement;
 use crate::worker::{Control, ControlSender, Layout, WorkerStatus, deliver};
 
@@ -32,6 +33,8 @@ pub struct Cluster {
     pub database: database::server::Client,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
+    /// What the access log's thread counts, if there is one.
+    pub access_log: Option<Arc<access_log::Statistics>>,
     code: Mutex<Arc<CodeVersion>>,
     site: Mutex<Arc<Site>>,
 }
@@ -47,6 +50,7 @@ pub struct Parts {
     pub database: database::server::Client,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
+    pub access_log: Option<Arc<access_log::Statistics>>,
     pub code: Arc<CodeVersion>,
     pub site: Arc<Site>,
 }
@@ -63,6 +67,7 @@ impl Cluster {
             database,
             database_statistics,
             storage,
+            access_log,
             code,
             site,
         } = parts;
@@ -78,6 +83,7 @@ impl Cluster {
             database,
             database_statistics,
             storage,
+            access_log,
             code: Mutex::new(code),
             site: Mutex::new(site),
         }

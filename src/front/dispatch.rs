@@ -12,8 +12,10 @@ use crate::tables::ServerId;
 use super::FrontServer;
 use super::connection::Downstream;
 use super::exchange::State;
+use super::reason::Reason;
 use super::respond::{self, Context};
 use super::server::Ticket;
+use super::trace::{Ending, Served};
 
 /// Jobs kept for reuse.
 const JOBS_KEPT_MAX: usize = 1024;
@@ -66,8 +68,8 @@ impl FrontServer {
             }
         }
         self.sessions.identify(head, bytes, self.now.unix_ms, &mut job.identity);
-        job.taken_ns = exchange.taken_ns;
-        job.deadline_ns = exchange.taken_ns + self.settings.job_ns;
+        job.taken_ns = exchange.trace.taken_ns;
+        job.deadline_ns = exchange.trace.taken_ns + self.settings.job_ns;
         exchange.job = Some(job);
         exchange.state = State::Collect;
         self.expect_continue(engine, down);
@@ -108,14 +110,17 @@ impl FrontServer {
         down.deadline_ns = job.deadline_ns;
         self.counters.to_replicas += 1;
         match self.dispatcher.pick(self.local_replica) {
-            Pick::Replica(replica, _) => self.outbox.push((replica, job)),
+            Pick::Replica(replica, reason) => {
+                down.exchange.trace.placed(Served::Replica(replica), Reason::of_pick(reason), engine.now_ns());
+                self.outbox.push((replica, job));
+            }
             Pick::Wait => {
                 let ticket = Ticket { conn: down.conn, exchange: down.exchange.number };
                 let now = engine.now_ns();
                 down.exchange.job = Some(job);
                 if self.dispatcher.enqueue(ticket, now, now + self.settings.queue_ns).is_err() {
                     self.counters.queue_refused += 1;
-                    self.refuse(engine, down, 503, "every replica is busy and the queue is full");
+                    self.refuse(engine, down, Reason::QueueFull, "every replica is busy and the queue is full");
                 }
             }
         }
@@ -169,7 +174,7 @@ impl FrontServer {
         while let Some(ticket) = self.dispatcher.expired(now) {
             if let Some(mut down) = self.waiting(ticket) {
                 self.counters.queue_expired += 1;
-                self.refuse(engine, &mut down, 503, "no replica became free in time");
+                self.refuse(engine, &mut down, Reason::QueueExpired, "no replica became free in time");
                 self.advance(engine, &mut down);
                 self.put_downstream(down);
             }
@@ -177,6 +182,7 @@ impl FrontServer {
         while let Some((ticket, replica)) = self.dispatcher.next_ready(now, self.local_replica) {
             if let Some(mut down) = self.waiting(ticket) {
                 if let Some(job) = down.exchange.job.take() {
+                    down.exchange.trace.placed(Served::Replica(replica), Reason::Waited, now);
                     self.outbox.push((replica, job));
                 } else {
                     self.dispatcher.returned(replica);
@@ -214,8 +220,9 @@ impl FrontServer {
         exchange.answered = true;
         let context = Context::of(&exchange.head, exchange.keep_alive);
         respond::from_replica(engine, down.conn, context, &job.response, &cookie, &mut self.now);
-        self.counters.status(job.response.status);
-        self.counters.requests_answered += 1;
+        down.exchange.trace.body_bytes = job.response.body.len() as u64;
+        self.note_status(engine, down, job.response.status);
+        self.note_end(engine, down, Ending::Answered);
         self.finish_exchange(engine, down);
     }
 }

@@ -5,6 +5,9 @@ use crate::http1::body::BodyReader;
 use crate::http1::head::{RequestHead, Version};
 use crate::replica::job::Job;
 
+use super::record::Record;
+use super::trace::Trace;
+
 /// Bytes of memory for heads that an idle connection keeps.
 const HEAD_BYTES_KEPT: usize = 1024;
 
@@ -49,7 +52,10 @@ pub struct Exchange {
     pub attempts: u32,
     /// Whether a part of the response has been sent.
     pub answered: bool,
-    pub taken_ns: u64,
+    /// The exchange's course: times, reason, who served.
+    pub trace: Trace,
+    /// What the access log keeps of the head, when there is a log.
+    pub line: Option<Box<Record>>,
 }
 
 impl Exchange {

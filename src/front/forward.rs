@@ -8,8 +8,10 @@ use crate::http1::parse::{self, Progress};
 
 use super::connection::{Downstream, Piece};
 use super::exchange::State;
+use super::reason::Reason;
 use super::respond::{self, Context, Writer};
 use super::server::FrontServer;
+use super::trace::{Ending, Served};
 use super::upstream::{UpstreamConnection, UpstreamState};
 use crate::storage::site::Target;
 
@@ -48,16 +50,17 @@ impl FrontServer {
         self.counters.to_upstreams += 1;
         let now = engine.now_ns();
         let Some(candidates) = self.upstream_indexes.get(down.exchange.route) else {
-            return self.refuse(engine, down, 502, "the statement names no upstream server");
+            return self.refuse(engine, down, Reason::UpstreamNone, "the statement names no upstream server");
         };
         let Some(server) = self.pools.pick(candidates, now) else {
-            return self.refuse(engine, down, 502, "the statement names no upstream server");
+            return self.refuse(engine, down, Reason::UpstreamNone, "the statement names no upstream server");
         };
         let peer = engine.peer(down.conn).map(|address| address.ip());
         let Some((conn, reused)) = self.upstream_connection(engine, server) else {
             self.pools.server(server).failed(now);
-            return self.refuse(engine, down, 503, "no connection to an upstream server could be opened");
+            return self.refuse(engine, down, Reason::UpstreamSlots, "no connection to an upstream server could be opened");
         };
+        down.exchange.trace.placed(Served::Upstream(server), Reason::of_attempt(down.exchange.attempts), now);
         self.pools.server(server).outstanding += 1;
         self.pools.server(server).requests += 1;
         let Some(mut up) = self.take_upstream(conn) else { return };
@@ -108,6 +111,7 @@ impl FrontServer {
             self.put_upstream(up);
             return;
         };
+        down.exchange.trace.connected_ns = engine.now_ns();
         up.state = UpstreamState::Exchanging;
         up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
         let peer = engine.peer(down.conn).map(|address| address.ip());
@@ -226,7 +230,7 @@ impl FrontServer {
         exchange.answered = true;
         up.body = BodyReader::new(framing, u64::MAX);
         let context = Context::of(&exchange.head, exchange.keep_alive);
-        self.counters.status(up.head.status);
+        self.note_status(engine, down, up.head.status);
         let head = up.input.take(up.head.head_bytes);
         let mut out = Writer::new(engine, down.conn);
         respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk);
@@ -236,6 +240,7 @@ impl FrontServer {
             let before = up.body.clone();
             match up.body.relay(front) {
                 Ok(step) if step.done && step.pass == front.len() => {
+                    down.exchange.trace.body_bytes += front.len() as u64;
                     out.put(front);
                     out.finish();
                     up.input.skip(step.pass);
@@ -257,6 +262,7 @@ impl FrontServer {
             match step {
                 Ok((0, _)) => break,
                 Ok((consumed, data)) => {
+                    down.exchange.trace.body_bytes += data.len() as u64;
                     let mut piece = up.input.take(consumed);
                     if let Piece::Lease(lease) = &mut piece {
                         lease.truncate(data.end);
@@ -304,7 +310,7 @@ impl FrontServer {
             up.state = UpstreamState::Closing;
             engine.close(up.conn, Close::Reset);
         }
-        self.counters.requests_answered += 1;
+        self.note_end(engine, down, Ending::Answered);
         self.finish_exchange(engine, down);
     }
 
@@ -327,7 +333,8 @@ impl FrontServer {
                     } else if up.head_done {
                         self.cut_relay(engine, &mut down, &mut up);
                     } else {
-                        self.retry_relay(engine, &mut down, &up);
+                        let reason = Reason::of_upstream_end(state == UpstreamState::Connecting, end == End::Overdue);
+                        self.retry_relay(engine, &mut down, &up, reason);
                     }
                     self.advance(engine, &mut down);
                     self.put_downstream(down);
@@ -343,7 +350,7 @@ impl FrontServer {
 
     /// No byte of an answer has come. A safe request without a body is sent again: at once if the connection had
     /// served before (RFC 9112 section 9.3.1), else to another server.
-    fn retry_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &UpstreamConnection) {
+    fn retry_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &UpstreamConnection, reason: Reason) {
         self.release_server(up.server);
         down.exchange.upstream = None;
         if !up.reused {
@@ -355,7 +362,7 @@ impl FrontServer {
             self.counters.upstream_retries += 1;
             self.begin_relay(engine, down);
         } else {
-            self.refuse(engine, down, 502, "the upstream server gave no answer");
+            self.refuse(engine, down, reason, "the upstream server gave no answer");
         }
     }
 
@@ -376,15 +383,16 @@ impl FrontServer {
         engine: &mut E,
         down: &mut Downstream,
         up: &mut UpstreamConnection,
-        reason: &str,
+        words: &'static str,
     ) {
         self.part(engine, down, up);
-        self.refuse(engine, down, 502, reason);
+        self.refuse_with(engine, down, Reason::UpstreamBad, words, words);
     }
 
     /// The answer broke off after its head was sent: the browser must see that it is not whole.
     fn cut_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         self.part(engine, down, up);
+        down.exchange.trace.blame(Reason::UpstreamCut, "");
         self.abort(engine, down);
     }
 

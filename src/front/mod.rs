@@ -19,11 +19,18 @@ pub mod counters;
 mod dispatch;
 pub mod exchange;
 mod forward;
+pub mod latency;
+pub mod log;
+pub mod note;
+pub mod reason;
+pub mod record;
 mod refuse;
+pub mod rejects;
 mod respond;
 mod route;
 pub mod server;
 pub mod settings;
+pub mod trace;
 pub mod upstream;
 
 pub use counters::Counters;

@@ -16,6 +16,8 @@ use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
 use super::forward::End;
+use super::note::Notes;
+use super::reason::Reason;
 use super::respond::Now;
 use super::settings::Settings;
 use super::upstream::{Pools, UpstreamConnection, UpstreamState};
@@ -45,6 +47,7 @@ enum Slot {
 pub struct FrontServer {
     pub(super) settings: Settings,
     pub(super) counters: Counters,
+    pub(super) notes: Notes,
     pub(super) pools: Pools,
     /// Upstream servers of each route, by the route's index.
     pub(super) upstream_indexes: Vec<Vec<usize>>,
@@ -78,6 +81,7 @@ impl FrontServer {
             admission: Admission::new(settings.connections_max),
             settings,
             counters: Counters::default(),
+            notes: Notes::default(),
             pools: Pools::default(),
             upstream_indexes: Vec::new(),
             worker,
@@ -310,9 +314,9 @@ impl FrontServer {
     fn leave<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         match down.exchange.state {
             State::Idle | State::Head | State::Closing => {}
-            State::Collect | State::Queued => self.counters.requests_aborted += 1,
+            State::Collect | State::Queued => self.note_left(engine, down),
             State::Relay => {
-                self.counters.requests_aborted += 1;
+                self.note_left(engine, down);
                 self.drop_upstream(engine, down);
             }
         }
@@ -389,7 +393,7 @@ impl FrontServer {
                 engine.close(down.conn, Close::Flush);
             }
             State::Collect => {
-                self.counters.requests_aborted += 1;
+                self.note_left(engine, down);
                 if let Some(job) = down.exchange.job.take() {
                     self.recycle(job);
                 }
@@ -399,7 +403,7 @@ impl FrontServer {
             // What has arrived of the body goes out once the connection stands; it may well be all of it.
             State::Relay if !down.exchange.body_done && self.is_connecting(down) => {}
             State::Relay if !down.exchange.body_done => {
-                self.counters.requests_aborted += 1;
+                self.note_left(engine, down);
                 self.drop_upstream(engine, down);
                 down.exchange.state = State::Closing;
                 engine.close(down.conn, Close::Reset);
@@ -418,6 +422,7 @@ impl FrontServer {
             Ok(Progress::Incomplete) => {
                 if down.exchange.state == State::Idle {
                     down.exchange.state = State::Head;
+                    down.exchange.trace.begun_ns = engine.now_ns();
                     down.deadline_ns = engine.now_ns() + self.settings.head_ns;
                 }
                 down.input.gather()
@@ -438,7 +443,7 @@ impl FrontServer {
         self.counters.requests_taken += 1;
         down.requests += 1;
         down.exchange.number = down.exchange.number.wrapping_add(1);
-        down.exchange.taken_ns = engine.now_ns();
+        self.note_taken(engine, down);
     }
 
     /// Looks at every connection's deadline; called each [`TICK_NS`].
@@ -481,23 +486,18 @@ impl FrontServer {
                 self.counters.timed_out += 1;
                 self.begin_counting(engine, down);
                 down.exchange.head.clear();
-                self.reject(
-                    engine,
-                    down,
-                    &Reject { status: 408, reason: "the request's head took too long", offset: 0 },
-                );
+                let offset = down.input.front().len();
+                let late = Reject { status: 408, reason: "the request's head took too long", offset };
+                self.reject_for(engine, down, Reason::HeadTimeout, &late);
             }
             State::Collect => {
                 self.counters.timed_out += 1;
-                self.reject(
-                    engine,
-                    down,
-                    &Reject { status: 408, reason: "the request's body took too long", offset: 0 },
-                );
+                let late = Reject { status: 408, reason: "the request's body took too long", offset: 0 };
+                self.reject_for(engine, down, Reason::BodyTimeout, &late);
             }
             State::Queued => {
                 self.counters.timed_out += 1;
-                self.refuse(engine, down, 503, "the replica did not answer in time");
+                self.refuse(engine, down, Reason::ReplicaTimeout, "the replica did not answer in time");
             }
             // The upstream connection has deadlines of its own; a closing one is bounded by the engine's linger, or
             // by this when the browser does not read.
@@ -505,7 +505,7 @@ impl FrontServer {
                 self.counters.timed_out += 1;
                 self.drop_upstream(engine, down);
                 let late = Reject { status: 408, reason: "the request's body took too long", offset: 0 };
-                self.reject(engine, down, &late);
+                self.reject_for(engine, down, Reason::BodyTimeout, &late);
             }
             State::Relay => {}
             State::Closing => engine.close(down.conn, Close::Reset),

@@ -82,6 +82,7 @@ impl<E: Engine> Worker<E> {
             let idle = self.settle(now);
             self.port.flush();
             if let Some(front) = &mut self.front {
+                front.settle_notes();
                 front.publish_load();
             }
             until_ns = if idle { next_ns } else { 0 };

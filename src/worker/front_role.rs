@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock;
 use crate::dispatch::connections::{self, ConnectionDispatcher, Load};
 use crate::dispatch::requests;
 use crate::engine::{Conn, Engine, Event};
@@ -76,6 +77,13 @@ impl FrontRole {
         // A socket that the engine cannot take is closed by its drop, as a shed connection is.
         if let Ok(conn) = engine.adopt(socket) {
             self.server.begin_connection(engine, conn, adopted);
+        }
+    }
+
+    /// Ends a turn: what was taken and answered within it has taken until now.
+    pub fn settle_notes(&mut self) {
+        if self.server.has_ended() {
+            self.server.settle_notes(clock::monotonic_ns());
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: workers share nothing but the mesh, their inboxes and the depth boards.
 
+pub mod access_log;
 pub mod event_loop;
 pub mod front_role;
 pub mod placement;
