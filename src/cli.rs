@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::engine::Address;
+use crate::engine::{Address, EngineChoice};
 
 /// A two-tier web cluster on io_uring as a benchmark appliance.
 #[derive(Debug, Parser)]
@@ -78,6 +78,9 @@ pub struct ProxyArgs {
     /// Core to run on
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
+    /// Engine: auto, uring, monoio, monoio-epoll or glommio
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub engine: EngineChoice,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +91,9 @@ pub struct OriginArgs {
     /// Core to run on
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
+    /// Engine: auto, uring, monoio, monoio-epoll or glommio
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub engine: EngineChoice,
     /// Bytes of each answer's body
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub body_bytes: usize,
@@ -107,4 +113,7 @@ pub struct ForwardArgs {
     /// Core to run on
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
+    /// Engine: auto, uring, monoio, monoio-epoll or glommio
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub engine: EngineChoice,
 }

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             origin::run(origin::OriginOptions {
                 listen: args.listen.clone(),
                 core: args.core,
+                engine: args.engine,
                 body_bytes: args.body_bytes,
                 delay_us: args.delay_us,
                 stop,
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
                 listen: args.listen.clone(),
                 to: args.to.clone(),
                 core: args.core,
+                engine: args.engine,
                 stop,
                 waker,
             })
@@ -63,7 +65,16 @@ fn tool(run: impl FnOnce(Arc<std::sync::atomic::AtomicBool>, Waker) -> std::io::
 }
 
 fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
-    tool(|stop, waker| solo::run(&args.listen, &args.to, args.core, stop, waker))
+    tool(|stop, waker| {
+        solo::run(solo::ProxyOptions {
+            listen: args.listen.clone(),
+            to: args.to.clone(),
+            core: args.core,
+            engine: args.engine,
+            stop,
+            waker,
+        })
+    })
 }
 
 fn check(args: &ProfileArgs) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use crate::dispatch::policy::PolicyName;
-use crate::engine::{self, Address};
+use crate::engine::{self, Address, EngineChoice};
 use crate::error::Fault;
 use crate::limits;
 use crate::tables::stamp::SERVERS_MAX;
@@ -100,7 +100,7 @@ pub struct Listen {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSizes {
-    /// `auto` or `uring`.
+    /// What `EngineChoice` reads: `auto`, or the name of an engine.
     pub kind: String,
     pub connections_max: u32,
     pub receive_buffers: u16,
@@ -270,6 +270,11 @@ impl Default for EngineSizes {
 }
 
 impl EngineSizes {
+    /// Which engine is asked for; a profile that was read names one that exists.
+    pub fn choice(&self) -> EngineChoice {
+        self.kind.parse().unwrap_or_default()
+    }
+
     /// The engine's own form of these sizes.
     pub fn config(&self) -> engine::Config {
         engine::Config {
@@ -405,8 +410,8 @@ impl Profile {
             let wrong = format!("the admin interface would listen on {address} without a token");
             return Err(fault("listen", "admin", wrong, "set listen.admin_token, or listen on 127.0.0.1"));
         }
-        if !["auto", "uring"].contains(&self.engine.kind.as_str()) {
-            return Err(fault("engine", "kind", format!("`{}` is no engine", self.engine.kind), "write auto or uring"));
+        if let Err(wrong) = EngineChoice::from_str(&self.engine.kind) {
+            return Err(fault("engine", "kind", wrong, ""));
         }
         if !self.engine.receive_buffers.is_power_of_two() || self.engine.receive_buffers > 32768 {
             let wrong = format!("{} receive buffers", self.engine.receive_buffers);

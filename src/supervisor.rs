@@ -27,8 +27,8 @@ use crate::database::contract::Loaded;
 use crate::database::duckdb::DuckStore;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
-use crate::engine::uring::Uring;
-use crate::engine::{self, Address, Engine, Waker, socket};
+use crate::engine::probe::choose;
+use crate::engine::{self, Address, Engine, EngineKind, Uring, Waker, socket};
 use crate::error::Fault;
 use crate::front::authorize::Sessions;
 use crate::front::log::Log;
@@ -218,6 +218,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         )));
     }
     engine::thread::raise_descriptor_limit();
+    let chosen = choose(profile.engine.choice());
     let stop_signal = stop_signal()?;
     refuse_taken_port(&profile)?;
     let admin_listener = admin_listener(&profile)?;
@@ -273,6 +274,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     let site = Arc::new(site);
     let shared = Shared {
         profile: profile.clone(),
+        engine: chosen.kind,
         layout: Arc::clone(&layout),
         code: Arc::clone(&code),
         site: Arc::clone(&site),
@@ -325,7 +327,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     let cluster = Arc::new(Cluster::new(
         profile.clone(),
         Parts {
-            engine: Uring::NAME,
+            engine: chosen.clone(),
             http: bound.clone(),
             admin: admin_address.clone(),
             placement: placement.clone(),
@@ -355,7 +357,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     };
 
     watch_statements(&cluster, storage.orders());
-    println!("ready http={bound} admin={admin_address} engine={} workers={count}", Uring::NAME);
+    println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
     resume_work(&code, &shared.loaded, storage.orders());
     import_catalog(&cluster, &code, &shared.loaded)?;
 
@@ -603,6 +605,7 @@ fn admin_listener(profile: &Profile) -> Result<std::net::TcpListener, Failure> {
 /// What the start of every worker needs.
 struct Shared {
     profile: Profile,
+    engine: EngineKind,
     layout: Arc<Layout>,
     code: Arc<CodeVersion>,
     site: Arc<Site>,
@@ -634,6 +637,19 @@ impl Start {
         control: crate::mesh::inbox::Inbox<Control>,
         ready: &channel::Sender<Result<(), String>>,
     ) -> Result<(), String> {
+        let kind = self.shared.engine;
+        match kind {
+            EngineKind::Uring => self.run_on::<Uring>(port, control, ready),
+            EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable().to_string()),
+        }
+    }
+
+    fn run_on<E: Engine>(
+        self,
+        port: Port,
+        control: crate::mesh::inbox::Inbox<Control>,
+        ready: &channel::Sender<Result<(), String>>,
+    ) -> Result<(), String> {
         let shared = &self.shared;
         let core = self.plan.cpu.number;
         engine::thread::pin_to_core(core).map_err(|error| {
@@ -643,7 +659,7 @@ impl Start {
             )
         })?;
         let config = shared.profile.engine.config();
-        let mut engine = Uring::new(&config, self.waker.clone()).map_err(|error| error.to_string())?;
+        let mut engine = E::new(&config, self.waker.clone()).map_err(|error| error.to_string())?;
         let replica = self.plan.replica.map(|number| self.replica(number));
         let mut front = self.plan.front.map(|number| self.front(number));
         if let (Some(front), Some(log)) = (&mut front, self.log) {

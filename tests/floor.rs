@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use twintier::engine::{Address, Waker};
+use twintier::engine::{Address, EngineChoice, Waker};
 use twintier::floor::forward::{self, ForwardOptions};
 use twintier::floor::origin::{self, OriginOptions};
 
@@ -40,14 +40,14 @@ impl Floor {
 
     fn origin(body_bytes: usize, delay_us: u64) -> Self {
         Self::run(move |listen, stop, waker| {
-            origin::run(OriginOptions { listen, core: None, body_bytes, delay_us, stop, waker }).unwrap();
+            origin::run(OriginOptions { listen, core: None, engine: EngineChoice::Auto, body_bytes, delay_us, stop, waker }).unwrap();
         })
     }
 
     fn forward(to: &Path) -> Self {
         let to = Address::Unix(to.into());
         Self::run(move |listen, stop, waker| {
-            forward::run(ForwardOptions { listen, to, core: None, stop, waker }).unwrap();
+            forward::run(ForwardOptions { listen, to, core: None, engine: EngineChoice::Auto, stop, waker }).unwrap();
         })
     }
 

@@ -8,6 +8,7 @@ use crossbeam::channel;
 use crate::clock;
 use crate::database;
 use crate::engine::Address;
+use crate::engine::probe::Chosen;
 use crate::profile::Profile;
 use crate::storage::site::Site;
 use crate::storage::unit;
@@ -23,7 +24,7 @@ const REPORT_NS: u64 = 2_000_000_000;
 /// Everything that the admin thread and the supervisor know of the running process.
 pub struct Cluster {
     pub profile: Profile,
-    pub engine: &'static str,
+    pub engine: Chosen,
     pub http: Address,
     pub admin: Address,
     pub started_unix_ms: u64,
@@ -41,7 +42,7 @@ pub struct Cluster {
 
 /// What [`Cluster::new`] takes beside the profile.
 pub struct Parts {
-    pub engine: &'static str,
+    pub engine: Chosen,
     pub http: Address,
     pub admin: Address,
     pub placement: Placement,

@@ -5,7 +5,11 @@
 
 pub mod buffers;
 pub mod contract;
+#[cfg(feature = "appliance")]
+pub mod kind;
 mod mapping;
+#[cfg(feature = "appliance")]
+pub mod probe;
 pub mod sim;
 pub mod socket;
 pub mod thread;
@@ -15,6 +19,8 @@ pub mod wheel;
 
 pub use buffers::{Lease, Pool};
 pub use contract::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Event, ListenerId, Statistics};
+#[cfg(feature = "appliance")]
+pub use kind::{EngineChoice, EngineKind};
 pub use thread::clock_monotonic_ns;
 pub use uring::Uring;
 pub use waker::Waker;

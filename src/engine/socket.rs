@@ -204,7 +204,7 @@ impl Name {
         (&raw const self.storage).cast()
     }
 
-    fn pointer_mut(&mut self) -> *mut libc::sockaddr {
+    pub(super) fn pointer_mut(&mut self) -> *mut libc::sockaddr {
         (&raw mut self.storage).cast()
     }
 

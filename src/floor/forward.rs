@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{position, start};
-use crate::engine::{Address, Chunk, Close, CloseReason, Conn, Engine, Event, Uring, Waker};
+use crate::engine::probe::choose;
+use crate::engine::{
+    Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Uring, Waker,
+};
 
 /// What `twintier forward` was told.
 #[derive(Clone, Debug)]
@@ -22,18 +25,28 @@ pub struct ForwardOptions {
     pub to: Address,
     /// The core to run on; the scheduler's choice without it.
     pub core: Option<usize>,
+    /// The engine to run on.
+    pub engine: EngineChoice,
     /// Set to end [`run`]; wake `waker` afterwards.
     pub stop: Arc<AtomicBool>,
     /// The engine's doorbell.
     pub waker: Waker,
 }
 
-/// Prints `ready forward=ADDRESS` and forwards on the calling thread until `stop` is set.
+/// Prints `ready forward=ADDRESS engine=NAME` and forwards on the calling thread until `stop` is set.
 ///
 /// # Errors
 /// The core, the address or io_uring is not to be had: one sentence with the cure.
 pub fn run(options: ForwardOptions) -> io::Result<()> {
-    let mut engine: Uring = start("forward", &options.listen, options.core, options.waker)?;
+    let kind = choose(options.engine).kind;
+    match kind {
+        EngineKind::Uring => run_on::<Uring>(options),
+        EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable()),
+    }
+}
+
+fn run_on<E: Engine>(options: ForwardOptions) -> io::Result<()> {
+    let mut engine: E = start("forward", &options.listen, options.core, options.waker)?;
     let mut forwarder =
         Forwarder { to: options.to, sides: vec![Side::default(); position(super::config().connections_max)] };
     let mut events = Vec::with_capacity(super::config().events_max);

@@ -28,7 +28,7 @@ fn config() -> Config {
     }
 }
 
-/// Pins the thread, makes its engine, listens, and says so on standard output: `ready NAME=ADDRESS`.
+/// Pins the thread, makes its engine, listens, and says so on standard output: `ready NAME=ADDRESS engine=NAME`.
 fn start<E: Engine>(name: &str, address: &Address, core: Option<usize>, waker: Waker) -> io::Result<E> {
     if let Some(core) = core {
         pin_to_core(core)?;
@@ -39,7 +39,7 @@ fn start<E: Engine>(name: &str, address: &Address, core: Option<usize>, waker: W
     let bound = local_address(&socket)?;
     engine.listen(socket)?;
     let mut out = io::stdout().lock();
-    writeln!(out, "ready {name}={bound}")?;
+    writeln!(out, "ready {name}={bound} engine={}", E::NAME)?;
     out.flush()?;
     Ok(engine)
 }

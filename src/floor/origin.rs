@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::request::{Persistence, Unclear, head};
 use super::{position, start};
-use crate::engine::{Address, Chunk, Close, Conn, Engine, Event, Uring, Waker};
+use crate::engine::probe::choose;
+use crate::engine::{Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, Uring, Waker};
 
 /// What `twintier origin` was told.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct OriginOptions {
     pub listen: Address,
     /// The core to run on; the scheduler's choice without it.
     pub core: Option<usize>,
+    /// The engine to run on.
+    pub engine: EngineChoice,
     /// Bytes of the answer's body.
     pub body_bytes: usize,
     /// How long an answer waits after its request is complete, in microseconds.
@@ -29,12 +32,20 @@ pub struct OriginOptions {
     pub waker: Waker,
 }
 
-/// Prints `ready origin=ADDRESS` and answers on the calling thread until `stop` is set.
+/// Prints `ready origin=ADDRESS engine=NAME` and answers on the calling thread until `stop` is set.
 ///
 /// # Errors
 /// The core, the address or io_uring is not to be had: one sentence with the cure.
 pub fn run(options: OriginOptions) -> io::Result<()> {
-    let mut engine: Uring = start("origin", &options.listen, options.core, options.waker)?;
+    let kind = choose(options.engine).kind;
+    match kind {
+        EngineKind::Uring => run_on::<Uring>(options),
+        EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable()),
+    }
+}
+
+fn run_on<E: Engine>(options: OriginOptions) -> io::Result<()> {
+    let mut engine: E = start("origin", &options.listen, options.core, options.waker)?;
     let mut origin = Origin::new(options.body_bytes, options.delay_us.saturating_mul(1_000));
     let mut events = Vec::with_capacity(super::config().events_max);
     while !options.stop.load(Ordering::Acquire) {

@@ -9,8 +9,8 @@ use crate::authority::session::SessionKey;
 use crate::clock;
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::{self, RequestDispatcher};
-use crate::engine::uring::Uring;
-use crate::engine::{self, Address, Engine, Waker, socket};
+use crate::engine::probe::choose;
+use crate::engine::{self, Address, Engine, EngineChoice, EngineKind, Uring, Waker, socket};
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
@@ -19,17 +19,37 @@ use crate::storage::site::Site;
 /// The profile of a proxy: the defaults.
 const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n";
 
-/// Relays until `stop` is set; prints `ready proxy=ADDR` when it accepts.
+/// What `twintier proxy` was told.
+#[derive(Clone, Debug)]
+pub struct ProxyOptions {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub listen: Address,
+    /// Upstream servers.
+    pub to: Vec<Address>,
+    /// The core to run on; the scheduler's choice without it.
+    pub core: Option<usize>,
+    /// The engine to run on.
+    pub engine: EngineChoice,
+    /// Set to end [`run`]; wake `waker` afterwards.
+    pub stop: Arc<AtomicBool>,
+    /// The engine's doorbell.
+    pub waker: Waker,
+}
+
+/// Relays until `stop` is set; prints `ready proxy=ADDR engine=NAME` when it accepts.
 ///
 /// # Errors
-/// The address is taken, the core is not there, or io_uring is not to be had: one sentence with the cure.
-pub fn run(
-    listen: &Address,
-    to: &[Address],
-    core: Option<usize>,
-    stop: Arc<AtomicBool>,
-    waker: Waker,
-) -> io::Result<()> {
+/// The address is taken, the core is not there, or the engine is not to be had: one sentence with the cure.
+pub fn run(options: ProxyOptions) -> io::Result<()> {
+    let kind = choose(options.engine).kind;
+    match kind {
+        EngineKind::Uring => run_on::<Uring>(options),
+        EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable()),
+    }
+}
+
+fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
+    let ProxyOptions { listen, to, core, engine: _, stop, waker } = options;
     if let Some(core) = core {
         engine::thread::pin_to_core(core)?;
     }
@@ -39,8 +59,8 @@ pub fn run(
     let statements = format!("proxy /* upstream {}\n", servers.join(" "));
     let site = Site::compile(Path::new("--to"), &statements, &[], 0, 1)
         .map_err(|faults| io::Error::other(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
-    let mut engine = Uring::new(&profile.engine.config(), waker)?;
-    let socket = socket::listen(listen, 4096, true)?;
+    let mut engine = E::new(&profile.engine.config(), waker)?;
+    let socket = socket::listen(&listen, 4096, true)?;
     let bound = socket::local_address(&socket)?;
     engine.listen(socket)?;
     let slots = profile.engine.connections_max;
@@ -61,7 +81,7 @@ pub fn run(
         Arc::new(site),
         slots,
     );
-    println!("ready proxy={bound} engine={}", Uring::NAME);
+    println!("ready proxy={bound} engine={}", E::NAME);
     let mut events = Vec::new();
     let mut next_tick_ns = 0;
     while !stop.load(Ordering::Acquire) {

@@ -1,12 +1,6 @@
-//! Upstream servers of one front: keep-alive pools of this core, outstanding requests, passive health.
-//!
-//! Architecture invariant: no pool crosses cores.
+//! Keep-alive pools of one front, outstanding requests, passive health.
 
-use crate::engine::{Address, Chunk, Conn};
-use crate::http1::body::BodyReader;
-use crate::http1::head::ResponseHead;
-
-use super::connection::Input;
+use crate::engine::{Address, Conn};
 
 /// Consecutive failures after which a server is left alone for a while.
 const FAILURES_MAX: u32 = 3;
@@ -95,61 +89,6 @@ impl UpstreamServer {
         self.failures = self.failures.saturating_add(1);
         if self.failures >= FAILURES_MAX {
             self.ejected_until_ns = now_ns + EJECTED_NS;
-        }
-    }
-}
-
-/// Where an upstream connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpstreamState {
-    /// The request waits in `pending` for the connection.
-    Connecting,
-    /// In its server's pool.
-    Idle,
-    /// Carries an exchange.
-    Exchanging,
-    /// Being closed; what it still says is dropped.
-    Closing,
-}
-
-/// A connection to an upstream server.
-#[derive(Debug)]
-pub struct UpstreamConnection {
-    pub conn: Conn,
-    pub server: usize,
-    pub state: UpstreamState,
-    /// The browser connection that it serves.
-    pub downstream: Option<Conn>,
-    pub input: Input,
-    pub head: ResponseHead,
-    pub head_done: bool,
-    pub body: BodyReader,
-    /// The body is passed on without its chunk framing, to an HTTP/1.0 browser.
-    pub unchunk: bool,
-    /// Whether it had served a request before this one: then a failure may be a keep-alive race.
-    pub reused: bool,
-    /// Receiving was paused because the browser reads slowly.
-    pub paused: bool,
-    pub pending: Vec<Chunk>,
-    pub deadline_ns: u64,
-}
-
-impl UpstreamConnection {
-    pub fn new(conn: Conn, server: usize) -> Self {
-        Self {
-            conn,
-            server,
-            state: UpstreamState::Connecting,
-            downstream: None,
-            input: Input::default(),
-            head: ResponseHead::default(),
-            head_done: false,
-            body: BodyReader::default(),
-            unchunk: false,
-            reused: false,
-            paused: false,
-            pending: Vec::new(),
-            deadline_ns: u64::MAX,
         }
     }
 }
