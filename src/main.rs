@@ -70,6 +70,7 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             listen: args.listen.clone(),
             to: args.to.clone(),
             core: args.core,
+            access_log: args.access_log.clone(),
             engine: args.engine,
             stop,
             waker,

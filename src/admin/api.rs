@@ -10,7 +10,7 @@ use crate::http1::head::Method;
 use crate::worker::{Control, deliver};
 
 use super::server::{Asked, Reply};
-use super::{Cluster, claim, console, counters};
+use super::{Cluster, claim, console, counters, rejects};
 
 /// Answers one request.
 pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
@@ -24,15 +24,17 @@ pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
             body: counters::render(&status(cluster).await).into_bytes(),
         },
         (Method::Get | Method::Head, ["replication"]) => Reply::json(&replication(cluster).await),
+        (Method::Get | Method::Head, ["rejects"]) => Reply::json(&rejects::to_json(&cluster.rejects().await)),
+        (Method::Get | Method::Head, ["rejects", "text"]) => Reply::text(200, rejects::to_text(&cluster.rejects().await)),
         (Method::Get | Method::Head, ["claim"]) => Reply::json(&claim::chart(cluster).await),
         (Method::Post, ["servers", "replica", number, order @ ("stop" | "start")]) => replica(cluster, number, order),
         (Method::Post, ["servers", "front", number, order @ ("drain" | "start")]) => front(cluster, number, order),
         (Method::Post, ["deploy"]) => deploy(cluster, &asked.body).await,
-        (_, ["" | "status" | "metrics" | "replication" | "claim"]) => Reply::text(405, "this can only be read (GET)"),
+        (_, ["" | "status" | "metrics" | "replication" | "rejects" | "claim"] | ["rejects", "text"]) => Reply::text(405, "this can only be read (GET)"),
         (_, ["deploy"] | ["servers", _, _, _]) => Reply::text(405, "this is an order (POST)"),
         (_, _) => Reply::text(
             404,
-            "there are /status /metrics /claim /replication /deploy /servers/replica/N/stop|start /servers/front/N/drain|start",
+            "there are /status /metrics /rejects /claim /replication /deploy /servers/replica/N/stop|start /servers/front/N/drain|start",
         ),
     }
 }

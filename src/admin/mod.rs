@@ -9,6 +9,7 @@ pub mod client;
 pub mod cluster;
 pub mod console;
 pub mod counters;
+pub mod rejects;
 pub mod server;
 
 pub use cluster::Cluster;

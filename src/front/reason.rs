@@ -1,8 +1,8 @@
 //! Why this server and why this status: one short word for each way in which an exchange can end.
 //!
 //! A request gets its word when a server is chosen for it, and another one if something goes wrong afterwards. The
-//! access log, `GET /rejects` and the metric `twintier_front_endings_total` show it; the table in README.md is made
-//! from the one below.
+//! access log, `GET /rejects` and the metric `twintier_front_endings_total` show it; the table in
+//! profiles/OBSERVING.md is made from the one below.
 
 use serde::Serialize;
 
@@ -130,5 +130,50 @@ impl Reason {
     /// Whether the words of a [`Reject`] belong behind it.
     pub fn has_detail(self) -> bool {
         matches!(self, Self::BadRequest | Self::UpstreamBad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> String {
+        let mut out = String::from("| reason | status | meaning |\n|---|---|---|\n");
+        for reason in Reason::ALL {
+            let status = match reason.status() {
+                0 => String::from("–"),
+                400 if reason.has_detail() => "400 and others".into(),
+                431 => "431, 414".into(),
+                status => status.to_string(),
+            };
+            let word = if reason.has_detail() { format!("{}:WORDS", reason.word()) } else { reason.word().into() };
+            out.push_str(&format!("| `{word}` | {status} | {} |\n", reason.why()));
+        }
+        out
+    }
+
+    #[test]
+    fn the_documented_table_is_the_one_in_force() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles/OBSERVING.md");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (begin, end) = ("front::reason -->\n", "<!-- end -->");
+        let from = text.find(begin).unwrap() + begin.len();
+        let to = from + text[from..].find(end).unwrap();
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            let updated = format!("{}{}{}", &text[..from], table(), &text[to..]);
+            std::fs::write(&file, updated).unwrap();
+            return;
+        }
+        assert_eq!(&text[from..to], table(), "write it anew with UPDATE_SNAPSHOTS=1");
+    }
+
+    #[test]
+    fn words_are_unique_and_safe_in_a_log() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert!(reason.word().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+            assert!(Reason::ALL[..index].iter().all(|other| other.word() != reason.word()), "{reason:?}");
+            assert!(!reason.why().is_empty() && !reason.why().contains('|'));
+        }
     }
 }

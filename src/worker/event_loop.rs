@@ -175,6 +175,11 @@ impl<E: Engine> Worker<E> {
                 // The asker may have given up; its loss is no concern of ours.
                 let _ = sender.try_send(self.status());
             }
+            Control::Rejects(sender) => {
+                if let Some(front) = &self.front {
+                    let _ = sender.try_send(front.rejects());
+                }
+            }
             Control::Site(site) => {
                 if let Some(front) = &mut self.front {
                     front.server.publish(site);

@@ -9,7 +9,7 @@ use crate::engine::{Conn, Engine, Event};
 use crate::front::FrontServer;
 use crate::mesh::depth::DepthBoard;
 
-use super::status::{FrontStatus, UpstreamStatus};
+use super::status::{FrontRejects, FrontStatus, UpstreamStatus};
 use super::{Layout, Message, Port};
 
 /// A front server in a worker.
@@ -109,6 +109,10 @@ impl FrontRole {
 
     pub fn drain<E: Engine>(&mut self, engine: &mut E, on: bool) {
         self.server.drain(engine, on);
+    }
+
+    pub fn rejects(&self) -> FrontRejects {
+        FrontRejects { front: self.front, rejects: self.server.notes().rejects.clone() }
     }
 
     pub fn status(&self) -> FrontStatus {

@@ -25,7 +25,7 @@ use crate::tables::code::CodeVersion;
 use crate::tables::{Batch, ServerId};
 
 pub use event_loop::Worker;
-pub use status::WorkerStatus;
+pub use status::{FrontRejects, WorkerStatus};
 
 /// What travels between workers.
 pub enum Message {
@@ -58,6 +58,8 @@ pub enum Control {
     Deploy(Arc<CodeVersion>),
     /// Asks for a status report.
     Status(channel::Sender<WorkerStatus>),
+    /// Asks the front of this worker, if there is one, for its rejected requests.
+    Rejects(channel::Sender<FrontRejects>),
     /// Stops or starts the replica of this worker.
     Replica {
         running: bool,

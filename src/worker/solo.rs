@@ -1,7 +1,7 @@
 //! `twintier proxy`: one front server on one worker, without replicas, that relays everything.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +16,8 @@ use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
 use crate::storage::site::Site;
 
+use super::access_log;
+
 /// The profile of a proxy: the defaults.
 const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n";
 
@@ -28,6 +30,8 @@ pub struct ProxyOptions {
     pub to: Vec<Address>,
     /// The core to run on; the scheduler's choice without it.
     pub core: Option<usize>,
+    /// Where lines about requests go; nowhere without it.
+    pub access_log: Option<PathBuf>,
     /// The engine to run on.
     pub engine: EngineChoice,
     /// Set to end [`run`]; wake `waker` afterwards.
@@ -49,7 +53,7 @@ pub fn run(options: ProxyOptions) -> io::Result<()> {
 }
 
 fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
-    let ProxyOptions { listen, to, core, engine: _, stop, waker } = options;
+    let ProxyOptions { listen, to, core, access_log, engine: _, stop, waker } = options;
     if let Some(core) = core {
         engine::thread::pin_to_core(core)?;
     }
@@ -81,6 +85,14 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
         Arc::new(site),
         slots,
     );
+    let access_log = match access_log {
+        Some(path) => {
+            let (handle, logs) = access_log::spawn(&path, 1).map_err(io::Error::other)?;
+            logs.into_iter().for_each(|log| front.log_to(log));
+            Some(handle)
+        }
+        None => None,
+    };
     println!("ready proxy={bound} engine={}", E::NAME);
     let mut events = Vec::new();
     let mut next_tick_ns = 0;
@@ -90,6 +102,7 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
         for event in events.drain(..) {
             front.on_event(&mut engine, event);
         }
+        settle_notes(&mut front);
         if engine.now_ns() >= next_tick_ns {
             front.tick(&mut engine);
             next_tick_ns = engine.now_ns() + crate::front::server::TICK_NS;
@@ -103,6 +116,17 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
         for event in events.drain(..) {
             front.on_event(&mut engine, event);
         }
+        settle_notes(&mut front);
+    }
+    if let Some(access_log) = access_log {
+        access_log.stop();
     }
     Ok(())
+}
+
+/// What was taken and answered within the turn has taken until now.
+fn settle_notes(front: &mut FrontServer) {
+    if front.has_ended() {
+        front.settle_notes(clock::monotonic_ns());
+    }
 }

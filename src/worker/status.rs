@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::engine::Statistics;
 use crate::front::Counters;
+use crate::front::rejects::Rejects;
 use crate::replica::server::ReplicaServer;
 
 /// One worker's report.
@@ -15,6 +16,13 @@ pub struct WorkerStatus {
     pub engine: Statistics,
     pub front: Option<FrontStatus>,
     pub replica: Option<ReplicaStatus>,
+}
+
+/// The rejected requests of one front server.
+#[derive(Clone, Debug)]
+pub struct FrontRejects {
+    pub front: u16,
+    pub rejects: Rejects,
 }
 
 /// A front server's report.
