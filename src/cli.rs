@@ -84,6 +84,9 @@ pub struct ProxyArgs {
     /// Engine: auto, uring, monoio, monoio-epoll or glommio
     #[arg(long, value_name = "NAME", default_value_t)]
     pub engine: EngineChoice,
+    /// Let up to N safe requests share an upstream connection; 0: each has one of its own
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub pipeline: usize,
 }
 
 #[derive(Debug, Args)]

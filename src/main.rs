@@ -72,6 +72,7 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             core: args.core,
             access_log: args.access_log.clone(),
             engine: args.engine,
+            pipeline_max: args.pipeline,
             stop,
             waker,
         })

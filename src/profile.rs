@@ -120,6 +120,8 @@ pub struct Limits {
     pub body_bytes_max: usize,
     pub connection_requests_max: u32,
     pub connection_buffer_bytes_max: usize,
+    /// Safe requests that may share an upstream connection at the same time; 0 or 1: none do.
+    pub upstream_pipeline_max: usize,
     pub parked_jobs_max: usize,
 }
 
@@ -298,6 +300,7 @@ impl Default for Limits {
             body_bytes_max: limits::BODY_BYTES_MAX,
             connection_requests_max: 1_000_000,
             connection_buffer_bytes_max: 256 * 1024,
+            upstream_pipeline_max: 0,
             parked_jobs_max: 4096,
         }
     }

@@ -40,7 +40,16 @@ impl Floor {
 
     fn origin(body_bytes: usize, delay_us: u64) -> Self {
         Self::run(move |listen, stop, waker| {
-            origin::run(OriginOptions { listen, core: None, engine: EngineChoice::Auto, body_bytes, delay_us, stop, waker }).unwrap();
+            origin::run(OriginOptions {
+                listen,
+                core: None,
+                engine: EngineChoice::Auto,
+                body_bytes,
+                delay_us,
+                stop,
+                waker,
+            })
+            .unwrap();
         })
     }
 

@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{position, start};
 use crate::engine::probe::choose;
-use crate::engine::{
-    Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Uring, Waker,
-};
+use crate::engine::{Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Uring, Waker};
 
 /// What `twintier forward` was told.
 #[derive(Clone, Debug)]

@@ -52,7 +52,7 @@ reasons! {
     ShortestDepth "shortest-depth" 0 "the replica with the smallest published depth (policy `jsq`)"
     FewestOutstanding "fewest-outstanding" 0 "the replica with the fewest requests of this front (policy `least-connection`)"
     UpstreamLeast "upstream-least" 0 "the upstream server with the fewest outstanding requests"
-    Retry "retry" 0 "another attempt, after an upstream server had failed"
+    Retry "retry" 0 "another attempt, because the one before got no answer"
     File "file" 0 "a static object"
     Statement "statement" 0 "a `fail` or `redirect` statement"
     BadRequest "bad-request" 400 "the message is not sound; the parser's own words follow the colon"

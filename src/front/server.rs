@@ -15,12 +15,12 @@ use super::authorize::Sessions;
 use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
-use super::forward::End;
 use super::note::Notes;
+use super::part::End;
 use super::reason::Reason;
 use super::respond::Now;
 use super::settings::Settings;
-use super::upstream::{Pools, UpstreamConnection, UpstreamState};
+use super::upstream::{Offers, Pools, UpstreamConnection, UpstreamState};
 
 /// How often deadlines of connections are looked at, in nanoseconds.
 pub const TICK_NS: u64 = 100_000_000;
@@ -49,6 +49,8 @@ pub struct FrontServer {
     pub(super) counters: Counters,
     pub(super) notes: Notes,
     pub(super) pools: Pools,
+    /// Upstream connections that take more riders.
+    pub(super) offers: Offers,
     /// Upstream servers of each route, by the route's index.
     pub(super) upstream_indexes: Vec<Vec<usize>>,
     pub(super) worker: u16,
@@ -83,6 +85,7 @@ impl FrontServer {
             counters: Counters::default(),
             notes: Notes::default(),
             pools: Pools::default(),
+            offers: Offers::default(),
             upstream_indexes: Vec::new(),
             worker,
             local_replica,
@@ -115,6 +118,16 @@ impl FrontServer {
 
     pub fn upstreams(&self) -> &Pools {
         &self.pools
+    }
+
+    /// Requests that upstream servers still work on although nobody wants their answers.
+    pub fn abandoned_rides(&self) -> usize {
+        let abandoned = |up: &UpstreamConnection| up.rides.iter().filter(|ride| ride.abandoned).count();
+        let of_slot = |slot: &Slot| match slot {
+            Slot::Upstream(up) => abandoned(up),
+            Slot::Free | Slot::Downstream(_) => 0,
+        };
+        self.slots.iter().map(of_slot).sum()
     }
 
     pub fn dispatcher(&self) -> &RequestDispatcher<Ticket> {
@@ -208,10 +221,6 @@ impl FrontServer {
         self.slots[slot] = Slot::Upstream(up);
     }
 
-    pub(super) fn has_upstream(&self, conn: Conn) -> bool {
-        matches!(self.slots.get(conn.slot as usize), Some(Slot::Upstream(up)) if up.conn == conn)
-    }
-
     /// Takes in a connection that was accepted here or handed over by another front.
     pub fn begin_connection<E: Engine>(&mut self, engine: &mut E, conn: Conn, adopted: bool) {
         if adopted {
@@ -262,9 +271,8 @@ impl FrontServer {
             self.advance(engine, &mut down);
             self.hold_back(engine, &mut down);
             self.put_downstream(down);
-        } else if let Some(mut up) = self.take_upstream(conn) {
-            up.input.push(bytes);
-            self.on_upstream_data(engine, up);
+        } else if let Some(up) = self.take_upstream(conn) {
+            self.on_upstream_data(engine, up, bytes);
         }
     }
 
@@ -284,7 +292,7 @@ impl FrontServer {
     fn on_sent<E: Engine>(&mut self, engine: &mut E, conn: Conn) {
         if let Some(mut down) = self.take_downstream(conn) {
             if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
-                if up.paused {
+                if up.paused && up.downstream() == Some(conn) {
                     up.paused = false;
                     up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
                     engine.receive(up.conn, true);
@@ -324,17 +332,6 @@ impl FrontServer {
             self.recycle(job);
         }
         down.exchange.state = State::Closing;
-    }
-
-    fn drop_upstream<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
-        if let Some(mut up) = down.exchange.upstream.take().and_then(|conn| self.take_upstream(conn)) {
-            up.state = UpstreamState::Closing;
-            up.downstream = None;
-            up.input.clear();
-            self.release_server(up.server);
-            engine.close(up.conn, Close::Reset);
-            self.put_upstream(up);
-        }
     }
 
     /// Goes as far as the bytes at hand allow.
@@ -453,13 +450,18 @@ impl FrontServer {
             let due = match &self.slots[index] {
                 Slot::Free => None,
                 Slot::Downstream(down) => (down.deadline_ns <= now).then_some(down.conn),
-                Slot::Upstream(up) => (up.deadline_ns <= now).then_some(up.conn),
+                Slot::Upstream(up) => (up.deadline_ns <= now || up.paused).then_some(up.conn),
             };
             let Some(conn) = due else { continue };
             if let Some(mut down) = self.take_downstream(conn) {
                 self.overdue(engine, &mut down, now);
                 self.put_downstream(down);
             } else if let Some(mut up) = self.take_upstream(conn) {
+                if up.deadline_ns > now {
+                    self.free_stalled_riders(engine, &mut up);
+                    self.put_upstream(up);
+                    continue;
+                }
                 up.deadline_ns = u64::MAX;
                 self.counters.timed_out += u64::from(up.state != UpstreamState::Idle);
                 self.on_upstream_end(engine, up, End::Overdue);

@@ -11,6 +11,8 @@ pub struct Settings {
     pub connection_requests_max: u32,
     pub buffer_bytes_max: usize,
     pub connections_max: u32,
+    /// Requests that ride together on an upstream connection; below 2 none do.
+    pub pipeline_max: usize,
     pub head_ns: u64,
     pub body_ns: u64,
     pub idle_ns: u64,
@@ -35,6 +37,7 @@ impl Settings {
             buffer_bytes_max: profile.limits.connection_buffer_bytes_max,
             // The other half of the slots is for connections to upstream servers.
             connections_max: profile.engine.connections_max / 2,
+            pipeline_max: profile.limits.upstream_pipeline_max,
             head_ns: times.head_ms * MS,
             body_ns: times.body_ms * MS,
             idle_ns: times.idle_ms * MS,

@@ -109,6 +109,9 @@ impl Stage {
             profile.timeouts.body_ms = 60_000;
         }
         profile.limits.body_bytes_max = 100_000;
+        let pipelined = seed % 4 >= 2;
+        profile.limits.upstream_pipeline_max =
+            if pipelined { [2, 4, 16][usize::from(seed.to_le_bytes()[0]) % 3] } else { 0 };
         profile.engine.connections_max = config.connections_max;
         if !fair && random.chance(200) {
             profile.limits.connection_requests_max = 3;
@@ -131,7 +134,7 @@ impl Stage {
             .iter()
             .enumerate()
             .filter(|&(index, _)| fair || index != 1 || seed % 2 == 0)
-            .map(|(_, text)| Upstream::new(world.listen(&text.parse().unwrap()), fair))
+            .map(|(_, text)| Upstream::new(world.listen(&text.parse().unwrap()), fair, pipelined))
             .collect();
         let count_max = if random.chance(200) { 40 } else { 12 };
         let count = 1 + random.size(count_max);
@@ -221,8 +224,11 @@ impl Stage {
         }
         let outstanding: u64 =
             self.front.upstreams().servers().iter().map(|server| u64::from(server.outstanding)).sum();
-        if outstanding > in_progress {
-            return Err(format!("{outstanding} outstanding upstream, {in_progress} in progress"));
+        let abandoned = self.front.abandoned_rides() as u64;
+        if outstanding > in_progress + abandoned {
+            return Err(format!(
+                "{outstanding} outstanding upstream, {in_progress} in progress, {abandoned} abandoned"
+            ));
         }
         Ok(())
     }

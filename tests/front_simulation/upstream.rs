@@ -33,13 +33,15 @@ pub struct Upstream {
     connections: Vec<Connection>,
     /// Every request behaves well.
     pub fair: bool,
+    /// Safe requests may come before the answers to earlier ones are written.
+    pub pipelined: bool,
     /// Times that each request with a body arrived whole.
     pub arrived: HashMap<u64, u32>,
 }
 
 impl Upstream {
-    pub fn new(listener: usize, fair: bool) -> Self {
-        Self { listener, connections: Vec::new(), fair, arrived: HashMap::new() }
+    pub fn new(listener: usize, fair: bool, pipelined: bool) -> Self {
+        Self { listener, connections: Vec::new(), fair, pipelined, arrived: HashMap::new() }
     }
 
     /// Everything that can be done now; says when there is more to do.
@@ -131,6 +133,9 @@ impl Upstream {
         if connection.acts.is_empty() && connection.planned && connection.whole && !connection.last {
             connection.planned = false;
             connection.whole = false;
+            if !connection.input.is_empty() {
+                next = now;
+            }
         }
         Ok(next)
     }
@@ -139,7 +144,7 @@ impl Upstream {
         let fair = self.fair;
         let connection = &mut self.connections[index];
         if connection.last {
-            if connection.whole && !connection.input.is_empty() {
+            if connection.whole && !connection.input.is_empty() && !self.pipelined {
                 return Err(format!(
                     "an upstream connection that was to end carries {:?}",
                     String::from_utf8_lossy(&connection.input[..connection.input.len().min(60)])
@@ -151,7 +156,7 @@ impl Upstream {
         }
         if connection.whole {
             let answering = connection.acts.iter().any(|(_, act)| matches!(act, Act::Write(_)));
-            if !connection.input.is_empty() && answering {
+            if !connection.input.is_empty() && answering && !self.pipelined {
                 return Err("a second request before the first one's answer was written".into());
             }
             return Ok(());

@@ -45,6 +45,7 @@ impl Uring {
             Kind::Cancel => self.complete_cancel(operation, result),
             // Only failures are visible, and closing a descriptor frees it in every case.
             Kind::Close => {}
+            Kind::Alarm => self.alarms.gone(operation.slot),
             Kind::Wake => {
                 self.wake_armed = false;
                 if result > 0 {

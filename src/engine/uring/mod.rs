@@ -15,6 +15,7 @@
 //! pool buffers, and to memory of this struct; all of it outlives the operations, because dropping the engine first
 //! cancels everything.
 
+mod alarms;
 mod complete;
 mod operation;
 mod receive;
@@ -30,6 +31,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use io_uring::{opcode, types::Fd};
 
+use self::alarms::Alarms;
 use self::operation::{Kind, Operation};
 use self::receive::ReceiveRing;
 use self::ring::{Ring, Wait};
@@ -45,6 +47,7 @@ use super::{
 pub struct Uring {
     ring: Ring,
     vectors: Vectors,
+    alarms: Alarms,
     slots: Slots,
     listeners: Vec<Listener>,
     receive_ring: ReceiveRing,
@@ -136,8 +139,13 @@ impl Uring {
     /// One enter, unless there is nothing that it would do.
     fn enter(&mut self, until_ns: u64, busy: bool) -> io::Result<()> {
         let deadline = self.wheel.deadline_ns().map_or(until_ns, |timer| timer.min(until_ns));
-        let wait =
-            if busy || deadline <= self.now_ns || self.ring.overflown() { Wait::Not } else { Wait::UntilNs(deadline) };
+        let wait = if busy || deadline <= self.now_ns || self.ring.overflown() {
+            Wait::Not
+        } else if self.alarm(deadline) {
+            Wait::UntilNs(u64::MAX)
+        } else {
+            Wait::UntilNs(deadline)
+        };
         if wait == Wait::Not && self.ring.unsubmitted() == 0 && !self.ring.needs_enter() {
             return Ok(());
         }
@@ -146,6 +154,20 @@ impl Uring {
         let taken = self.ring.enter(wait)?;
         self.count_submissions(taken);
         Ok(())
+    }
+
+    /// Makes sure that an alarm goes off at `at_ns` or before; false if the wait needs a time of its own.
+    fn alarm(&mut self, at_ns: u64) -> bool {
+        if at_ns == u64::MAX || self.alarms.cover(at_ns) {
+            return true;
+        }
+        if !self.reserve(1) {
+            return false;
+        }
+        let Some((entry, number)) = self.alarms.set(at_ns) else { return false };
+        // SAFETY: the time lies in `alarms`, which lives as long as the ring.
+        unsafe { self.push(&entry.user_data(Operation::new(Kind::Alarm, number, 0).encode())) };
+        true
     }
 
     /// Events that completions leave to timers that are due: without it, a flood of completions would hold them up.
@@ -189,6 +211,7 @@ impl Engine for Uring {
         let now_ns = clock_monotonic_ns();
         Ok(Self {
             vectors: Vectors::new(ring.capacity()),
+            alarms: Alarms::new(),
             ring,
             listeners: Vec::new(),
             receive_ring,

@@ -21,12 +21,14 @@ pub(super) enum Kind {
     Close,
     /// The read of the waker's eventfd.
     Wake,
+    /// An alarm that ends a wait; the slot is the alarm's number.
+    Alarm,
 }
 
 impl Kind {
     /// In the order of their numbers.
-    const ALL: [Self; 7] =
-        [Self::Accept, Self::Connect, Self::Receive, Self::Send, Self::Cancel, Self::Close, Self::Wake];
+    const ALL: [Self; 8] =
+        [Self::Accept, Self::Connect, Self::Receive, Self::Send, Self::Cancel, Self::Close, Self::Wake, Self::Alarm];
 }
 
 /// An operation's kind and the life of the slot that it was submitted for.

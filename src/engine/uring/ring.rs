@@ -176,7 +176,7 @@ impl Drop for Ring {
     }
 }
 
-fn timespec(ns: u64) -> Timespec {
+pub(super) fn timespec(ns: u64) -> Timespec {
     let rest = u32::try_from(ns % 1_000_000_000).expect("invariant: below a billion");
     Timespec::new().sec(ns / 1_000_000_000).nsec(rest)
 }

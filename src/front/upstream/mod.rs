@@ -3,7 +3,9 @@
 //! Architecture invariant: no pool crosses cores.
 
 pub mod connection;
+pub mod offers;
 pub mod pool;
 
-pub use connection::{UpstreamConnection, UpstreamState};
+pub use connection::{Ride, UpstreamConnection, UpstreamState};
+pub use offers::Offers;
 pub use pool::Pools;
