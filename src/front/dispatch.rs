@@ -220,7 +220,7 @@ impl FrontServer {
         exchange.answered = true;
         let context = Context::of(&exchange.head, exchange.keep_alive);
         respond::from_replica(engine, down.conn, context, &job.response, &cookie, &mut self.now);
-        down.exchange.trace.body_bytes = job.response.body.len() as u64;
+        down.exchange.trace.body_bytes = if context.head_only { 0 } else { job.response.body.len() as u64 };
         self.note_status(engine, down, job.response.status);
         self.note_end(engine, down, Ending::Answered);
         self.finish_exchange(engine, down);

@@ -1,5 +1,7 @@
 //! Latency histograms of one front server: log-linear, of fixed size, written by one thread.
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
 /// Buckets to each power of two: a value is known to an eighth of itself.
 const STEPS: u64 = 8;
 const STEPS_BITS: u32 = STEPS.trailing_zeros();
@@ -105,8 +107,22 @@ impl Histogram {
     }
 }
 
+/// Quantiles are at most an eighth too high.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Histogram", 7)?;
+        out.serialize_field("count", &self.count)?;
+        out.serialize_field("sum_ns", &self.sum_ns)?;
+        for (name, share) in [("p50_ns", 0.5), ("p90_ns", 0.9), ("p99_ns", 0.99), ("p999_ns", 0.999)] {
+            out.serialize_field(name, &self.quantile_ns(share))?;
+        }
+        out.serialize_field("max_ns", &self.max_ns)?;
+        out.end()
+    }
+}
+
 /// What a front server measures of the requests that it answered. Whole turns are the grain of relayed ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Latency {
     /// From the whole head to the answer's last byte in the engine's hands.
     pub total: Histogram,

@@ -35,7 +35,7 @@ impl FrontServer {
         body.push_str(text);
         body.push('\n');
         respond::short(engine, down.conn, context, status, extra, &body, &mut self.now);
-        down.exchange.trace.body_bytes = body.len() as u64;
+        down.exchange.trace.body_bytes = if context.head_only { 0 } else { body.len() as u64 };
         self.note_status(engine, down, status);
     }
 

@@ -138,6 +138,21 @@ impl FrontServer {
         &mut self.dispatcher
     }
 
+    /// Requests taken, less those ended, less those in progress by a count of the connections: 0, or the accounting is
+    /// wrong.
+    pub fn books(&self) -> i64 {
+        let in_progress = self.slots.iter().filter(|slot| match slot {
+            Slot::Downstream(down) => match down.exchange.state {
+                State::Collect | State::Queued | State::Relay => true,
+                State::Idle | State::Head | State::Closing => false,
+            },
+            Slot::Free | Slot::Upstream(_) => false,
+        });
+        let Counters { requests_taken, requests_answered, requests_refused, requests_aborted, .. } = self.counters;
+        let ended = requests_answered + requests_refused + requests_aborted + in_progress.count() as u64;
+        requests_taken.cast_signed() - ended.cast_signed()
+    }
+
     /// Work in hand: open connections and requests in progress, what the first dispatcher goes by.
     pub fn load(&self) -> u32 {
         self.admission.open().saturating_add(u32::try_from(self.counters.requests_in_progress()).unwrap_or(u32::MAX))

@@ -291,6 +291,7 @@ impl<E: Engine> Worker<E> {
             core: self.core,
             cpu_ns: engine::thread::thread_cpu_ns(),
             engine: self.engine.statistics(),
+            mesh: self.port.counters().into(),
             front: self.front.as_ref().map(FrontRole::status),
             replica: self.replica.as_ref().map(ReplicaRole::status),
         }

@@ -1,5 +1,6 @@
 //! The front server of a worker, with the first network dispatcher before it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock;
@@ -7,6 +8,7 @@ use crate::dispatch::connections::{self, ConnectionDispatcher, Load};
 use crate::dispatch::requests;
 use crate::engine::{Conn, Engine, Event};
 use crate::front::FrontServer;
+use crate::front::reason::Reason;
 use crate::mesh::depth::DepthBoard;
 
 use super::status::{FrontRejects, FrontStatus, UpstreamStatus};
@@ -127,6 +129,14 @@ impl FrontRole {
             draining: self.server.is_draining(),
             site_version: self.server.site_version(),
             counters: *self.server.counters(),
+            endings: endings(&self.server),
+            books: self.server.books(),
+            latency: self.server.notes().latency.clone(),
+            rejected: self.server.notes().rejects.total(),
+            log_lines: self.server.notes().log().map_or(0, |log| log.pushed),
+            log_dropped: self.server.notes().log().map_or(0, |log| log.dropped),
+            dispatch: counters,
+            placement: self.placer.counters(),
             outstanding: dispatcher.replicas().iter().map(|replica| replica.outstanding).collect(),
             waiting: dispatcher.waiting(),
             dispatched_local: counters.picked_local,
@@ -149,6 +159,11 @@ impl FrontRole {
                 .collect(),
         }
     }
+}
+
+fn endings(server: &FrontServer) -> BTreeMap<&'static str, u64> {
+    let counts = Reason::ALL.iter().zip(server.notes().endings);
+    counts.filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.word(), count)).collect()
 }
 
 fn request_decision(decision: &requests::Decision) -> String {

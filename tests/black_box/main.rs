@@ -9,6 +9,7 @@ mod deploys;
 mod durability;
 mod help;
 mod journeys;
+mod observing;
 mod protocol;
 mod proxying;
 mod refusals;

@@ -2,6 +2,7 @@
 
 pub mod appliance;
 pub mod browser;
+pub mod exposition;
 pub mod origin;
 pub mod program;
 pub mod site;
