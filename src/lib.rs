@@ -6,6 +6,7 @@
 //! [`replication`], and commit through the [`database`] server; the [`storage`] thread keeps files and runs agents.
 //!
 //! With `default-features = false` only [`engine`], [`mesh`] and [`clock`] exist: what a load generator needs.
+//! The feature `dispatch` adds the pure dispatchers, which the comparison lab simulates.
 
 pub mod clock;
 pub mod engine;
@@ -21,7 +22,7 @@ pub mod budget;
 pub mod cli;
 #[cfg(feature = "appliance")]
 pub mod database;
-#[cfg(feature = "appliance")]
+#[cfg(feature = "dispatch")]
 pub mod dispatch;
 #[cfg(feature = "appliance")]
 pub mod error;

@@ -10,10 +10,14 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use crate::dispatch::policy::PolicyName;
+use crate::dispatch::requests::REPLICAS_MAX;
 use crate::engine::{self, Address, EngineChoice};
 use crate::error::Fault;
 use crate::limits;
 use crate::tables::stamp::SERVERS_MAX;
+
+// The last server number is the application server's.
+const _: () = assert!(SERVERS_MAX - 1 <= REPLICAS_MAX);
 
 /// A profile as written, with the folder that its relative paths start from.
 #[derive(Clone, Debug, Deserialize)]
@@ -146,7 +150,9 @@ pub struct Timeouts {
 pub struct Dispatch {
     /// Policy of the second dispatcher.
     pub policy: String,
-    /// Outstanding jobs of one front at one replica (the n of JBSQ).
+    /// Jobs that one front may have at one replica under `jbsq`: its n.
+    pub credit: u32,
+    /// The same under every other policy.
     pub outstanding_max: u32,
     /// Jobs waiting at one front for a free replica.
     pub queue_max: usize,
@@ -324,7 +330,7 @@ impl Default for Timeouts {
 
 impl Default for Dispatch {
     fn default() -> Self {
-        Self { policy: "jbsq".into(), outstanding_max: 16, queue_max: 4096, handoff_threshold: 2 }
+        Self { policy: "jbsq".into(), credit: 16, outstanding_max: 16, queue_max: 4096, handoff_threshold: 2 }
     }
 }
 
@@ -464,8 +470,10 @@ impl Profile {
         if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
             return Err(fault("dispatch", "policy", wrong, ""));
         }
-        if self.dispatch.outstanding_max == 0 {
-            return Err(fault("dispatch", "outstanding_max", "0 lets no request through".into(), "write 1 or more"));
+        for (key, value) in [("credit", self.dispatch.credit), ("outstanding_max", self.dispatch.outstanding_max)] {
+            if value == 0 {
+                return Err(fault("dispatch", key, "0 lets no request through".into(), "write 1 or more"));
+            }
         }
         for (name, address) in &self.backends {
             if let Err(wrong) = Address::from_str(address) {

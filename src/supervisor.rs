@@ -52,7 +52,9 @@ use crate::tables::ServerId;
 use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
 use crate::tables::data::DataTables;
 use crate::worker::access_log;
-use crate::worker::front_role::FrontRole;
+use crate::worker::accepted::Accepted;
+use crate::worker::front_role::{Boards, FrontRole};
+use crate::worker::load_board::LoadBoard;
 use crate::worker::placement::{Placement, Topology, WorkerPlan, place};
 use crate::worker::replica_role::{ReplicaRole, Services};
 use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
@@ -280,7 +282,8 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         site: Arc::clone(&site),
         loaded,
         session_key: opened.session_key,
-        board: Arc::new(DepthBoard::new(placement.fronts())),
+        board: Arc::new(LoadBoard::new(placement.fronts())),
+        depths: Arc::new(DepthBoard::new(placement.replicas())),
         replicas: placement.replicas(),
         http: bound.to_string(),
         database: database.client().clone(),
@@ -611,7 +614,8 @@ struct Shared {
     site: Arc<Site>,
     loaded: Vec<Loaded>,
     session_key: [u8; 32],
-    board: Arc<DepthBoard>,
+    board: Arc<LoadBoard>,
+    depths: Arc<DepthBoard>,
     replicas: usize,
     http: String,
     database: database::server::Client,
@@ -678,14 +682,8 @@ impl Start {
     fn front(&self, number: u16) -> FrontRole {
         let shared = &self.shared;
         let dispatch = &shared.profile.dispatch;
-        let dispatcher = RequestDispatcher::new(&requests::Settings {
-            replicas: shared.replicas,
-            policy: dispatch.policy.parse().unwrap_or_default(),
-            credit: dispatch.outstanding_max,
-            outstanding_max: dispatch.outstanding_max,
-            queue_max: dispatch.queue_max,
-            seed: random_seed(),
-        });
+        let settings = dispatch_settings(dispatch, shared.replicas);
+        let dispatcher = RequestDispatcher::new(&requests::Settings { seed: random_seed(), ..settings });
         let server = FrontServer::new(
             Settings::of(&shared.profile),
             u16::try_from(self.index).unwrap_or(u16::MAX),
@@ -695,7 +693,8 @@ impl Start {
             Arc::clone(&shared.site),
             shared.profile.engine.connections_max,
         );
-        FrontRole::new(number, server, shared.http.clone(), dispatch.handoff_threshold, Arc::clone(&shared.board))
+        let boards = Boards { loads: Arc::clone(&shared.board), depths: Arc::clone(&shared.depths) };
+        FrontRole::new(number, server, shared.http.clone(), dispatch.handoff_threshold, boards)
     }
 
     fn replica(&self, number: ServerId) -> ReplicaRole {
@@ -727,7 +726,21 @@ impl Start {
             database_reply: Arc::new(move |reply| deliver(&to_self, Control::Database(reply))),
             password_reply: Arc::new(move |token, right| deliver(&for_password, Control::Password { token, right })),
         };
-        ReplicaRole::new(number, server, services)
+        let cap = dispatch_settings(&shared.profile.dispatch, shared.replicas).cap();
+        let accepted = Accepted::new(&shared.layout.front_workers, cap);
+        ReplicaRole::new(number, server, services, accepted, Arc::clone(&shared.depths))
+    }
+}
+
+/// What the profile says of the second dispatcher; the seed is each one's own.
+fn dispatch_settings(dispatch: &crate::profile::Dispatch, replicas: usize) -> requests::Settings {
+    requests::Settings {
+        replicas,
+        policy: dispatch.policy.parse().unwrap_or_default(),
+        credit: dispatch.credit,
+        outstanding_max: dispatch.outstanding_max,
+        queue_max: dispatch.queue_max,
+        seed: 0,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A new job is a module below this one, a variant of [`Job`], and a line in [`perform`]. What several jobs share (the
 //! blocks, the trials, the ratios) lies in [`crate::compare`] and [`crate::trial`].
 
+pub mod dispatch;
 pub mod proxy;
 
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use crate::process::Interrupt;
 pub enum Job {
     /// A reverse proxy in front of a fixed-response origin server.
     Proxy,
+    /// The policies of the second dispatcher, simulated and in the appliance; `--policies` in place of `--systems`.
+    Dispatch,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -27,7 +30,7 @@ pub struct CompareArgs {
     pub job: Job,
     /// Systems, separated by commas: direct, twintier, twintier-forward, nginx, haproxy; one that is named twice is
     /// compared with itself.
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', required = true, value_parser = parse_system)]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', required_if_eq("job", "proxy"), value_parser = parse_system)]
     pub systems: Vec<Kind>,
     /// Connections of the generator, separated by commas.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64", value_parser = clap::value_parser!(u32).range(1..=60_000))]
@@ -53,6 +56,8 @@ pub struct CompareArgs {
     /// The store of all runs.
     #[arg(long, value_name = "FILE", default_value = "results/results.duckdb")]
     pub store: PathBuf,
+    #[command(flatten)]
+    pub dispatch: dispatch::Options,
 }
 
 /// Performs a job from its plan to its table.
@@ -62,6 +67,7 @@ pub struct CompareArgs {
 pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure> {
     match args.job {
         Job::Proxy => proxy::perform(args, interrupt),
+        Job::Dispatch => dispatch::perform(args, interrupt),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::clock::utc_text;
 use crate::compare::{Comparison, Measured, RatioRow, evaluate, read_trials};
 use crate::failure::Failure;
+use crate::job::dispatch;
 use crate::quick::Appliance;
 use crate::record::{RunRecord, read_json};
 use crate::statistics::Verdict;
@@ -24,6 +25,8 @@ struct Run {
     record: RunRecord,
     comparison: Comparison,
     appliance: Option<Appliance>,
+    /// Of a dispatch comparison, which has no trials of its own kind.
+    dispatch: Option<dispatch::Outcome>,
 }
 
 impl Run {
@@ -40,7 +43,8 @@ impl Run {
         let quick = folder.join("quick.json");
         let appliance = if quick.is_file() { Some(read_json(&quick)?) } else { None };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { name, record, comparison, appliance })
+        let dispatch = dispatch::Outcome::read(folder, &record)?;
+        Ok(Self { name, record, comparison, appliance, dispatch })
     }
 }
 
@@ -252,6 +256,10 @@ fn run_markdown(out: &mut String, run: &Run) {
         record.argv.join(" "),
         record.bench_version
     );
+    if let Some(outcome) = &run.dispatch {
+        out.push_str(&dispatch::text::markdown(outcome));
+        return machine_section(out, record);
+    }
     for connections in connection_counts(record) {
         let _ = writeln!(out, "### Proxy job, {connections} connections\n");
         let _ = writeln!(out, "{}", system_table(record, &run.comparison, connections).markdown());
@@ -306,7 +314,6 @@ fn ratio_table(comparison: &Comparison) -> Table {
 
 /// What ran, on what, and how the work was equal.
 fn provenance(out: &mut String, record: &RunRecord, measured: &[Measured]) {
-    let machine = &record.machine;
     if let Some(plan) = &record.plan {
         let mut table =
             Table::new(&["system", "version", "requests", "failed", "longest", "answer's fields", "head + body bytes"]);
@@ -335,6 +342,11 @@ fn provenance(out: &mut String, record: &RunRecord, measured: &[Measured]) {
             record.cores.text()
         );
     }
+    machine_section(out, record);
+}
+
+fn machine_section(out: &mut String, record: &RunRecord) {
+    let machine = &record.machine;
     let mut table = Table::new(&["machine", ""]);
     let mut row = |name: &str, value: String| table.push(vec![name.to_owned(), value]);
     let unknown = || "not shown".to_owned();

@@ -2,6 +2,8 @@
 //!
 //! Architecture invariant: the run directories are the truth. The store is made from them and may be deleted.
 
+mod dispatch;
+
 use std::fs;
 use std::path::Path;
 
@@ -14,6 +16,8 @@ use crate::failure::Failure;
 use crate::record::RunRecord;
 use crate::table::Table;
 use crate::trial::Trial;
+
+pub use dispatch::add_dispatch;
 
 const SCHEMA: &str = include_str!("store.sql");
 

@@ -56,3 +56,48 @@ CREATE TABLE IF NOT EXISTS ratio (
     blocks UINTEGER NOT NULL,
     verdict VARCHAR NOT NULL
 );
+-- `compare --job dispatch`, simulated: a policy or `ideal` under one condition, over all blocks.
+CREATE TABLE IF NOT EXISTS dispatch_system (
+    run VARCHAR NOT NULL,
+    system VARCHAR NOT NULL,
+    service VARCHAR NOT NULL,
+    servers UBIGINT NOT NULL,
+    load_percent UINTEGER NOT NULL,
+    requests UBIGINT NOT NULL,
+    mean_ns DOUBLE NOT NULL,
+    p50_ns UBIGINT NOT NULL,
+    p99_ns UBIGINT NOT NULL,
+    p999_ns UBIGINT NOT NULL,
+    outstanding_seen UINTEGER NOT NULL
+);
+-- The same, a ÷ b of one metric with its 95 % interval. The largest load that keeps p99 within 10 mean service times
+-- is the metric `capacity`, for which load_percent is a's own.
+CREATE TABLE IF NOT EXISTS dispatch_ratio (
+    run VARCHAR NOT NULL,
+    a VARCHAR NOT NULL,
+    b VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    service VARCHAR NOT NULL,
+    servers UBIGINT NOT NULL,
+    load_percent DOUBLE NOT NULL,
+    ratio DOUBLE,
+    ci_low DOUBLE,
+    ci_high DOUBLE,
+    verdict VARCHAR
+);
+-- The same, live: the appliance under one policy, measured once.
+CREATE TABLE IF NOT EXISTS dispatch_trial (
+    run VARCHAR NOT NULL,
+    policy VARCHAR NOT NULL,
+    block UINTEGER NOT NULL,
+    turn UINTEGER NOT NULL,
+    requests UBIGINT NOT NULL,
+    failed UBIGINT NOT NULL,
+    p50_ns UBIGINT,
+    p99_ns UBIGINT,
+    p999_ns UBIGINT,
+    slow_requests UBIGINT NOT NULL,
+    slow_p50_ns UBIGINT,
+    cpu_us_per_request DOUBLE NOT NULL,
+    verdict VARCHAR NOT NULL
+);

@@ -1,7 +1,8 @@
 //! The first network dispatcher: places each new connection on the front server with the least work.
 //!
 //! A connection stays with the front server that accepted it unless another has less work by more than a threshold,
-//! because handing a socket over costs both of them. Every front server has a dispatcher of its own.
+//! because handing a socket over costs both of them, or its core is busy while another's is not. Every front server
+//! has a dispatcher of its own. What is placed already and idle moves when load shifts: [`super::relocation`].
 
 use super::decisions::Decisions;
 
@@ -12,6 +13,8 @@ pub struct Load {
     pub connections: u32,
     /// Exchanges in progress on them.
     pub exchanges: u32,
+    /// How much of the last measuring time its core was busy, in thousandths.
+    pub busy_permille: u32,
     /// Takes no new connections.
     pub draining: bool,
 }
@@ -21,7 +24,18 @@ impl Load {
     pub fn work(self) -> u32 {
         self.connections.saturating_add(self.exchanges)
     }
+
+    /// Whether this front server has hardly any time left while `other` has plenty: what one heavy connection does.
+    pub fn is_overloaded_beside(self, other: Self) -> bool {
+        self.busy_permille >= BUSY_PERMILLE
+            && self.busy_permille - other.busy_permille.min(self.busy_permille) >= BUSY_GAP_PERMILLE
+    }
 }
+
+/// From here on a core counts as busy: queues grow fast beyond it (at 80 % a random arrival finds four others).
+pub const BUSY_PERMILLE: u32 = 800;
+/// How much less busy another core must be: more than the scatter of a measuring time, less than an idle core.
+pub const BUSY_GAP_PERMILLE: u32 = 250;
 
 /// Why a connection was placed where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +46,8 @@ pub enum Reason {
     WithinThreshold,
     /// Handed to the one with the least work.
     Imbalance,
+    /// Handed off because the accepting front server's core is busy and another's is not.
+    OwnBusy,
     /// Handed off because the accepting front server drains.
     OwnDrains,
     /// Kept because every front server drains.
@@ -45,6 +61,7 @@ impl Reason {
             Self::LeastWork => "least work",
             Self::WithinThreshold => "within threshold",
             Self::Imbalance => "imbalance",
+            Self::OwnBusy => "own busy",
             Self::OwnDrains => "own drains",
             Self::AllDrain => "all drain",
         }
@@ -94,6 +111,7 @@ impl ConnectionDispatcher {
         let (to, reason) = match self.least(loads) {
             None => (own, Reason::AllDrain),
             Some(least) if loads[own].draining => (least, Reason::OwnDrains),
+            Some(least) if loads[own].is_overloaded_beside(loads[least]) => (least, Reason::OwnBusy),
             Some(least) => match work_from - loads[least].work().min(work_from) {
                 0 => (own, Reason::LeastWork),
                 gap if gap <= threshold => (own, Reason::WithinThreshold),
@@ -121,11 +139,13 @@ impl ConnectionDispatcher {
         &self.decisions
     }
 
-    /// The front server with the least work that does not drain; of equal ones, the next in turn.
+    /// The front server with the least work that neither drains nor has much less time left than another; of equal
+    /// ones, the next in turn.
     fn least(&self, loads: &[Load]) -> Option<usize> {
+        let idlest = loads.iter().filter(|load| !load.draining).min_by_key(|load| load.busy_permille).copied()?;
         (0..loads.len())
             .map(|offset| (self.start + offset) % loads.len())
-            .filter(|&front| !loads[front].draining)
+            .filter(|&front| !loads[front].draining && !loads[front].is_overloaded_beside(idlest))
             .min_by_key(|&front| loads[front].work())
     }
 }
@@ -170,6 +190,18 @@ mod tests {
         let mut all = loads(&[9, 0]);
         all.iter_mut().for_each(|load| load.draining = true);
         assert_eq!(place(0, &mut all, 2), (0, Reason::AllDrain));
+    }
+
+    /// A front server with one connection that takes the whole core gets no company, however few connections it has.
+    #[test]
+    fn a_busy_core_gets_nothing_while_another_has_time() {
+        let mut all = loads(&[1, 40]);
+        all[0].busy_permille = 1000;
+        all[1].busy_permille = 100;
+        assert_eq!(place(0, &mut all, 8), (1, Reason::OwnBusy));
+        assert_eq!(place(1, &mut all, 8), (1, Reason::LeastWork));
+        all[1].busy_permille = 900;
+        assert_eq!(place(1, &mut all, 8), (0, Reason::Imbalance), "both are busy: counts decide");
     }
 
     #[test]

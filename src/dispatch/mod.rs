@@ -8,8 +8,10 @@
 pub mod connections;
 pub mod decisions;
 pub mod policy;
+pub mod relocation;
 pub mod requests;
 
 pub use connections::{ConnectionDispatcher, Load};
 pub use policy::PolicyName;
+pub use relocation::Relocator;
 pub use requests::{Pick, ReplicaId, RequestDispatcher};

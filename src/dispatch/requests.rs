@@ -15,16 +15,17 @@ use std::collections::VecDeque;
 
 use super::decisions::Decisions;
 use super::policy::{Policy, PolicyName, Reason, Replica, View};
-use crate::tables::ServerId;
-use crate::tables::stamp::SERVERS_MAX;
 
 /// The number of a replica server.
-pub type ReplicaId = ServerId;
+pub type ReplicaId = u8;
+
+/// Replica servers at most: a row's version vector has room for so many origins.
+pub const REPLICAS_MAX: usize = 16;
 
 /// How one dispatcher works, from the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Replica servers, at most [`SERVERS_MAX`].
+    /// Replica servers, at most [`REPLICAS_MAX`].
     pub replicas: usize,
     pub policy: PolicyName,
     /// The n of JBSQ(n): requests that this front server may have outstanding at one replica. 1 keeps a replica idle
@@ -47,7 +48,8 @@ impl Settings {
             | PolicyName::Random
             | PolicyName::PowerOfTwo
             | PolicyName::JoinShortest
-            | PolicyName::LeastConnection => self.outstanding_max,
+            | PolicyName::LeastConnection
+            | PolicyName::Weighted => self.outstanding_max,
         }
     }
 }
@@ -108,6 +110,7 @@ pub struct RequestDispatcher<T> {
     replicas: Box<[Replica]>,
     cap: u32,
     policy: Policy,
+    reads_depths: bool,
     waiting: VecDeque<Waiting<T>>,
     queue_max: usize,
     /// No waiting deadline is earlier; it may have left the queue since.
@@ -120,14 +123,15 @@ impl<T: Copy + PartialEq> RequestDispatcher<T> {
     /// A dispatcher with every replica available. All memory is taken here.
     ///
     /// # Panics
-    /// If there are more than [`SERVERS_MAX`] replicas, or the cap is 0.
+    /// If there are more than [`REPLICAS_MAX`] replicas, or the cap is 0.
     pub fn new(settings: &Settings) -> Self {
-        assert!(settings.replicas <= SERVERS_MAX, "at most {SERVERS_MAX} replicas, not {}", settings.replicas);
+        assert!(settings.replicas <= REPLICAS_MAX, "at most {REPLICAS_MAX} replicas, not {}", settings.replicas);
         assert!(settings.cap() > 0, "a cap of 0 would let every request wait for ever");
         Self {
             replicas: vec![Replica { outstanding: 0, depth: 0, available: true }; settings.replicas].into(),
             cap: settings.cap(),
-            policy: Policy::new(settings.policy, settings.seed),
+            reads_depths: settings.policy.reads_depths(),
+            policy: Policy::new(settings.policy, settings.seed, settings.replicas),
             waiting: VecDeque::with_capacity(settings.queue_max),
             queue_max: settings.queue_max,
             earliest_ns: u64::MAX,
@@ -137,11 +141,11 @@ impl<T: Copy + PartialEq> RequestDispatcher<T> {
     }
 
     /// Chooses for a request that just arrived. `local` is the replica on the caller's core, if there is one.
-    pub fn pick(&mut self, local: Option<ReplicaId>) -> Pick {
+    pub fn pick(&mut self, now_ns: u64, local: Option<ReplicaId>) -> Pick {
         if !self.waiting.is_empty() {
             return Pick::Wait;
         }
-        self.take(local, None).map_or(Pick::Wait, |(replica, reason)| Pick::Replica(replica, reason))
+        self.take(now_ns, local, None).map_or(Pick::Wait, |(replica, reason)| Pick::Replica(replica, reason))
     }
 
     /// Lets a request wait behind the others from now until `deadline_ns`. One whose deadline has passed is taken too, and
@@ -177,7 +181,7 @@ impl<T: Copy + PartialEq> RequestDispatcher<T> {
     pub fn next_ready(&mut self, now_ns: u64, local: Option<ReplicaId>) -> Option<(T, ReplicaId)> {
         let first = self.waiting.iter().position(|waiting| waiting.deadline_ns > now_ns)?;
         let waited_ns = now_ns.saturating_sub(self.waiting[first].since_ns);
-        let (replica, _) = self.take(local, Some(waited_ns))?;
+        let (replica, _) = self.take(now_ns, local, Some(waited_ns))?;
         let waiting = self.waiting.remove(first).expect("invariant: the position was found above");
         Some((waiting.ticket, replica))
     }
@@ -208,10 +212,16 @@ impl<T: Copy + PartialEq> RequestDispatcher<T> {
         self.replicas[usize::from(replica)].available = available;
     }
 
-    /// Takes the published depths, by replica, once per turn.
+    /// Whether the policy goes by what [`observe`](Self::observe) brings.
+    pub fn reads_depths(&self) -> bool {
+        self.reads_depths
+    }
+
+    /// Takes the published depths, by replica, once per turn. What this dispatcher itself has there is known better:
+    /// it may still be on its way.
     pub fn observe(&mut self, depths: &[u32]) {
         for (replica, &depth) in self.replicas.iter_mut().zip(depths) {
-            replica.depth = depth;
+            replica.depth = depth.max(replica.outstanding);
         }
     }
 
@@ -240,12 +250,14 @@ impl<T: Copy + PartialEq> RequestDispatcher<T> {
     }
 
     /// Chooses a replica and takes a credit of it.
-    fn take(&mut self, local: Option<ReplicaId>, waited_ns: Option<u64>) -> Option<(ReplicaId, Reason)> {
-        let view = View { replicas: &self.replicas, local, cap: self.cap };
+    fn take(&mut self, now_ns: u64, local: Option<ReplicaId>, waited_ns: Option<u64>) -> Option<(ReplicaId, Reason)> {
+        let view = View { replicas: &self.replicas, local, cap: self.cap, now_ns };
         let (index, reason) = self.policy.choose(&view)?;
-        let id = ReplicaId::try_from(index).expect("invariant: there are at most SERVERS_MAX replicas");
+        let id = ReplicaId::try_from(index).expect("invariant: there are at most REPLICAS_MAX replicas");
         let replica = &mut self.replicas[index];
-        assert!(replica.available && replica.outstanding < self.cap, "a policy chose a replica that is not open");
+        // The cap of outstanding work, held in every build wherever a job is about to be sent.
+        assert!(replica.available, "a policy chose replica {id}, which is not available");
+        assert!(replica.outstanding < self.cap, "replica {id} has {} of {} jobs", replica.outstanding, self.cap);
         replica.outstanding += 1;
         replica.depth = replica.depth.saturating_add(1);
         if local == Some(id) {

@@ -19,7 +19,7 @@ fn dispatcher(replicas: usize, credit: u32) -> RequestDispatcher<u32> {
 #[test]
 fn local_first_then_the_most_credit_then_wait() {
     let mut dispatcher = dispatcher(2, 2);
-    let picks: Vec<Pick> = (0..5).map(|_| dispatcher.pick(Some(1))).collect();
+    let picks: Vec<Pick> = (0..5).map(|_| dispatcher.pick(0, Some(1))).collect();
     let (local, remote) = (Pick::Replica(1, Reason::Local), Pick::Replica(0, Reason::MostCredit));
     assert_eq!(picks, [local, local, remote, remote, Pick::Wait]);
     let counters = dispatcher.counters();
@@ -31,10 +31,10 @@ fn local_first_then_the_most_credit_then_wait() {
 #[test]
 fn nobody_overtakes_a_waiting_request() {
     let mut dispatcher = dispatcher(1, 1);
-    assert!(matches!(dispatcher.pick(None), Pick::Replica(0, _)));
+    assert!(matches!(dispatcher.pick(0, None), Pick::Replica(0, _)));
     dispatcher.enqueue(10, 0, 100).unwrap();
     dispatcher.returned(0);
-    assert_eq!(dispatcher.pick(None), Pick::Wait, "10 came first");
+    assert_eq!(dispatcher.pick(0, None), Pick::Wait, "10 came first");
     dispatcher.enqueue(11, 0, 100).unwrap();
     assert_eq!(dispatcher.next_ready(5, None), Some((10, 0)));
     assert_eq!(dispatcher.next_ready(5, None), None, "no credit");
@@ -46,7 +46,7 @@ fn nobody_overtakes_a_waiting_request() {
 #[test]
 fn expired_requests_are_not_served_and_block_nobody() {
     let mut dispatcher = dispatcher(1, 1);
-    dispatcher.pick(None);
+    dispatcher.pick(0, None);
     for (ticket, deadline_ns) in [(1, 50), (2, 10), (3, 90)] {
         dispatcher.enqueue(ticket, 0, deadline_ns).unwrap();
     }
@@ -64,7 +64,7 @@ fn expired_requests_are_not_served_and_block_nobody() {
 #[test]
 fn a_full_queue_refuses_and_a_client_that_left_makes_room() {
     let mut dispatcher = dispatcher(1, 1);
-    dispatcher.pick(None);
+    dispatcher.pick(0, None);
     for ticket in 0..4 {
         dispatcher.enqueue(ticket, 0, 100).unwrap();
     }
@@ -80,8 +80,8 @@ fn a_full_queue_refuses_and_a_client_that_left_makes_room() {
 fn a_stopped_replica_gets_nothing_until_it_is_back() {
     let mut dispatcher = dispatcher(2, 1);
     dispatcher.set_available(0, false);
-    assert!(matches!(dispatcher.pick(Some(0)), Pick::Replica(1, Reason::MostCredit)));
-    assert_eq!(dispatcher.pick(Some(0)), Pick::Wait);
+    assert!(matches!(dispatcher.pick(0, Some(0)), Pick::Replica(1, Reason::MostCredit)));
+    assert_eq!(dispatcher.pick(0, Some(0)), Pick::Wait);
     dispatcher.enqueue(1, 0, 100).unwrap();
     dispatcher.set_available(0, true);
     assert_eq!(dispatcher.next_ready(0, Some(0)), Some((1, 0)));
@@ -91,7 +91,7 @@ fn a_stopped_replica_gets_nothing_until_it_is_back() {
 fn published_depths_break_ties_and_own_dispatches_are_added() {
     let mut dispatcher = dispatcher(3, 4);
     dispatcher.observe(&[5, 1, 3]);
-    let mut next = || match dispatcher.pick(None) {
+    let mut next = || match dispatcher.pick(0, None) {
         Pick::Replica(replica, _) => replica,
         Pick::Wait => panic!("there is credit"),
     };
@@ -138,7 +138,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn policies() -> impl Strategy<Value = PolicyName> {
-    prop_oneof![3 => Just(PolicyName::Jbsq), 5 => proptest::sample::select(&PolicyName::ALL[1..])]
+    prop_oneof![3 => Just(PolicyName::Jbsq), 6 => proptest::sample::select(&PolicyName::ALL[1..])]
 }
 
 /// The outside of a dispatcher: where each ticket is, by what was returned and nothing else.
@@ -173,7 +173,7 @@ proptest! {
                     let (ticket, deadline_ns) = (front.tickets, front.now_ns + patience);
                     front.tickets += 1;
                     let open = dispatcher.replicas().iter().any(|r| r.available && r.outstanding < cap);
-                    match dispatcher.pick(local) {
+                    match dispatcher.pick(front.now_ns, local) {
                         Pick::Replica(replica, _) => {
                             prop_assert!(front.waiting.is_empty(), "{ticket} overtook {:?}", front.waiting);
                             prop_assert!(available[usize::from(replica)]);

@@ -216,8 +216,10 @@ pub trait Engine: Sized {
     /// Takes over a connected socket that another worker handed off.
     fn adopt(&mut self, socket: OwnedFd) -> io::Result<Conn>;
 
-    /// Gives an accepted connection away before its first [`Engine::receive`]; the slot is free at once and no
-    /// further event comes. `None` if operations are in flight or bytes are queued.
+    /// Gives a quiet connection away: before its first [`Engine::receive`], or after receiving was paused and the pause
+    /// has taken effect, which is asked for again in later turns. The slot is free at once and no further event comes;
+    /// what the peer sent and no event has shown waits in the socket. `None` if operations are in flight, bytes are
+    /// queued, or events of the connection are still to be handed over.
     fn detach(&mut self, conn: Conn) -> Option<OwnedFd>;
 
     /// Starts or pauses receiving (level, not edge). While paused the peer is held by TCP's window: back-pressure.

@@ -144,6 +144,8 @@ pub struct Downstream {
     pub eof: bool,
     /// Receiving was paused because the peer is ahead of us.
     pub paused: bool,
+    /// Is being handed over to another front server, and not read meanwhile.
+    pub leaving: bool,
     /// Bytes on their way to the browser when its deadline last passed.
     pub queued_seen: usize,
 }
@@ -158,6 +160,7 @@ impl Downstream {
             requests: 0,
             eof: false,
             paused: false,
+            leaving: false,
             queued_seen: 0,
         }
     }

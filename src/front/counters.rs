@@ -8,6 +8,8 @@ pub struct Counters {
     pub connections_accepted: u64,
     pub connections_adopted: u64,
     pub connections_handed_off: u64,
+    /// Idle ones that went to another front server when load shifted. Not among the closed ones.
+    pub connections_relocated: u64,
     pub connections_closed: u64,
     pub connections_shed: u64,
     pub requests_taken: u64,
@@ -57,6 +59,7 @@ impl Counters {
             connections_accepted,
             connections_adopted,
             connections_handed_off,
+            connections_relocated,
             connections_closed,
             connections_shed,
             requests_taken,
@@ -82,6 +85,7 @@ impl Counters {
         self.connections_accepted += connections_accepted;
         self.connections_adopted += connections_adopted;
         self.connections_handed_off += connections_handed_off;
+        self.connections_relocated += connections_relocated;
         self.connections_closed += connections_closed;
         self.connections_shed += connections_shed;
         self.requests_taken += requests_taken;

@@ -109,14 +109,14 @@ impl FrontServer {
         down.exchange.forget_head_bytes();
         down.deadline_ns = job.deadline_ns;
         self.counters.to_replicas += 1;
-        match self.dispatcher.pick(self.local_replica) {
+        let now = engine.now_ns();
+        match self.dispatcher.pick(now, self.local_replica) {
             Pick::Replica(replica, reason) => {
-                down.exchange.trace.placed(Served::Replica(replica), Reason::of_pick(reason), engine.now_ns());
+                down.exchange.trace.placed(Served::Replica(replica), Reason::of_pick(reason), now);
                 self.outbox.push((replica, job));
             }
             Pick::Wait => {
                 let ticket = Ticket { conn: down.conn, exchange: down.exchange.number };
-                let now = engine.now_ns();
                 down.exchange.job = Some(job);
                 if self.dispatcher.enqueue(ticket, now, now + self.settings.queue_ns).is_err() {
                     self.counters.queue_refused += 1;

@@ -24,6 +24,7 @@ pub mod log;
 pub mod note;
 pub mod reason;
 pub mod record;
+pub mod hand_over;
 mod part;
 mod refuse;
 pub mod rejects;

@@ -51,6 +51,7 @@ reasons! {
     ShorterOfTwo "shorter-of-two" 0 "the shorter of two replicas drawn by lot (policy `power-of-two`)"
     ShortestDepth "shortest-depth" 0 "the replica with the smallest published depth (policy `jsq`)"
     FewestOutstanding "fewest-outstanding" 0 "the replica with the fewest requests of this front (policy `least-connection`)"
+    Weight "weight" 0 "the replica whose weight made it its turn (policy `weighted`)"
     UpstreamLeast "upstream-least" 0 "the upstream server with the fewest outstanding requests"
     Retry "retry" 0 "another attempt, because the one before got no answer"
     File "file" 0 "a static object"
@@ -100,6 +101,7 @@ impl Reason {
             policy::Reason::ShorterOfTwo => Self::ShorterOfTwo,
             policy::Reason::ShortestDepth => Self::ShortestDepth,
             policy::Reason::FewestOutstanding => Self::FewestOutstanding,
+            policy::Reason::Weight => Self::Weight,
         }
     }
 

@@ -204,6 +204,17 @@ impl FrontServer {
         self.now.unix_ms = unix_ms;
     }
 
+    pub(super) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn downstream_at(&self, slot: usize) -> Option<&Downstream> {
+        match self.slots.get(slot)? {
+            Slot::Downstream(down) => Some(down),
+            Slot::Free | Slot::Upstream(_) => None,
+        }
+    }
+
     pub(super) fn take_downstream(&mut self, conn: Conn) -> Option<Box<Downstream>> {
         let slot = self.slots.get_mut(conn.slot as usize)?;
         match std::mem::take(slot) {
@@ -293,6 +304,9 @@ impl FrontServer {
 
     /// Back-pressure: a browser that sends ahead of what can be used is no longer read.
     pub(super) fn hold_back<E: Engine>(&self, engine: &mut E, down: &mut Downstream) {
+        if down.leaving {
+            return;
+        }
         // A head that is not whole yet must be able to become so.
         let bytes_max = self.settings.buffer_bytes_max.max(self.settings.parse.head_bytes_max);
         if !down.paused && down.input.bytes() > bytes_max {

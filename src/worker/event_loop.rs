@@ -74,17 +74,22 @@ impl<E: Engine> Worker<E> {
             let now = Now { monotonic_ns: self.engine.now_ns(), unix_ms: clock::unix_ms() };
             if let Some(front) = &mut self.front {
                 front.server.set_unix_ms(now.unix_ms);
+                front.observe_depths();
             }
             self.on_events();
             self.drain_mesh(now);
             self.drain_inbox(now);
             let next_ns = self.timers(now);
             let idle = self.settle(now);
-            self.port.flush();
             if let Some(front) = &mut self.front {
                 front.settle_notes();
+                front.hand_over(&mut self.engine, &mut self.port, &self.layout);
                 front.publish_load();
             }
+            if let Some(role) = &self.replica {
+                role.publish_depth();
+            }
+            self.port.flush();
             until_ns = if idle { next_ns } else { 0 };
         }
         Ok(())

@@ -5,14 +5,30 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::dispatch::connections::{self, ConnectionDispatcher, Load};
+use crate::dispatch::relocation::{MOVES_MAX, Relocator};
 use crate::dispatch::requests;
-use crate::engine::{Conn, Engine, Event};
+use crate::engine::{self, Conn, Engine, Event};
 use crate::front::FrontServer;
 use crate::front::reason::Reason;
+use crate::front::server::TICK_NS;
 use crate::mesh::depth::DepthBoard;
 
+use super::load_board::LoadBoard;
+use super::movers::Movers;
 use super::status::{FrontRejects, FrontStatus, UpstreamStatus};
 use super::{Layout, Message, Port};
+
+/// A connection that took no request for so long is given away first: whoever sends all the time is what makes a core
+/// busy, and better stays alone on it than moves.
+const QUIET_BEFORE_NS: u64 = 5_000_000;
+
+/// Where front servers and replica servers publish how much work they have.
+pub struct Boards {
+    /// By front number.
+    pub loads: Arc<LoadBoard>,
+    /// By replica number.
+    pub depths: Arc<DepthBoard>,
+}
 
 /// A front server in a worker.
 pub struct FrontRole {
@@ -20,32 +36,78 @@ pub struct FrontRole {
     pub server: FrontServer,
     pub listen: String,
     placer: ConnectionDispatcher,
+    relocator: Relocator,
+    movers: Movers,
+    /// Whether a connection may be taken to move at any moment between two requests, not only a quiet one.
+    movers_any: bool,
     threshold: u32,
-    /// Work of every front, by front number; [`DRAINING`] for one that takes no more.
-    board: Arc<DepthBoard>,
+    boards: Boards,
+    /// The last copy of `boards.depths`.
+    depths: Vec<u32>,
     loads: Vec<Load>,
     /// Whether `loads` is of this turn.
     fresh: bool,
-    published: u32,
+    /// How much of the last tick this thread was running, in thousandths.
+    busy_permille: u32,
+    /// When the last tick was, and the thread's processor time then.
+    ticked_ns: u64,
+    cpu_ns: u64,
     next_tick_ns: u64,
+    /// Where the next search for idle connections begins.
+    search_from: usize,
 }
 
-/// The work that a draining front publishes.
-const DRAINING: u32 = u32::MAX;
-
 impl FrontRole {
-    pub fn new(front: u16, server: FrontServer, listen: String, threshold: u32, board: Arc<DepthBoard>) -> Self {
-        let loads = vec![Load::default(); board.workers()];
-        let placer = ConnectionDispatcher::new();
-        Self { front, server, listen, placer, threshold, board, loads, fresh: false, published: 0, next_tick_ns: 0 }
+    pub fn new(front: u16, server: FrontServer, listen: String, threshold: u32, boards: Boards) -> Self {
+        let loads = vec![Load::default(); boards.loads.fronts()];
+        let depths = vec![0; boards.depths.workers()];
+        Self {
+            front,
+            server,
+            listen,
+            placer: ConnectionDispatcher::new(),
+            relocator: Relocator::default(),
+            movers: Movers::default(),
+            movers_any: false,
+            threshold,
+            boards,
+            depths,
+            loads,
+            fresh: false,
+            busy_permille: 0,
+            ticked_ns: 0,
+            cpu_ns: 0,
+            next_tick_ns: 0,
+            search_from: 0,
+        }
+    }
+
+    /// Begins a turn: takes the published depths, if the policy goes by them.
+    pub fn observe_depths(&mut self) {
+        if self.server.dispatcher().reads_depths() {
+            self.boards.depths.snapshot(&mut self.depths);
+            self.server.dispatcher_mut().observe(&self.depths);
+        }
     }
 
     /// An event of the engine. New connections go through the first dispatcher.
     pub fn on_event<E: Engine>(&mut self, engine: &mut E, port: &mut Port, layout: &Layout, event: Event) {
-        if let Event::Accepted { conn, .. } = event {
-            self.on_accepted(engine, port, layout, conn);
-        } else {
-            self.server.on_event(engine, event);
+        match event {
+            Event::Accepted { conn, .. } => return self.on_accepted(engine, port, layout, conn),
+            Event::Data { conn, .. } | Event::Eof { conn } | Event::Sent { conn } => {
+                let waits = matches!(event, Event::Data { .. } | Event::Eof { .. });
+                if waits && self.movers.take_back(conn) {
+                    self.server.stay(engine, conn);
+                }
+                self.server.on_event(engine, event);
+                // Between an answer and the next request even a busy connection is idle for a moment.
+                if self.movers_any && self.movers.wants() && self.server.may_leave(conn) {
+                    self.begin_leaving(engine, conn);
+                }
+            }
+            Event::Connected { .. } | Event::Closed { .. } | Event::Timer { .. } | Event::Woken => {
+                self.server.on_event(engine, event);
+            }
         }
     }
 
@@ -53,12 +115,7 @@ impl FrontRole {
     fn on_accepted<E: Engine>(&mut self, engine: &mut E, port: &mut Port, layout: &Layout, conn: Conn) {
         let own = usize::from(self.front);
         if !self.fresh {
-            self.fresh = true;
-            for (front, load) in self.loads.iter_mut().enumerate() {
-                let work = if front == own { self.server.load() } else { self.board.read(front) };
-                *load = Load { connections: work, exchanges: 0, draining: work == DRAINING };
-            }
-            self.loads[own].draining = self.server.is_draining();
+            self.read_loads();
         }
         let front = self.placer.place(own, &mut self.loads, self.threshold);
         if front != own
@@ -72,6 +129,73 @@ impl FrontRole {
             return;
         }
         self.server.begin_connection(engine, conn, false);
+    }
+
+    fn read_loads(&mut self) {
+        self.fresh = true;
+        for (front, load) in self.loads.iter_mut().enumerate() {
+            *load = self.boards.loads.read(front);
+        }
+        self.loads[usize::from(self.front)] = self.load();
+    }
+
+    fn load(&self) -> Load {
+        let connections = self.server.open_connections();
+        Load {
+            connections,
+            exchanges: self.server.load().saturating_sub(connections),
+            busy_permille: self.busy_permille,
+            draining: self.server.is_draining(),
+        }
+    }
+
+    /// Looks whether idle connections should be elsewhere, and begins to move them.
+    fn relocate<E: Engine>(&mut self, engine: &mut E, now_ns: u64) {
+        if self.movers.leaving() > 0 {
+            return;
+        }
+        let own = usize::from(self.front);
+        self.read_loads();
+        self.movers.forget_wanted();
+        self.relocator.look(own, &self.loads);
+        for _ in 0..MOVES_MAX {
+            let Some(next) = self.relocator.next(own, &mut self.loads) else { break };
+            self.movers.want(next.to);
+        }
+        self.movers_any = self.relocator.may_take_any();
+        // The copy counts moves that may not come about.
+        self.fresh = false;
+        while self.movers.wants()
+            && let Some(conn) = self.server.idle_connection(self.search_from, now_ns.saturating_sub(QUIET_BEFORE_NS))
+        {
+            self.search_from = conn.slot as usize + 1;
+            self.begin_leaving(engine, conn);
+        }
+    }
+
+    fn begin_leaving<E: Engine>(&mut self, engine: &mut E, conn: Conn) {
+        self.server.begin_leaving(engine, conn);
+        self.movers.begin(conn, engine.now_ns());
+    }
+
+    /// Ends a turn: connections that have become quiet go to their new front servers.
+    pub fn hand_over<E: Engine>(&mut self, engine: &mut E, port: &mut Port, layout: &Layout) {
+        let mut index = 0;
+        while let Some(mover) = self.movers.get(index) {
+            if let Some(socket) = self.server.leave_with(engine, mover.conn) {
+                self.movers.take_back(mover.conn);
+                if let Err(Message::Connection(socket)) =
+                    port.send(layout.front_workers[mover.to], Message::Connection(socket))
+                {
+                    self.adopt(engine, socket, true);
+                }
+            } else if engine.now_ns() >= mover.until_ns || !self.server.is_idle(mover.conn) {
+                self.movers.take_back(mover.conn);
+                self.server.stay(engine, mover.conn);
+            } else {
+                index += 1;
+            }
+        }
     }
 
     /// Takes in a connection that another front accepted.
@@ -92,21 +216,30 @@ impl FrontRole {
     /// Ends a turn: tells the other fronts how much work is here.
     pub fn publish_load(&mut self) {
         self.fresh = false;
-        let load = if self.server.is_draining() { DRAINING } else { self.server.load() };
-        if load != self.published {
-            self.published = load;
-            self.board.publish(usize::from(self.front), load);
-        }
+        self.boards.loads.publish(usize::from(self.front), &self.load());
     }
 
     /// Deadlines of connections; returns when to come again.
     pub fn tick<E: Engine>(&mut self, engine: &mut E) -> u64 {
         let now = engine.now_ns();
         if now >= self.next_tick_ns {
+            self.measure(now);
             self.server.tick(engine);
-            self.next_tick_ns = now + crate::front::server::TICK_NS;
+            self.relocate(engine, now);
+            self.next_tick_ns = now + TICK_NS;
         }
-        if self.server.dispatcher().waiting() > 0 { self.next_tick_ns.min(now + 1_000_000) } else { self.next_tick_ns }
+        let soon = self.server.dispatcher().waiting() > 0 || self.movers.leaving() > 0;
+        if soon { self.next_tick_ns.min(now + 1_000_000) } else { self.next_tick_ns }
+    }
+
+    /// How busy the core was since the last tick.
+    fn measure(&mut self, now_ns: u64) {
+        let cpu_ns = engine::thread::thread_cpu_ns();
+        let (ran_ns, passed_ns) = (cpu_ns - self.cpu_ns.min(cpu_ns), now_ns - self.ticked_ns.min(now_ns));
+        if self.ticked_ns > 0 && passed_ns > 0 {
+            self.busy_permille = u32::try_from(ran_ns.saturating_mul(1000) / passed_ns).unwrap_or(1000).min(1000);
+        }
+        (self.cpu_ns, self.ticked_ns) = (cpu_ns, now_ns);
     }
 
     pub fn drain<E: Engine>(&mut self, engine: &mut E, on: bool) {

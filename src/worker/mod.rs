@@ -3,8 +3,11 @@
 //! Architecture invariant: workers share nothing but the mesh, their inboxes and the depth boards.
 
 pub mod access_log;
+pub mod accepted;
 pub mod event_loop;
 pub mod front_role;
+pub mod load_board;
+pub mod movers;
 pub mod placement;
 pub mod replica_role;
 pub mod solo;
@@ -35,7 +38,7 @@ pub enum Message {
     Reply(Box<Job>),
     /// The replica was stopped before it began the job: it goes to another one.
     Unclaimed { replica: ServerId, job: Box<Job> },
-    /// A new connection that the first dispatcher moved.
+    /// A connection that the first dispatcher moved: a new one, or an idle one.
     Connection(OwnedFd),
     /// From one replica to another.
     Replication { from: ServerId, message: replication::Message },

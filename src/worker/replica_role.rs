@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::database;
 use crate::database::contract::{Outcome, ReplySink, Request};
+use crate::mesh::depth::DepthBoard;
 use crate::replica::job::Job;
 use crate::replica::server::{Now, Output, ReplicaServer};
 use crate::replication;
@@ -14,6 +15,7 @@ use crate::storage::unit::{self, AgentRun, Order};
 use crate::tables::ServerId;
 use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
 
+use super::accepted::Accepted;
 use super::status::ReplicaStatus;
 use super::{Control, Layout, Message, Port};
 
@@ -35,6 +37,9 @@ pub struct ReplicaRole {
     pub server: ReplicaServer,
     services: Services,
     running: bool,
+    accepted: Accepted,
+    /// Where the depth of every replica is published, by replica number.
+    depths: Arc<DepthBoard>,
     /// Agent orders that a full queue refused; given again next turn.
     held: Vec<AgentRun>,
     /// Messages to other replicas that are no replication state: new code versions.
@@ -42,8 +47,20 @@ pub struct ReplicaRole {
 }
 
 impl ReplicaRole {
-    pub fn new(replica: ServerId, server: ReplicaServer, services: Services) -> Self {
-        Self { replica, server, services, running: true, held: Vec::new(), code_for: Vec::new() }
+    pub fn new(
+        replica: ServerId,
+        server: ReplicaServer,
+        services: Services,
+        accepted: Accepted,
+        depths: Arc<DepthBoard>,
+    ) -> Self {
+        let (held, code_for) = (Vec::new(), Vec::new());
+        Self { replica, server, services, running: true, accepted, depths, held, code_for }
+    }
+
+    /// Ends a turn: tells the dispatchers how much work is here.
+    pub fn publish_depth(&self) {
+        self.depths.publish(usize::from(self.replica), self.accepted.total());
     }
 
     /// Stops or starts executing jobs. What was begun is finished; what comes now goes back unclaimed.
@@ -56,6 +73,7 @@ impl ReplicaRole {
         if !self.running {
             return Some(job);
         }
+        self.accepted.add(job.origin.worker);
         job.response.replica = self.replica;
         self.server.execute(job, now);
         None
@@ -136,7 +154,10 @@ impl ReplicaRole {
     #[allow(clippy::vec_box)]
     fn carry_out(&mut self, output: Output, now: Now, finished: &mut Vec<Box<Job>>) {
         match output {
-            Output::Finished(job) => finished.push(job),
+            Output::Finished(job) => {
+                self.accepted.remove(job.origin.worker);
+                finished.push(job);
+            }
             Output::Commit { token, updates, mode } => {
                 let reply = Arc::clone(&self.services.database_reply);
                 if self.services.database.try_send(Request::Commit { token, updates, mode, reply }).is_err() {

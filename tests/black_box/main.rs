@@ -4,6 +4,7 @@
 //! kernel; nothing waits for a fixed time. `UPDATE_SNAPSHOTS=1` writes the expected texts anew.
 #![cfg(feature = "appliance")]
 
+mod balance;
 mod claims;
 mod deploys;
 mod durability;
@@ -12,6 +13,7 @@ mod journeys;
 mod observing;
 mod protocol;
 mod proxying;
+mod queueing;
 mod refusals;
 mod replicas;
 mod snapshot;

@@ -1,5 +1,6 @@
 //! One seed: a world, a front, its neighbours, and what must hold after every step and at the end.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -7,7 +8,7 @@ use twintier::authority::session::SessionKey;
 use twintier::dispatch::policy::PolicyName;
 use twintier::dispatch::requests::{self, RequestDispatcher};
 use twintier::engine::sim::{Faults, Random, Sim, World};
-use twintier::engine::{Address, Config, Engine, Event, Waker};
+use twintier::engine::{Address, Config, Conn, Engine, Event, Waker};
 use twintier::front::authorize::Sessions;
 use twintier::front::server::TICK_NS;
 use twintier::front::{FrontServer, Settings};
@@ -62,6 +63,7 @@ struct Stage {
     jobs: Vec<(u64, u8, Box<Job>)>,
     browsers: Vec<Browser>,
     upstreams: Vec<Upstream>,
+    moves: Moves,
 }
 
 fn faults(random: &mut Random, fair: bool) -> Faults {
@@ -150,6 +152,7 @@ impl Stage {
             jobs: Vec::new(),
             browsers,
             upstreams,
+            moves: Moves { connections_max: config.connections_max as usize, ..Moves::default() },
         }
     }
 
@@ -157,10 +160,13 @@ impl Stage {
         self.world.set_alarm(alarm_ns);
         self.engine.turn(self.next_tick_ns, &mut self.events).map_err(|error| error.to_string())?;
         self.front.set_unix_ms(1_700_000_000_000 + self.engine.now_ns() / 1_000_000);
+        self.moves.arrive(&mut self.engine, &mut self.front);
         for event in std::mem::take(&mut self.events) {
+            self.moves.before(&mut self.engine, &mut self.front, &event);
             self.front.on_event(&mut self.engine, event);
         }
         self.replicas();
+        self.moves.step(&mut self.engine, &mut self.front, &mut self.random);
         if self.engine.now_ns() >= self.next_tick_ns {
             self.front.tick(&mut self.engine);
             self.next_tick_ns = self.engine.now_ns() + TICK_NS;
@@ -254,7 +260,11 @@ impl Stage {
                 self.engine.stop_listening();
                 self.front.drain(&mut self.engine, true);
             }
-            if draining && self.engine.connections() == 0 && self.front.open_connections() == 0 {
+            if draining
+                && self.moves.arriving.is_empty()
+                && self.engine.connections() == 0
+                && self.front.open_connections() == 0
+            {
                 return Ok(());
             }
             if now > end_ns {
@@ -285,6 +295,58 @@ impl Stage {
             return Err(format!("buffers are missing: {:?} of {config:?}", engine.buffers_available()));
         }
         Ok(())
+    }
+}
+
+/// Idle connections on their way to another front server, which here is the same one again.
+#[derive(Default)]
+struct Moves {
+    connections_max: usize,
+    leaving: Vec<(Conn, u64)>,
+    arriving: Vec<OwnedFd>,
+}
+
+impl Moves {
+    /// Those that left in the last turn are taken in again.
+    fn arrive(&mut self, engine: &mut Sim, front: &mut FrontServer) {
+        for socket in self.arriving.drain(..) {
+            let conn = engine.adopt(socket).expect("the slot that it left is free again");
+            front.begin_connection(engine, conn, true);
+        }
+    }
+
+    /// What arrives on a connection that leaves takes it back.
+    fn before(&mut self, engine: &mut Sim, front: &mut FrontServer, event: &Event) {
+        if let Event::Data { conn, .. } | Event::Eof { conn } = event
+            && let Some(at) = self.leaving.iter().position(|(leaver, _)| leaver == conn)
+        {
+            self.leaving.swap_remove(at);
+            front.stay(engine, *conn);
+        }
+    }
+
+    fn step(&mut self, engine: &mut Sim, front: &mut FrontServer, random: &mut Random) {
+        let now = engine.now_ns();
+        let room = engine.connections() * 2 < self.connections_max;
+        if room
+            && random.chance(150)
+            && let Some(conn) = front.idle_connection(random.size(self.connections_max), now)
+        {
+            front.begin_leaving(engine, conn);
+            self.leaving.push((conn, now + random.below(20_000_000)));
+        }
+        let arriving = &mut self.arriving;
+        self.leaving.retain(|&(conn, until_ns)| {
+            if let Some(socket) = front.leave_with(engine, conn) {
+                arriving.push(socket);
+                return false;
+            }
+            let waits = now < until_ns && front.is_idle(conn);
+            if !waits {
+                front.stay(engine, conn);
+            }
+            waits
+        });
     }
 }
 

@@ -9,6 +9,7 @@ mod least_connection;
 mod power_of_two;
 mod random;
 mod round_robin;
+mod weighted;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +21,7 @@ use least_connection::LeastConnection;
 use power_of_two::PowerOfTwo;
 use random::Random;
 use round_robin::RoundRobin;
+use weighted::Weighted;
 
 /// The rules by the names that profiles use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -37,11 +39,28 @@ pub enum PolicyName {
     JoinShortest,
     /// The fewest of this front server's own requests: `least-connection`.
     LeastConnection,
+    /// By turns, with weights that are computed every two seconds: `weighted`, the rule of 2000.
+    Weighted,
 }
 
 impl PolicyName {
-    pub const ALL: [Self; 6] =
-        [Self::Jbsq, Self::RoundRobin, Self::Random, Self::PowerOfTwo, Self::JoinShortest, Self::LeastConnection];
+    pub const ALL: [Self; 7] = [
+        Self::Jbsq,
+        Self::RoundRobin,
+        Self::Random,
+        Self::PowerOfTwo,
+        Self::JoinShortest,
+        Self::LeastConnection,
+        Self::Weighted,
+    ];
+
+    /// Whether the rule goes by published depths, which are worth reading only then.
+    pub fn reads_depths(self) -> bool {
+        match self {
+            Self::PowerOfTwo | Self::JoinShortest => true,
+            Self::Jbsq | Self::RoundRobin | Self::Random | Self::LeastConnection | Self::Weighted => false,
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,6 +70,7 @@ impl PolicyName {
             Self::PowerOfTwo => "power-of-two",
             Self::JoinShortest => "jsq",
             Self::LeastConnection => "least-connection",
+            Self::Weighted => "weighted",
         }
     }
 }
@@ -91,6 +111,8 @@ pub enum Reason {
     ShortestDepth,
     /// The fewest outstanding requests of this front server.
     FewestOutstanding,
+    /// Its weight made it its turn.
+    Weight,
 }
 
 impl Reason {
@@ -104,6 +126,7 @@ impl Reason {
             Self::ShorterOfTwo => "shorter of two",
             Self::ShortestDepth => "shortest depth",
             Self::FewestOutstanding => "fewest outstanding",
+            Self::Weight => "weight",
         }
     }
 }
@@ -124,6 +147,7 @@ pub(super) struct View<'a> {
     pub local: Option<ReplicaId>,
     /// Outstanding requests that a replica may have.
     pub cap: u32,
+    pub now_ns: u64,
 }
 
 impl View<'_> {
@@ -152,10 +176,11 @@ pub(super) enum Policy {
     PowerOfTwo(PowerOfTwo),
     JoinShortest(JoinShortest),
     LeastConnection(LeastConnection),
+    Weighted(Weighted),
 }
 
 impl Policy {
-    pub fn new(name: PolicyName, seed: u64) -> Self {
+    pub fn new(name: PolicyName, seed: u64, replicas: usize) -> Self {
         match name {
             PolicyName::Jbsq => Self::Jbsq(Jbsq::default()),
             PolicyName::RoundRobin => Self::RoundRobin(RoundRobin::default()),
@@ -163,6 +188,7 @@ impl Policy {
             PolicyName::PowerOfTwo => Self::PowerOfTwo(PowerOfTwo::new(seed)),
             PolicyName::JoinShortest => Self::JoinShortest(JoinShortest::default()),
             PolicyName::LeastConnection => Self::LeastConnection(LeastConnection::default()),
+            PolicyName::Weighted => Self::Weighted(Weighted::new(replicas)),
         }
     }
 
@@ -175,6 +201,7 @@ impl Policy {
             Self::PowerOfTwo(rule) => rule.choose(view),
             Self::JoinShortest(rule) => rule.choose(view),
             Self::LeastConnection(rule) => rule.choose(view),
+            Self::Weighted(rule) => rule.choose(view),
         }
     }
 }
@@ -188,8 +215,8 @@ mod tests {
     }
 
     fn choices(name: PolicyName, replicas: &[Replica], local: Option<u8>, cap: u32, count: usize) -> Vec<usize> {
-        let mut policy = Policy::new(name, 1);
-        let view = View { replicas, local, cap };
+        let mut policy = Policy::new(name, 1, replicas.len());
+        let view = View { replicas, local, cap, now_ns: 0 };
         (0..count).filter_map(|_| policy.choose(&view)).map(|(index, _)| index).collect()
     }
 
@@ -216,10 +243,10 @@ mod tests {
 
     #[test]
     fn jbsq_is_local_first_then_credit_then_depth_then_turn() {
-        let mut rule = Policy::new(PolicyName::Jbsq, 0);
-        let local = View { replicas: &replicas(&[(1, 90), (0, 0)]), local: Some(0), cap: 2 };
+        let mut rule = Policy::new(PolicyName::Jbsq, 0, 3);
+        let local = View { replicas: &replicas(&[(1, 90), (0, 0)]), local: Some(0), cap: 2, now_ns: 0 };
         assert_eq!(rule.choose(&local), Some((0, Reason::Local)));
-        let full = View { replicas: &replicas(&[(2, 0), (1, 0), (0, 9)]), local: Some(0), cap: 2 };
+        let full = View { replicas: &replicas(&[(2, 0), (1, 0), (0, 9)]), local: Some(0), cap: 2, now_ns: 0 };
         assert_eq!(rule.choose(&full), Some((2, Reason::MostCredit)));
         assert_eq!(choices(PolicyName::Jbsq, &replicas(&[(1, 5), (1, 4), (1, 5)]), None, 2, 2), [1, 1]);
         assert_eq!(choices(PolicyName::Jbsq, &replicas(&[(0, 0); 3]), None, 2, 6), [0, 1, 2, 0, 1, 2]);

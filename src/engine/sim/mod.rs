@@ -462,9 +462,12 @@ impl Engine for Sim {
 
     fn detach(&mut self, conn: Conn) -> Option<OwnedFd> {
         let slot = self.slot(conn)?;
-        if slot.phase != Phase::Open || slot.received_ever || slot.queued > 0 {
+        let quiet = slot.phase == Phase::Open && !slot.receive && slot.queued == 0 && !slot.shutdown && !slot.fin;
+        // A pause takes effect when it does.
+        if !quiet || (slot.received_ever && self.chance(300)) {
             return None;
         }
+        let slot = self.slot(conn)?;
         let peer = slot.peer?;
         // A descriptor whose number stands for the connection.
         let token: OwnedFd = std::fs::File::open("/dev/null").ok()?.into();
