@@ -29,7 +29,7 @@ run: build
 
 build: deps
 	@$(LIBRARY); echo "building twintier, loadgen and bench"; \
-	$(CARGO) build --release --package twintier --package loadgen --package bench $$features
+	$(CARGO) build --release --workspace --bins $$features
 
 test: deps
 	@$(LIBRARY); $(CARGO) test --release --workspace $$features

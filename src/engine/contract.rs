@@ -229,6 +229,13 @@ pub trait Engine: Sized {
     /// Appends to the connection's send queue. Ignored (and dropped) for a connection that is closing or gone.
     fn send(&mut self, conn: Conn, chunk: Chunk);
 
+    /// Takes the last chunk of the send queue back if it is a lease with room for `bytes` more and the kernel has not
+    /// begun with it: what is written next can go on in it, which makes one chunk to send instead of two. An engine
+    /// that cannot tell gives nothing.
+    fn reclaim(&mut self, _conn: Conn, _bytes: usize) -> Option<Lease> {
+        None
+    }
+
     /// Bytes in the send queue that the kernel has not taken.
     fn queued_bytes(&self, conn: Conn) -> usize;
 

@@ -12,6 +12,9 @@ use crate::storage::files::{Object, Plan};
 /// What the `Server` header says.
 pub const SERVER: &str = "twintier";
 
+/// Room behind what is queued already that makes it worth going on there.
+const ROOM_BYTES_MIN: usize = 2048;
+
 /// Collects encoded bytes in send buffers of the engine and hands them over in order. When every buffer is in use it
 /// goes on with heap memory, so that an answer is never cut.
 pub struct Writer<'a, E: Engine> {
@@ -23,7 +26,7 @@ pub struct Writer<'a, E: Engine> {
 
 impl<'a, E: Engine> Writer<'a, E> {
     pub fn new(engine: &'a mut E, conn: Conn) -> Self {
-        let lease = engine.lease();
+        let lease = engine.reclaim(conn, ROOM_BYTES_MIN).or_else(|| engine.lease());
         Self { engine, conn, lease, heap: Vec::new() }
     }
 

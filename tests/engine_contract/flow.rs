@@ -436,3 +436,43 @@ pub fn a_flushing_close_during_the_connect_still_delivers<E: Engine>() {
     });
     assert_eq!(got, b"fire and forget");
 }
+
+/// What a machine takes back to write on goes out once, and where it stood. An engine may give nothing back.
+pub fn what_is_reclaimed_goes_out_once_and_in_its_place<E: Engine>() {
+    let mut driver = Driver::<E>::new(&small());
+    let address = driver.tcp();
+    let peer = thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    });
+    driver.wait("the end of the answer", |engine, event| {
+        match event {
+            Event::Accepted { conn, .. } => {
+                engine.send(conn, Chunk::Static(b"first "));
+                assert!(engine.reclaim(conn, 1).is_none(), "constant bytes cannot be written on");
+                let mut lease = engine.lease().unwrap();
+                lease.extend_from_slice(b"second ");
+                engine.send(conn, Chunk::Lease(lease));
+                assert!(engine.reclaim(conn, usize::MAX).is_none(), "there is not so much room");
+                let mut lease = engine.reclaim(conn, 5).or_else(|| engine.lease()).unwrap();
+                lease.extend_from_slice(b"third");
+                engine.send(conn, Chunk::Lease(lease));
+                engine.shutdown_send(conn);
+                assert!(engine.reclaim(conn, 1).is_none(), "nothing may follow a FIN");
+                engine.close(conn, Close::Flush);
+            }
+            Event::Closed { .. } => return Some(()),
+            Event::Data { .. }
+            | Event::Eof { .. }
+            | Event::Connected { .. }
+            | Event::Sent { .. }
+            | Event::Timer { .. }
+            | Event::Woken => {}
+        }
+        None
+    });
+    assert_eq!(peer.join().unwrap(), "first second third");
+}

@@ -43,6 +43,7 @@ macro_rules! engine {
                 flow::a_pause_taken_back_loses_nothing,
                 flow::what_was_sent_before_the_connect_finished_goes_out,
                 flow::a_flushing_close_during_the_connect_still_delivers,
+                flow::what_is_reclaimed_goes_out_once_and_in_its_place,
                 life::a_refused_connect_is_told_and_closed,
                 life::a_reset_ends_the_connection_once,
                 life::a_reset_while_nothing_is_armed_shows_at_the_next_send,

@@ -492,6 +492,20 @@ impl Engine for Sim {
         }
     }
 
+    fn reclaim(&mut self, conn: Conn, bytes: usize) -> Option<Lease> {
+        let slot = self.slot(conn)?;
+        if slot.phase != Phase::Open || slot.flush || slot.shutdown {
+            return None;
+        }
+        match slot.queue.back() {
+            Some(Chunk::Lease(lease)) if lease.capacity_left() >= bytes => {}
+            Some(_) | None => return None,
+        }
+        let Some(Chunk::Lease(lease)) = slot.queue.pop_back() else { return None };
+        slot.queued -= lease.len();
+        Some(lease)
+    }
+
     fn queued_bytes(&self, conn: Conn) -> usize {
         let slot = self.slots.get(conn.slot as usize);
         slot.filter(|slot| slot.generation == conn.generation).map_or(0, |slot| slot.queued)

@@ -321,6 +321,20 @@ impl Engine for Uring {
         }
     }
 
+    fn reclaim(&mut self, conn: Conn, bytes: usize) -> Option<Lease> {
+        let slot = self.slots.get_mut(conn)?;
+        if slot.in_flight.has(InFlight::SEND) || slot.phase != Phase::Open || slot.shutdown != Shutdown::Open {
+            return None;
+        }
+        match slot.queue.back() {
+            Some(Chunk::Lease(lease)) if lease.capacity_left() >= bytes => {}
+            Some(_) | None => return None,
+        }
+        let Some(Chunk::Lease(lease)) = slot.queue.pop_back() else { return None };
+        slot.queued_bytes -= lease.len();
+        Some(lease)
+    }
+
     fn queued_bytes(&self, conn: Conn) -> usize {
         self.slots.get(conn).map_or(0, |slot| slot.queued_bytes)
     }
