@@ -29,12 +29,16 @@ pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
         },
         (Method::Get | Method::Head, ["replication"]) => Reply::json(&replication(cluster).await),
         (Method::Get | Method::Head, ["rejects"]) => Reply::json(&rejects::to_json(&cluster.rejects().await)),
-        (Method::Get | Method::Head, ["rejects", "text"]) => Reply::text(200, rejects::to_text(&cluster.rejects().await)),
+        (Method::Get | Method::Head, ["rejects", "text"]) => {
+            Reply::text(200, rejects::to_text(&cluster.rejects().await))
+        }
         (Method::Get | Method::Head, ["claim"]) => Reply::json(&claim::chart(cluster).await),
         (Method::Post, ["servers", "replica", number, order @ ("stop" | "start")]) => replica(cluster, number, order),
         (Method::Post, ["servers", "front", number, order @ ("drain" | "start")]) => front(cluster, number, order),
         (Method::Post, ["deploy"]) => deploy(cluster, &asked.body).await,
-        (_, ["" | "status" | "metrics" | "replication" | "rejects" | "claim"] | ["rejects", "text"]) => Reply::text(405, "this can only be read (GET)"),
+        (_, ["" | "status" | "metrics" | "replication" | "rejects" | "claim"] | ["rejects", "text"]) => {
+            Reply::text(405, "this can only be read (GET)")
+        }
         (_, ["deploy"] | ["servers", _, _, _]) => Reply::text(405, "this is an order (POST)"),
         (_, _) => Reply::text(
             404,

@@ -60,7 +60,10 @@ const HELP: &[(&str, &str)] = &[
     ("front_load", "What the first dispatcher goes by: connections and requests in progress"),
     ("front_books", "Requests taken, less those ended, less those in progress: 0, or the accounting is wrong"),
     ("front_requests_taken", "Requests of which a head, sound or not, was taken"),
-    ("front_requests_answered", "Requests answered with what a replica, an upstream server, a file or a statement gave"),
+    (
+        "front_requests_answered",
+        "Requests answered with what a replica, an upstream server, a file or a statement gave",
+    ),
     ("front_requests_refused", "Requests answered by the front itself: malformed, too large, without capacity"),
     ("front_requests_aborted", "Requests without a whole answer"),
     ("front_endings", "Ended requests by why they went where they went and ended as they did"),

@@ -94,11 +94,9 @@ impl Exposition {
 
     fn latency(&mut self, labels: &Labels, latency: &Latency) {
         let Latency { total, first_byte, queue } = latency;
-        for (base, histogram) in [
-            ("front_request_seconds", total),
-            ("front_first_byte_seconds", first_byte),
-            ("front_queue_seconds", queue),
-        ] {
+        for (base, histogram) in
+            [("front_request_seconds", total), ("front_first_byte_seconds", first_byte), ("front_queue_seconds", queue)]
+        {
             let buckets = histogram.cumulative().map(|(bound_ns, below)| (seconds(bound_ns), below));
             self.histogram(base, labels, buckets, histogram.count(), &sum_seconds(histogram));
         }

@@ -38,7 +38,12 @@ impl FrontServer {
         let shared = self.may_ride_together(down);
         let Some(mut up) = self.upstream_connection(engine, server, shared) else {
             self.pools.server(server).failed(now);
-            return self.refuse(engine, down, Reason::UpstreamSlots, "no connection to an upstream server could be opened");
+            return self.refuse(
+                engine,
+                down,
+                Reason::UpstreamSlots,
+                "no connection to an upstream server could be opened",
+            );
         };
         down.exchange.trace.placed(Served::Upstream(server), Reason::of_attempt(down.exchange.attempts), now);
         self.pools.server(server).outstanding += 1;

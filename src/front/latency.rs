@@ -178,7 +178,11 @@ mod tests {
         let (mut one, mut other, mut both) = (Histogram::default(), Histogram::default(), Histogram::default());
         for step in 0..1000_u64 {
             let value = step * step * 31;
-            if step % 3 == 0 { one.record(value) } else { other.record(value) }
+            if step % 3 == 0 {
+                one.record(value)
+            } else {
+                other.record(value)
+            }
             both.record(value);
         }
         one.merge(&other);

@@ -213,8 +213,13 @@ mod tests {
             for offset in 0..=head.len() {
                 let (excerpt, _) = look(head.as_bytes(), offset, Part::Head);
                 assert!(!excerpt.contains("SEC"), "{excerpt:?}");
-                assert!(offset < head.len() - 60 || excerpt.ends_with("x: 1\r\n") || excerpt.ends_with("x: 1\n")
-                    || excerpt.ends_with("x: 1\r"), "other fields stay: {excerpt:?}");
+                assert!(
+                    offset < head.len() - 60
+                        || excerpt.ends_with("x: 1\r\n")
+                        || excerpt.ends_with("x: 1\n")
+                        || excerpt.ends_with("x: 1\r"),
+                    "other fields stay: {excerpt:?}"
+                );
             }
         }
         let long = format!("GET / HTTP/1.1\r\nCookie: {}\r\n\0", "SECRET".repeat(100));

@@ -108,7 +108,13 @@ impl FrontServer {
         };
         if !matches!(exchange.head.method, Method::Get | Method::Head) {
             down.exchange.trace.blame(Reason::FileMethod, "");
-            self.short(engine, down, Reason::FileMethod.status(), &[(b"allow", b"GET, HEAD")], "files can be read only");
+            self.short(
+                engine,
+                down,
+                Reason::FileMethod.status(),
+                &[(b"allow", b"GET, HEAD")],
+                "files can be read only",
+            );
             self.note_end(engine, down, Ending::Refused);
             return self.end_early(engine, down);
         }

@@ -39,8 +39,23 @@ fn pairs(line: &str) -> BTreeMap<String, String> {
 }
 
 const KEYS: [&str; 17] = [
-    "time", "client", "front", "method", "host", "path", "status", "bytes", "head_us", "queue_us", "connect_us",
-    "first_us", "total_us", "target", "attempts", "end", "reason",
+    "time",
+    "client",
+    "front",
+    "method",
+    "host",
+    "path",
+    "status",
+    "bytes",
+    "head_us",
+    "queue_us",
+    "connect_us",
+    "first_us",
+    "total_us",
+    "target",
+    "attempts",
+    "end",
+    "reason",
 ];
 
 #[track_caller]
@@ -96,7 +111,10 @@ fn every_request_has_one_line_that_says_why() {
     assert!(page["target"].starts_with("replica:") && ["local", "most-credit"].contains(&page["reason"].as_str()));
     assert!(page["bytes"].parse::<u64>().unwrap() > 100 && page["total_us"].parse::<u64>().unwrap() > 0, "{page:?}");
     let gone = find("path", "/gone");
-    assert_eq!((gone["target"].as_str(), gone["reason"].as_str(), gone["end"].as_str()), ("statement", "statement", "answered"));
+    assert_eq!(
+        (gone["target"].as_str(), gone["reason"].as_str(), gone["end"].as_str()),
+        ("statement", "statement", "answered")
+    );
     let none = find("path", "/reqcat/static/none");
     assert_eq!((none["reason"].as_str(), none["status"].as_str(), none["end"].as_str()), ("no-file", "404", "refused"));
     assert_eq!(find("path", "/nowhere/at/all")["reason"], "no-route");
@@ -168,10 +186,14 @@ fn a_proxy_logs_which_server_and_why() {
     proxy.signal("TERM");
     assert!(proxy.status().success());
     let lines = lines(&std::fs::read_to_string(&log).unwrap());
-    let of = |path: &str| lines.iter().find(|line| line["path"] == path).unwrap_or_else(|| panic!("{path}: {lines:#?}"));
+    let of =
+        |path: &str| lines.iter().find(|line| line["path"] == path).unwrap_or_else(|| panic!("{path}: {lines:#?}"));
     let fine = of("/fine");
     assert_eq!(fine["target"], format!("upstream:{}", origin.address));
-    assert_eq!((fine["reason"].as_str(), fine["bytes"].as_str(), fine["attempts"].as_str()), ("upstream-least", "12", "1"));
+    assert_eq!(
+        (fine["reason"].as_str(), fine["bytes"].as_str(), fine["attempts"].as_str()),
+        ("upstream-least", "12", "1")
+    );
     assert!(of("/nonsense")["reason"].starts_with("upstream-bad:"), "{:?}", of("/nonsense"));
     assert_eq!(of("/silent")["reason"], "upstream-reset");
     assert_eq!((of("/cut")["reason"].as_str(), of("/cut")["end"].as_str()), ("upstream-cut", "aborted"));
@@ -189,7 +211,11 @@ fn rejected_requests_show_the_offending_byte_and_no_secret() {
     let entries: Vec<&Value> = fronts.iter().flat_map(|front| front["rejects"].as_array().unwrap()).collect();
     assert_eq!(entries.len(), 1, "{rejects}");
     let entry = entries[0];
-    assert_eq!((&entry["status"], &entry["byte"], &entry["part"]), (&400.into(), &" ".into(), &"head".into()), "{entry}");
+    assert_eq!(
+        (&entry["status"], &entry["byte"], &entry["part"]),
+        (&400.into(), &" ".into(), &"head".into()),
+        "{entry}"
+    );
     assert!(entry["before"].as_str().unwrap().ends_with("\\x0d\\x0ax"), "{entry}");
     assert!(entry["after"].as_str().unwrap().starts_with("y: 1"), "{entry}");
     assert!(entry["reason"].as_str().unwrap().starts_with("bad-request:"), "{entry}");
@@ -255,7 +281,8 @@ fn every_counter_is_exported_and_the_books_balance() {
     ] {
         let fields = object.as_object().unwrap_or_else(|| panic!("{base} is no object"));
         for (key, _) in fields.iter().filter(|(_, value)| value.is_number() || value.is_boolean()) {
-            let elsewhere = ["front", "replica", "worker", "peer"].contains(&key.as_str()) || key.starts_with("dispatched_");
+            let elsewhere =
+                ["front", "replica", "worker", "peer"].contains(&key.as_str()) || key.starts_with("dispatched_");
             let names = names(&format!("{base}_{key}"));
             let found = scrape.samples.iter().any(|sample| names.contains(&sample.name));
             assert!(found || elsewhere, "{base}.{key} is not in /metrics");
@@ -267,7 +294,8 @@ fn every_counter_is_exported_and_the_books_balance() {
     assert!(workers.iter().all(|worker| worker["front"]["books"] == 0), "{status}");
     assert!(scrape.of("twintier_front_books").all(|sample| sample.value == 0.0));
     let endings = scrape.sum("twintier_front_endings_total");
-    let ended = ["answered", "refused", "aborted"].map(|end| scrape.sum(&format!("twintier_front_requests_{end}_total")));
+    let ended =
+        ["answered", "refused", "aborted"].map(|end| scrape.sum(&format!("twintier_front_requests_{end}_total")));
     assert_eq!(endings, ended.iter().sum::<f64>(), "each ended request has one reason");
     assert_eq!(scrape.sum("twintier_front_request_seconds_count"), ended[0], "each answered request was timed");
     assert!(scrape.sum("twintier_front_request_seconds_sum") > 0.0);
