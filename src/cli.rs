@@ -87,6 +87,9 @@ pub struct ProxyArgs {
     /// Let up to N safe requests share an upstream connection; 0: each has one of its own
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub pipeline: usize,
+    /// Connections at a time, half of them downstream
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=65_536))]
+    pub connections_max: u32,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +106,15 @@ pub struct OriginArgs {
     /// Bytes of each answer's body
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub body_bytes: usize,
+    /// A file to answer with instead
+    #[arg(long, value_name = "FILE", conflicts_with = "body_bytes")]
+    pub body_file: Option<PathBuf>,
+    /// Content-Type of each answer
+    #[arg(long, value_name = "TYPE", default_value = "text/plain")]
+    pub content_type: String,
+    /// A further field of each answer; may be given again
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub field: Vec<String>,
     /// Microseconds before each answer
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub delay_us: u64,

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
                 core: args.core,
                 engine: args.engine,
                 body_bytes: args.body_bytes,
+                body_file: args.body_file.clone(),
+                content_type: args.content_type.clone(),
+                fields: args.field.clone(),
                 delay_us: args.delay_us,
                 stop,
                 waker,
@@ -73,6 +76,7 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             access_log: args.access_log.clone(),
             engine: args.engine,
             pipeline_max: args.pipeline,
+            connections_max: args.connections_max,
             stop,
             waker,
         })

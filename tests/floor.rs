@@ -45,11 +45,36 @@ impl Floor {
                 core: None,
                 engine: EngineChoice::Auto,
                 body_bytes,
+                body_file: None,
+                content_type: "text/plain".into(),
+                fields: Vec::new(),
                 delay_us,
                 stop,
                 waker,
             })
             .unwrap();
+        })
+    }
+
+    /// An origin that answers a file of `body`.
+    fn page(body: &'static str, content_type: &'static str, field: &'static str) -> Self {
+        Self::run(move |listen, stop, waker| {
+            let file = fresh_path();
+            std::fs::write(&file, body).unwrap();
+            origin::run(OriginOptions {
+                listen,
+                core: None,
+                engine: EngineChoice::Auto,
+                body_bytes: 0,
+                body_file: Some(file.clone()),
+                content_type: content_type.into(),
+                fields: vec![field.into()],
+                delay_us: 0,
+                stop,
+                waker,
+            })
+            .unwrap();
+            std::fs::remove_file(file).unwrap();
         })
     }
 
@@ -102,6 +127,38 @@ impl Drop for Floor {
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: origin\r\n\r\n";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\ntwint";
+
+#[test]
+fn the_origin_answers_a_file_with_the_fields_it_is_given() {
+    let origin = Floor::page("{\"a\":1}", "application/json", "Vary: cookie");
+    let expected =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nVary: cookie\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
+    assert_eq!(origin.ask(GET), expected);
+}
+
+#[test]
+fn the_origin_refuses_what_it_cannot_answer() {
+    let run = |body_file: Option<PathBuf>, field: &str| {
+        origin::run(OriginOptions {
+            listen: Address::Unix(fresh_path()),
+            core: None,
+            engine: EngineChoice::Auto,
+            body_bytes: 1,
+            body_file,
+            content_type: "text/plain".into(),
+            fields: vec![field.into()],
+            delay_us: 0,
+            stop: Arc::new(AtomicBool::new(true)),
+            waker: Waker::new().unwrap(),
+        })
+        .unwrap_err()
+        .to_string()
+    };
+    assert!(run(Some(fresh_path()), "A: b").contains("name a file to answer with"));
+    for field in ["no colon", ": b", "A: b\r\nC: d"] {
+        assert!(run(None, field).contains("write it as"), "{field:?}");
+    }
+}
 
 #[test]
 fn the_origin_answers_pipelined_requests_in_order() {

@@ -1,4 +1,4 @@
-//! The comparison: every system in every block, in random order, and the ratios that follow.
+//! The comparison: every system of every case in every block, in random order.
 
 use std::fs;
 use std::path::Path;
@@ -7,193 +7,278 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use serde::{Deserialize, Serialize};
 
+use crate::case::{Case, Load};
+use crate::evaluate::{Comparison, evaluate};
 use crate::failure::Failure;
-use crate::latency::{Quantiles, add_log, histogram};
-use crate::opponent::{self, Kind, Running};
-use crate::process::{Process, ask, find_program};
-use crate::record::{Absent, PlanRecord, RunRecord, Surveyed, read_json};
-use crate::statistics::{Better, Verdict, paired_ratio};
-use crate::trial::{self, Lab, System, Task, Trial};
+use crate::hold::Hold;
+use crate::opponent::{self, Kind};
+use crate::process::{ask, find_program};
+use crate::record::{Absent, PlanRecord, RunRecord, Surveyed, read_json, write_json};
+use crate::trial::{self, Lab, Stage, System, Task, Trial};
+use crate::{quick, soak};
+
+/// What a trial takes beside its window and warm-up: start, first answers, writing, stop.
+const TRIAL_OVERHEAD_S: f64 = 0.8;
+/// And what held connections add to it.
+const HOLD_OVERHEAD_S: f64 = 6.0;
 
 /// What is compared, and how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    pub job: &'static str,
     pub systems: Vec<System>,
-    pub connections: Vec<u32>,
+    pub cases: Vec<PlannedCase>,
     pub blocks: u32,
     pub duration_s: f64,
     pub warmup_s: f64,
-    pub body_bytes: usize,
     pub seed: u64,
+    /// Long runs after the last block.
+    pub soak: Option<soak::Order>,
 }
 
-/// `compare.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// One entry for each system and number of connections.
-    pub systems: Vec<Measured>,
-    /// The first system (`twintier` where it takes part) against each other one.
-    pub ratios: Vec<RatioRow>,
+/// A case and those of the plan's systems that take part in it, by index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedCase {
+    pub case: Case,
+    pub systems: Vec<usize>,
 }
 
-/// A system at one number of connections, over all blocks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
-    pub name: String,
-    pub version: String,
-    pub connections: u32,
-    pub blocks: u32,
-    pub requests: u64,
-    pub failed: u64,
-    /// Requests of all windows ÷ their length.
-    pub throughput_per_s: f64,
-    /// Run time of the system in all windows ÷ their requests.
-    pub cpu_us_per_request: f64,
-    /// Quantiles of the merged histograms; `null` where the samples do not support one.
-    pub p50_ns: Option<u64>,
-    pub p99_ns: Option<u64>,
-    pub p999_ns: Option<u64>,
-    pub max_ns: Option<u64>,
-    /// The worst verdict of the generator, and all reasons.
-    pub verdict: String,
-    pub reasons: Vec<String>,
+impl Plan {
+    pub fn trial_count(&self) -> usize {
+        let trials: usize = self.cases.iter().map(|planned| planned.systems.len()).sum();
+        trials * usize::try_from(self.blocks).unwrap_or(usize::MAX)
+    }
+
+    /// Seconds that all of it will take, roughly.
+    pub fn estimate_s(&self) -> f64 {
+        let trial = self.duration_s + self.warmup_s + TRIAL_OVERHEAD_S;
+        let of_case = |planned: &PlannedCase| {
+            let held = |&&index: &&usize| planned.case.load == Load::Idle || self.systems[index].held.is_some();
+            // A plan has far fewer than 2^32 systems.
+            let (all, held) = (planned.systems.len() as f64, planned.systems.iter().filter(held).count() as f64);
+            all * trial + held * HOLD_OVERHEAD_S
+        };
+        let soak = self.soak.as_ref().map_or(0.0, |order| order.estimate_s());
+        f64::from(self.blocks) * self.cases.iter().map(of_case).sum::<f64>() + soak
+    }
+
+    /// One line for people, before it begins.
+    pub fn text(&self) -> String {
+        let soak = self.soak.as_ref().map_or_else(String::new, |order| format!(" and {}", order.text()));
+        format!(
+            "{} job: {} trials ({} blocks × {} cases, {} s each after {} s of warm-up){soak}: about {:.0} minutes, seed {}",
+            self.job,
+            self.trial_count(),
+            self.blocks,
+            self.cases.len(),
+            self.duration_s,
+            self.warmup_s,
+            (self.estimate_s() / 60.0).ceil(),
+            self.seed
+        )
+    }
+
+    fn record(&self) -> PlanRecord {
+        PlanRecord {
+            job: self.job.to_owned(),
+            cases: self.cases.iter().map(|planned| planned.case).collect(),
+            blocks: self.blocks,
+            duration_s: self.duration_s,
+            warmup_s: self.warmup_s,
+            seed: self.seed,
+        }
+    }
 }
 
-/// `a` ÷ `b` of one metric.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RatioRow {
-    pub a: String,
-    pub b: String,
-    pub metric: String,
-    pub connections: u32,
-    /// `null` together with the interval where fewer than two blocks are complete.
-    pub ratio: Option<f64>,
-    pub ci_low: Option<f64>,
-    pub ci_high: Option<f64>,
-    pub blocks: u32,
-    pub verdict: Verdict,
-    /// For `underpowered`: blocks that would decide, if the scatter stays as it is.
-    pub blocks_to_decide: Option<u32>,
-}
-
-/// A metric of a trial and its good direction.
-struct Metric {
-    name: &'static str,
-    better: Better,
-    of: fn(&Trial) -> f64,
-}
-
-/// Absent quantiles become 0, of which no ratio is taken.
-fn quantile(value: Option<u64>) -> f64 {
-    value.map_or(0.0, |ns| ns as f64)
-}
-
-const METRICS: [Metric; 4] = [
-    Metric { name: "cpu_us_per_request", better: Better::Lower, of: |trial| trial.cpu_us_per_request },
-    Metric { name: "throughput_per_s", better: Better::Higher, of: |trial| trial.throughput_per_s },
-    Metric { name: "p50_ns", better: Better::Lower, of: |trial| quantile(trial.latency_ns.p50) },
-    Metric { name: "p99_ns", better: Better::Lower, of: |trial| quantile(trial.latency_ns.p99) },
-];
-
-/// Splits wanted systems into those that can run here and those that cannot.
+/// Splits wanted systems into those whose program is here and those whose is not.
 pub fn select(lab: &Lab, wanted: &[Kind]) -> (Vec<System>, Vec<Absent>) {
     let mut systems: Vec<System> = Vec::new();
     let mut absent = Vec::new();
     for &kind in wanted {
         if lab.programs.of(kind).is_none() {
-            absent.push(Absent {
-                name: kind.name().to_owned(),
-                install: kind.install_command().unwrap_or_default().to_owned(),
-            });
+            let install = kind.install_command().unwrap_or_default();
+            absent.push(Absent { name: kind.name(), reason: format!("install it: {install}") });
             continue;
         }
         // The same system twice is an A/A comparison; the second one gets a name of its own.
         let times = systems.iter().filter(|system| system.kind == kind).count();
-        let label = if times == 0 { kind.name().to_owned() } else { format!("{}-{}", kind.name(), times + 1) };
-        systems.push(System { label, kind });
+        let label = if times == 0 { kind.name() } else { format!("{}-{}", kind.name(), times + 1) };
+        systems.push(System { label, kind, held: None });
     }
     (systems, absent)
 }
 
-/// Surveys the systems, performs all trials, and evaluates them. `record` gains the plan and the survey on the way.
+/// The same system beside held connections, under a name of its own.
+pub fn beside(system: &System, hold: Hold) -> System {
+    System { label: format!("{}+slow", system.label), kind: system.kind, held: Some(hold) }
+}
+
+/// Starts each system once for each kind of answer, looks at it and asks for its version: equal work is the condition of
+/// a comparison. Optional systems that do not start leave the plan and are recorded as absent, with the reason.
 ///
 /// # Errors
-/// A system fails or does other work than the origin; a signal arrives.
-pub fn perform(lab: &Lab, plan: &Plan, record: &mut RunRecord) -> Result<Comparison, Failure> {
+/// A system that must be there does not start, or one does other work than the others; a signal arrives.
+pub fn survey(lab: &Lab, stage: &dyn Stage, plan: &mut Plan, record: &mut RunRecord) -> Result<(), Failure> {
     record.generator =
         ask(&lab.programs.loadgen, &["--version"]).map(|text| text.trim().to_owned()).unwrap_or_default();
-    record.plan = Some(PlanRecord {
-        job: "proxy".to_owned(),
-        connections: plan.connections.clone(),
-        blocks: plan.blocks,
-        duration_s: plan.duration_s,
-        warmup_s: plan.warmup_s,
-        body_bytes: plan.body_bytes,
-        seed: plan.seed,
-    });
-    let (origin, address) = opponent::start_origin(
-        &lab.programs,
-        "origin",
-        Some(lab.cores.origin),
-        plan.body_bytes,
-        &lab.folder.join("origin"),
-        &lab.interrupt,
-    )?;
-    record.systems = survey(lab, &plan.systems, &address, origin.id())?;
-    record.write(&lab.folder)?;
+    let mut gone = Vec::new();
+    for (index, system) in plan.systems.iter().enumerate() {
+        let mut looked: Vec<Case> = Vec::new();
+        for planned in plan.cases.iter().filter(|planned| planned.systems.contains(&index)) {
+            let case = planned.case;
+            if looked.iter().any(|seen| seen.work == case.work && seen.body_bytes == case.body_bytes) {
+                continue;
+            }
+            looked.push(case);
+            match look(lab, stage, system, &case) {
+                Ok(surveyed) if looked.len() == 1 => record.systems.push(surveyed),
+                Ok(_) => {}
+                Err(failure @ (Failure::Interrupted | Failure::Invalid(_))) => return Err(failure),
+                Err(failure) if !system.kind.is_optional() => return Err(failure),
+                Err(failure) => {
+                    quick::say(&format!("{} is left out: {failure}", system.label));
+                    let reason = failure.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+                    record.absent.push(Absent { name: system.label.clone(), reason });
+                    record.systems.retain(|surveyed| surveyed.name != system.label);
+                    gone.push(index);
+                    break;
+                }
+            }
+        }
+    }
+    for planned in &mut plan.cases {
+        planned.systems.retain(|index| !gone.contains(index));
+    }
+    record.plan = Some(plan.record());
+    record.write(&lab.folder)
+}
 
+fn look(lab: &Lab, stage: &dyn Stage, system: &System, case: &Case) -> Result<Surveyed, Failure> {
+    lab.interrupt.check()?;
+    let folder = lab.folder.join("survey").join(format!("{}-{}", case.key(), system.label));
+    let running = stage.start(system, case, &folder)?;
+    let answer = opponent::sample_answer(&running.address, stage.path())?;
+    let expected = stage.expected_body(case)?;
+    if answer.body != expected {
+        let (found, wanted) = (answer.body.len(), expected.len());
+        return Err(Failure::Invalid(format!(
+            "{} does other work than the origin: {found} bytes of body instead of {wanted}, or others",
+            system.label
+        )));
+    }
+    let id = running.groups.first().copied().unwrap_or_default();
+    let surveyed = Surveyed {
+        name: system.label.clone(),
+        description: match system.held {
+            None => system.kind.description(),
+            Some(hold) => format!("{}, beside {} slow connections", system.kind.description(), hold.connections),
+        },
+        version: opponent::version(system.kind, id),
+        program_sha256: sha256(id),
+        answer_head_bytes: answer.head.len(),
+        answer_body_bytes: answer.body.len(),
+        answer_fields: answer.field_names(),
+    };
+    running.stop()?;
+    Ok(surveyed)
+}
+
+fn sha256(id: u32) -> String {
+    let answer = find_program("sha256sum").and_then(|program| ask(&program, &[&format!("/proc/{id}/exe")]));
+    answer.and_then(|text| text.split_whitespace().next().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Performs all trials of a surveyed plan and evaluates them. A signal ends it early: what is complete is evaluated and
+/// written all the same.
+///
+/// # Errors
+/// A signal arrives, or the run directory cannot be written.
+pub fn perform(lab: &Lab, stage: &dyn Stage, plan: &Plan, record: &RunRecord) -> Result<Comparison, Failure> {
+    let mut trials = Vec::with_capacity(plan.trial_count());
+    let outcome = perform_trials(lab, stage, plan, &mut trials)
+        .and_then(|()| plan.soak.as_ref().map_or(Ok(()), |order| soak::perform(lab, stage, plan, order, &trials)));
+    let comparison = evaluate(&lab.folder, record, &trials)?;
+    write_json(&lab.folder.join("compare.json"), &comparison)?;
+    outcome.map(|()| comparison)
+}
+
+fn perform_trials(lab: &Lab, stage: &dyn Stage, plan: &Plan, trials: &mut Vec<Trial>) -> Result<(), Failure> {
     let steps = order(plan);
     let bar = progress(steps.len());
-    let mut trials = Vec::with_capacity(steps.len());
     for step in &steps {
         let system = &plan.systems[step.system];
-        bar.set_message(format!(
-            "block {}/{}  {} connections  {}",
-            step.block + 1,
-            plan.blocks,
-            step.connections,
-            system.label
-        ));
+        bar.set_message(format!("block {}/{}  {}  {}", step.block + 1, plan.blocks, step.case.key(), system.label));
+        let rate_per_s = match step.case.load {
+            Load::Rate => match rate(trials, step, &system.label) {
+                Some(rate) => Some(rate),
+                // It cannot keep up with the others' rate, or has no capacity in this block.
+                None => {
+                    bar.inc(1);
+                    continue;
+                }
+            },
+            Load::KeepAlive | Load::NewConnections | Load::Idle => None,
+        };
         let task = Task {
             system,
-            connections: step.connections,
+            case: step.case,
             block: step.block,
             turn: step.turn,
             warmup_s: plan.warmup_s,
             duration_s: plan.duration_s,
             seed: plan.seed.wrapping_add(u64::from(step.block)),
-            origin: &address,
-            origin_id: origin.id(),
+            rate_per_s,
         };
-        trials.push(trial::perform(lab, &task)?);
+        trials.push(trial::perform(lab, stage, &task)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    origin.stop()?;
-    evaluate(&lab.folder, record, &trials)
+    Ok(())
+}
+
+/// Systems whose capacities set the common rate; where none of them takes part, all do.
+const RATE_SETTERS: [&str; 3] = ["twintier", "nginx", "haproxy"];
+
+/// The rate of an open loop: the share of the smallest capacity, in this block, of the systems that set it. One rate for
+/// all, so that their latencies compare. A system that would be above its own share is left out of the block.
+fn rate(trials: &[Trial], step: &Step, label: &str) -> Option<f64> {
+    let wanted = step.case.capacity_case();
+    let capacities: Vec<(&str, f64)> = trials
+        .iter()
+        .filter(|trial| trial.block == step.block && trial.case == wanted && trial.throughput_per_s > 0.0)
+        .map(|trial| (trial.system.as_str(), trial.throughput_per_s))
+        .collect();
+    let own = capacities.iter().find(|(name, _)| *name == label)?.1;
+    let smallest = |mut of: Box<dyn Iterator<Item = f64> + '_>| {
+        let first = of.next()?;
+        Some(of.fold(first, f64::min))
+    };
+    let setters = capacities.iter().filter(|(name, _)| RATE_SETTERS.contains(name)).map(|&(_, capacity)| capacity);
+    let slowest = smallest(Box::new(setters)).or_else(|| smallest(Box::new(capacities.iter().map(|pair| pair.1))))?;
+    (own >= slowest).then_some(slowest * step.case.rate_share?)
 }
 
 /// A trial to come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Step {
     block: u32,
-    connections: u32,
+    case: Case,
     turn: u32,
     /// Index into the plan's systems.
     system: usize,
 }
 
-/// All trials: block after block, in each every number of connections, in each all systems in random order.
+/// All trials: block after block, in each every case, in each all its systems in random order.
 fn order(plan: &Plan) -> Vec<Step> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(plan.seed);
     let mut steps = Vec::new();
     for block in 0..plan.blocks {
-        for &connections in &plan.connections {
-            let mut systems: Vec<usize> = (0..plan.systems.len()).collect();
+        for planned in &plan.cases {
+            let mut systems = planned.systems.clone();
             shuffle(&mut systems, &mut random);
-            steps.extend((0..).zip(systems).map(|(turn, system)| Step { block, connections, turn, system }));
+            let case = planned.case;
+            steps.extend((0..).zip(systems).map(|(turn, system)| Step { block, case, turn, system }));
         }
     }
     steps
@@ -210,49 +295,11 @@ fn shuffle(items: &mut [usize], random: &mut Xoshiro256PlusPlus) {
 }
 
 fn progress(steps: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("  {bar:24} {pos:>3}/{len} trials  {msg}")
+    let style = ProgressStyle::with_template("  {bar:24} {pos:>3}/{len} trials  {eta} left  {msg}")
         .expect("invariant: a constant template");
     let bar = ProgressBar::new(u64::try_from(steps).unwrap_or(u64::MAX)).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
-}
-
-/// Starts each system once, looks at its answer and asks for its version. Equal work is the condition of a comparison.
-fn survey(lab: &Lab, systems: &[System], origin: &str, origin_id: u32) -> Result<Vec<Surveyed>, Failure> {
-    let expected = opponent::sample_answer(origin)?;
-    let mut surveyed = Vec::with_capacity(systems.len());
-    for system in systems {
-        let folder = lab.folder.join("survey").join(&system.label);
-        let Running { address, process } =
-            opponent::start(system.kind, &lab.programs, origin, lab.cores.system, &folder, &lab.interrupt)?;
-        let answer = opponent::sample_answer(&address)?;
-        if answer.body != expected.body {
-            let (found, wanted) = (answer.body.len(), expected.body.len());
-            return Err(Failure::Failed(format!(
-                "{} does other work than the origin: {found} bytes of body instead of {wanted}, or others",
-                system.label
-            )));
-        }
-        let id = process.as_ref().map_or(origin_id, Process::id);
-        surveyed.push(Surveyed {
-            name: system.label.clone(),
-            description: system.kind.description().to_owned(),
-            version: opponent::version(system.kind, id),
-            program_sha256: sha256(id),
-            answer_head_bytes: answer.head.len(),
-            answer_body_bytes: answer.body.len(),
-            answer_fields: answer.field_names(),
-        });
-        if let Some(process) = process {
-            process.stop()?;
-        }
-    }
-    Ok(surveyed)
-}
-
-fn sha256(id: u32) -> String {
-    let answer = find_program("sha256sum").and_then(|program| ask(&program, &[&format!("/proc/{id}/exe")]));
-    answer.and_then(|text| text.split_whitespace().next().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Reads the trials of a run directory, in the order of blocks and turns.
@@ -271,125 +318,40 @@ pub fn read_trials(folder: &Path) -> Result<Vec<Trial>, Failure> {
         Err(error) => return Err(Failure::file(&trials, &error)),
     };
     let mut found: Vec<Trial> = entries.iter().map(|path| read_json(path)).collect::<Result<_, _>>()?;
-    found.sort_by_key(|trial| (trial.block, trial.connections, trial.turn));
+    found.sort_by_key(|trial| (trial.block, trial.case.key(), trial.turn));
     Ok(found)
-}
-
-/// What the trials come to. The same for a run that just ended and for its directory years later.
-///
-/// # Errors
-/// A histogram log cannot be read.
-pub fn evaluate(folder: &Path, record: &RunRecord, trials: &[Trial]) -> Result<Comparison, Failure> {
-    let mut systems = Vec::new();
-    let mut ratios = Vec::new();
-    let connections = record.plan.as_ref().map(|plan| plan.connections.clone()).unwrap_or_default();
-    for &connections in &connections {
-        let of = |name: &str| {
-            trials.iter().filter(|trial| trial.connections == connections && trial.system == name).collect::<Vec<_>>()
-        };
-        for surveyed in &record.systems {
-            let own = of(&surveyed.name);
-            if !own.is_empty() {
-                systems.push(measure(folder, surveyed, connections, &own)?);
-            }
-        }
-        let Some(first) = protagonist(record) else { continue };
-        for other in record.systems.iter().filter(|other| other.name != first.name) {
-            ratios.extend(METRICS.iter().map(|metric| {
-                compare(metric, connections, (&first.name, &of(&first.name)), (&other.name, &of(&other.name)))
-            }));
-        }
-    }
-    Ok(Comparison { systems, ratios })
-}
-
-/// The system that the others are references for.
-fn protagonist(record: &RunRecord) -> Option<&Surveyed> {
-    record.systems.iter().find(|system| system.name == Kind::Twintier.name()).or(record.systems.first())
-}
-
-fn measure(folder: &Path, surveyed: &Surveyed, connections: u32, trials: &[&Trial]) -> Result<Measured, Failure> {
-    let mut merged = histogram();
-    for trial in trials {
-        add_log(&mut merged, &folder.join(&trial.folder).join("latency.hlog"))?;
-    }
-    let latency = Quantiles::of(&merged);
-    let requests: u64 = trials.iter().map(|trial| trial.requests).sum();
-    let window_s: f64 = trials.iter().map(|trial| trial.window_s).sum();
-    let cpu_ns: u64 = trials.iter().map(|trial| trial.cpu_ns).sum();
-    let mut reasons: Vec<String> = trials
-        .iter()
-        .flat_map(|trial| trial.reasons.iter().map(|reason| format!("block {}: {reason}", trial.block + 1)))
-        .collect();
-    reasons.dedup();
-    Ok(Measured {
-        name: surveyed.name.clone(),
-        version: surveyed.version.clone(),
-        connections,
-        blocks: u32::try_from(trials.len()).unwrap_or(u32::MAX),
-        requests,
-        failed: trials.iter().map(|trial| trial.failed).sum(),
-        throughput_per_s: requests as f64 / window_s,
-        cpu_us_per_request: cpu_ns as f64 / 1e3 / requests.max(1) as f64,
-        p50_ns: latency.p50,
-        p99_ns: latency.p99,
-        p999_ns: latency.p999,
-        max_ns: latency.max,
-        verdict: worst_verdict(trials).to_owned(),
-        reasons,
-    })
-}
-
-fn worst_verdict(trials: &[&Trial]) -> &'static str {
-    ["invalid", "suspect"]
-        .into_iter()
-        .find(|&verdict| trials.iter().any(|trial| trial.verdict == verdict))
-        .unwrap_or("valid")
-}
-
-/// One ratio, over the blocks that have both systems with a run that may be quoted.
-fn compare(
-    metric: &Metric,
-    connections: u32,
-    (a, a_trials): (&str, &[&Trial]),
-    (b, b_trials): (&str, &[&Trial]),
-) -> RatioRow {
-    let sound = |trial: &&&Trial| trial.verdict != "invalid";
-    let pairs: Vec<(f64, f64)> = a_trials
-        .iter()
-        .filter(sound)
-        .filter_map(|first| {
-            let second = b_trials.iter().filter(sound).find(|second| second.block == first.block)?;
-            Some(((metric.of)(first), (metric.of)(second)))
-        })
-        .collect();
-    let ratio = paired_ratio(&pairs);
-    RatioRow {
-        a: a.to_owned(),
-        b: b.to_owned(),
-        metric: metric.name.to_owned(),
-        connections,
-        ratio: ratio.map(|ratio| ratio.ratio),
-        ci_low: ratio.map(|ratio| ratio.ci_low),
-        ci_high: ratio.map(|ratio| ratio.ci_high),
-        blocks: u32::try_from(pairs.len()).unwrap_or(u32::MAX),
-        verdict: ratio.map_or(Verdict::Underpowered, |ratio| ratio.verdict(metric.better)),
-        blocks_to_decide: ratio.and_then(|ratio| ratio.blocks_to_decide()),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, order, select};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::{Plan, PlannedCase, Step, order, rate, select};
+    use crate::case::{Case, Load, Work};
+    use crate::hold::Hold;
     use crate::machine::CoreMap;
-    use crate::opponent::{Kind, Programs};
+    use crate::opponent::{Engine, Foreign, Kind, Programs};
     use crate::process::Interrupt;
     use crate::record::Absent;
+    use crate::report::fixture::trial;
     use crate::trial::{Lab, System};
 
     fn plan(seed: u64) -> Plan {
-        let systems = Kind::ALL.map(|kind| System { label: kind.name().into(), kind }).to_vec();
-        Plan { systems, connections: vec![8, 64], blocks: 20, duration_s: 1.0, warmup_s: 0.0, body_bytes: 128, seed }
+        let systems = Kind::QUICK.map(|kind| System { label: kind.name(), kind, held: None }).to_vec();
+        let case = |connections| PlannedCase {
+            case: Case::keep_alive(Work::Proxy, connections, 128),
+            systems: (0..5).collect(),
+        };
+        Plan {
+            job: "proxy",
+            systems,
+            cases: vec![case(8), case(64)],
+            blocks: 20,
+            duration_s: 1.0,
+            warmup_s: 0.2,
+            seed,
+            soak: None,
+        }
     }
 
     /// What is not installed is named with its cure, and a system that is named twice gets a second name.
@@ -398,33 +360,72 @@ mod tests {
         let programs = Programs {
             twintier: "twintier".into(),
             loadgen: "loadgen".into(),
-            nginx: None,
-            haproxy: Some("haproxy".into()),
+            foreign: BTreeMap::from([(Foreign::Haproxy, "haproxy".into())]),
         };
         let cores = CoreMap { system: 0, origin: 1, generator: 1 };
         let lab = Lab { programs, interrupt: Interrupt::default(), cores, folder: "run".into() };
-        let (systems, absent) = select(&lab, &[Kind::Twintier, Kind::Nginx, Kind::Haproxy, Kind::Twintier]);
+        let twintier = Kind::Twintier(Engine::Auto);
+        let wanted = [twintier, Kind::Foreign(Foreign::Nginx), Kind::Foreign(Foreign::Haproxy), twintier];
+        let (systems, absent) = select(&lab, &wanted);
         assert_eq!(
             systems.iter().map(|system| system.label.as_str()).collect::<Vec<_>>(),
             ["twintier", "haproxy", "twintier-2"]
         );
-        assert_eq!(absent, [Absent { name: "nginx".into(), install: "apt-get install nginx".into() }]);
+        let reason = "install it: apt-get install nginx".into();
+        assert_eq!(absent, [Absent { name: "nginx".into(), reason }]);
     }
 
-    /// Each block has each system once at each number of connections, and the order is not always the same.
+    /// Each block has each system once in each case, and the order is not always the same.
     #[test]
     fn blocks_are_complete_and_shuffled() {
         let steps = order(&plan(7));
         assert_eq!(steps.len(), 20 * 2 * 5);
         for group in steps.chunks(5) {
             let mut systems: Vec<usize> = group.iter().map(|step| step.system).collect();
-            assert!(group.iter().all(|step| step.block == group[0].block && step.connections == group[0].connections));
+            assert!(group.iter().all(|step| step.block == group[0].block && step.case == group[0].case));
             systems.sort_unstable();
             assert_eq!(systems, [0, 1, 2, 3, 4]);
         }
-        let firsts: std::collections::BTreeSet<usize> = steps.chunks(5).map(|group| group[0].system).collect();
+        let firsts: BTreeSet<usize> = steps.chunks(5).map(|group| group[0].system).collect();
         assert_eq!(firsts.len(), 5, "in 40 groups every system comes first at least once");
         assert_eq!(steps, order(&plan(7)), "the same seed gives the same order");
         assert_ne!(steps, order(&plan(8)));
+    }
+
+    /// 200 trials of a second, 0.2 s of warm-up and 0.8 s around it; held connections take six more.
+    #[test]
+    fn the_length_of_a_run_is_known_before() {
+        let mut plan = plan(7);
+        assert_eq!(plan.trial_count(), 200);
+        assert!((plan.estimate_s() - 400.0).abs() < 1e-9);
+        plan.cases[0].case = Case { load: Load::Idle, idle_connections: 10, ..plan.cases[0].case };
+        assert!((plan.estimate_s() - 1000.0).abs() < 1e-9);
+        plan.systems[0].held = Some(Hold::slow(10));
+        assert!((plan.estimate_s() - 1120.0).abs() < 1e-9);
+        assert!(plan.text().contains("200 trials (20 blocks × 2 cases") && plan.text().contains("about 19 minutes"));
+    }
+
+    /// The rate is that of the slowest of ours, nginx and HAProxy in the block; slower ones stay out.
+    #[test]
+    fn the_rate_is_common_to_all_who_can_keep_it() {
+        let plain = Case::keep_alive(Work::Proxy, 64, 128);
+        let with = |system: &str, block: u32, throughput_per_s: f64| {
+            let mut trial = trial(system, plain, block);
+            trial.throughput_per_s = throughput_per_s;
+            trial
+        };
+        let trials = [
+            with("twintier", 0, 90_000.0),
+            with("nginx", 0, 60_000.0),
+            with("envoy", 0, 30_000.0),
+            with("twintier-forward", 0, 95_000.0),
+            with("nginx", 1, 10_000.0),
+        ];
+        let case = Case { load: Load::Rate, rate_share: Some(0.7), ..plain };
+        let step = Step { block: 0, case, turn: 0, system: 0 };
+        let found = ["twintier", "nginx", "twintier-forward"].map(|label| rate(&trials, &step, label).unwrap().round());
+        assert_eq!(found, [42_000.0; 3]);
+        assert_eq!(rate(&trials, &step, "envoy"), None, "half as fast as the slowest of the setters");
+        assert_eq!(rate(&trials, &step, "caddy"), None, "no capacity");
     }
 }

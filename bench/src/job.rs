@@ -1,10 +1,15 @@
 //! The jobs of `bench compare`: what the systems do, one module a job.
 //!
-//! A new job is a module below this one, a variant of [`Job`], and a line in [`perform`]. What several jobs share (the
-//! blocks, the trials, the ratios) lies in [`crate::compare`] and [`crate::trial`].
+//! A new job is a module below this one, a variant of [`Job`], and a line in [`perform`]. What several jobs share lies
+//! in [`campaign`], [`crate::compare`] and [`crate::trial`]: a job says which systems, which cases, and how a system is
+//! started.
 
+mod app;
+pub mod campaign;
 pub mod dispatch;
-pub mod proxy;
+mod engine;
+mod proxy;
+mod slow;
 
 use std::path::PathBuf;
 
@@ -14,11 +19,19 @@ use crate::failure::Failure;
 use crate::opponent::Kind;
 use crate::process::Interrupt;
 
+pub use proxy::ProxyStage;
+
 /// What the systems do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Job {
     /// A reverse proxy in front of a fixed-response origin server.
     Proxy,
+    /// The catalog's item page as JSON: from replicas in the process, or from origins behind a proxy.
+    App,
+    /// The engines on the same work, as proxy and as origin.
+    Engine,
+    /// Good clients beside slow ones that never finish a request's head.
+    Slow,
     /// The policies of the second dispatcher, simulated and in the appliance; `--policies` in place of `--systems`.
     Dispatch,
 }
@@ -28,14 +41,13 @@ pub struct CompareArgs {
     /// What the systems do.
     #[arg(long, value_enum)]
     pub job: Job,
-    /// Systems, separated by commas: direct, twintier, twintier-forward, nginx, haproxy; one that is named twice is
-    /// compared with itself.
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', required_if_eq("job", "proxy"), value_parser = parse_system)]
+    /// Systems, separated by commas; each job has its own by default. One that is named twice is compared with itself.
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = parse_system)]
     pub systems: Vec<Kind>,
     /// Connections of the generator, separated by commas.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub connections: Vec<u32>,
-    /// Blocks, each of which measures every system once.
+    /// Blocks, each of which measures every system once in every case.
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub blocks: u32,
     /// Measured seconds of each trial.
@@ -44,9 +56,25 @@ pub struct CompareArgs {
     /// Seconds before them that are not counted.
     #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds)]
     pub warmup: f64,
-    /// Bytes of the origin's body.
-    #[arg(long, value_name = "N", default_value = "128")]
-    pub body_bytes: usize,
+    /// Bytes of the origin's body, separated by commas: every number of connections gets the first, one of them the
+    /// others.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "128", value_parser = parse_body_bytes)]
+    pub body_bytes: Vec<usize>,
+    /// proxy: also with a new connection for each request.
+    #[arg(long)]
+    pub new_connections: bool,
+    /// proxy: also beside N idle connections, with the memory that each of them takes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub idle_connections: Option<u32>,
+    /// proxy: also in an open loop at this share of the slower one's capacity.
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    pub rate_share: Option<f64>,
+    /// proxy: at the end N requests through one process of ours, and whether its memory grows.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1000..=100_000_000_000))]
+    pub soak_requests: Option<u64>,
+    /// slow: connections that drip a head.
+    #[arg(long, value_name = "N", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub slow_connections: u32,
     /// Seed of everything random; from the clock by default.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -67,6 +95,9 @@ pub struct CompareArgs {
 pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure> {
     match args.job {
         Job::Proxy => proxy::perform(args, interrupt),
+        Job::App => app::perform(args, interrupt),
+        Job::Engine => engine::perform(args, interrupt),
+        Job::Slow => slow::perform(args, interrupt),
         Job::Dispatch => dispatch::perform(args, interrupt),
     }
 }
@@ -79,18 +110,37 @@ pub fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        Ok(_) | Err(_) => Err("write a share of capacity between 0 and 1, such as 0.7".into()),
+    }
+}
+
+/// The lab itself reads one answer of each size.
+fn parse_body_bytes(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(bytes) if bytes <= 8 << 20 => Ok(bytes),
+        Ok(_) | Err(_) => Err("write bytes up to 8388608, such as 128 or 1048576".into()),
+    }
+}
+
 fn parse_system(name: &str) -> Result<Kind, String> {
-    Kind::parse(name).ok_or_else(|| format!("there are {}", Kind::ALL.map(Kind::name).join(", ")))
+    let names = || Kind::all().into_iter().map(Kind::name).collect::<Vec<_>>().join(", ");
+    Kind::parse(name).ok_or_else(|| format!("there are {}", names()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_seconds, parse_system};
+    use super::{parse_body_bytes, parse_seconds, parse_share, parse_system};
 
     #[test]
     fn wrong_words_say_what_would_be_right() {
         assert!(parse_system("apache").unwrap_err().contains("nginx"));
         assert!(parse_seconds("0").is_err() && parse_seconds("NaN").is_err());
         assert_eq!(parse_seconds("0.5"), Ok(0.5));
+        assert!(["0", "1", "NaN", "70"].iter().all(|text| parse_share(text).is_err()));
+        assert_eq!(parse_share("0.7"), Ok(0.7));
+        assert!(parse_body_bytes("8388609").is_err());
     }
 }

@@ -141,7 +141,7 @@ impl Jiffies {
     }
 }
 
-/// The processes of one group: a program, its workers and helpers.
+/// The processes of some groups: programs, their workers and helpers.
 #[derive(Clone, Debug)]
 pub struct ProcessGroup {
     proc_folder: PathBuf,
@@ -149,14 +149,14 @@ pub struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    /// All processes whose group is `group`.
-    pub fn find(proc_folder: &Path, group: u32) -> Self {
+    /// All processes whose group is among `groups`.
+    pub fn find(proc_folder: &Path, groups: &[u32]) -> Self {
         let entries =
             fs::read_dir(proc_folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
         let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         let member = |id: &u32| {
             let stat = fs::read_to_string(proc_folder.join(id.to_string()).join("stat")).unwrap_or_default();
-            group_of(&stat) == Some(group)
+            group_of(&stat).is_some_and(|group| groups.contains(&group))
         };
         let mut processes: Vec<u32> = numbers.filter(member).collect();
         processes.sort_unstable();
@@ -302,10 +302,11 @@ mod tests {
                 write(&root, &format!("{id}/task/{task}/status"), "Name:\tx\nCpus_allowed_list:\t0\n");
             }
         }
-        let group = ProcessGroup::find(&root, 40);
+        let group = ProcessGroup::find(&root, &[40]);
         assert_eq!(group.processes(), [40, 50]);
         assert_eq!(group.cpu_ns(), 112);
         assert_eq!(group.affinity(), ["0"]);
+        assert_eq!(ProcessGroup::find(&root, &[40, 60]).cpu_ns(), 1112);
         fs::remove_dir_all(root).unwrap();
     }
 

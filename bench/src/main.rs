@@ -1,29 +1,35 @@
 //! The comparison lab: starts systems, loads them, compares and reports.
 //!
 //! In the order of a comparison: [`job`] says what is done, [`build`] finds the programs, [`opponent`] starts a system, [`machine`] says on what
-//! and reads its processor time, [`trial`] measures it once, [`compare`] measures all of them in blocks, [`statistics`]
-//! makes ratios of that, [`record`] and [`store`] keep it, [`report`] shows it. [`quick`] does all of it in a minute.
+//! and reads its processor time, [`trial`] measures it once in one [`case`], [`compare`] measures all of them in blocks,
+//! [`evaluate`] makes ratios of that and holds them against each [`target`], [`record`] and [`store`] keep it, [`report`] shows it. [`quick`] does all of it in a minute.
 //!
 //! Architecture invariants: the lab sends no load itself; every number in a report comes from the files of a run
 //! directory; no child outlives the lab.
 
 mod build;
+mod case;
 mod clock;
 mod compare;
 mod doctor;
+mod evaluate;
 mod failure;
+mod hold;
 mod http;
 mod job;
 mod latency;
 mod machine;
+mod memory;
 mod opponent;
 mod process;
 mod quick;
 mod record;
 mod report;
+mod soak;
 mod statistics;
 mod store;
 mod table;
+mod target;
 mod trial;
 
 use std::io::IsTerminal;

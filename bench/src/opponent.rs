@@ -1,72 +1,151 @@
 //! The systems that can be measured, how each is started, and what it says about itself.
 
+mod foreign;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use foreign::Foreign;
+use foreign::Words;
+
 use crate::failure::Failure;
 use crate::http;
-use crate::process::{Interrupt, Order, Process, ask, find_program};
+use crate::process::{Interrupt, Order, Process, ask};
 
 /// For a system to accept its first connection.
-const START_DEADLINE: Duration = Duration::from_secs(10);
+const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Ports to try for a program that cannot be given port 0.
 const PORT_ATTEMPTS: usize = 5;
+/// What every system can hold: connections on both sides.
+const CONNECTIONS_MIN: u32 = 4096;
+/// Requests that `twintier-pipeline` puts on an upstream connection.
+const PIPELINE: &str = "16";
 
-const NGINX_TEMPLATE: &str = include_str!("../opponents/nginx.conf");
-const HAPROXY_TEMPLATE: &str = include_str!("../opponents/haproxy.cfg");
-
-/// What can stand between the generator and the origin.
+/// An engine of ours, by the name that `--engine` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Nothing: the generator talks to the origin. The ceiling of the layout.
-    Direct,
-    /// `twintier proxy`.
-    Twintier,
-    /// `twintier forward`, which moves bytes without looking at them: the floor of a proxied hop.
-    TwintierForward,
-    Nginx,
-    Haproxy,
+pub enum Engine {
+    /// The default: nothing is said.
+    Auto,
+    Uring,
+    Monoio,
+    MonoioEpoll,
+    Glommio,
 }
 
-impl Kind {
-    /// In the order of tables.
-    pub const ALL: [Self; 5] = [Self::Direct, Self::Twintier, Self::TwintierForward, Self::Nginx, Self::Haproxy];
+impl Engine {
+    /// Those with a name, in the order of tables.
+    pub const NAMED: [Self; 4] = [Self::Uring, Self::Monoio, Self::MonoioEpoll, Self::Glommio];
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Direct => "direct",
-            Self::Twintier => "twintier",
-            Self::TwintierForward => "twintier-forward",
-            Self::Nginx => "nginx",
-            Self::Haproxy => "haproxy",
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Monoio => "monoio",
+            Self::MonoioEpoll => "monoio-epoll",
+            Self::Glommio => "glommio",
+        }
+    }
+
+    /// `-NAME` for the names of systems.
+    fn suffix(self) -> String {
+        match self {
+            Self::Auto => String::new(),
+            Self::Uring | Self::Monoio | Self::MonoioEpoll | Self::Glommio => format!("-{}", self.name()),
+        }
+    }
+}
+
+/// What can be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing in between: the generator talks to the origin. The ceiling of the layout.
+    Direct,
+    /// `twintier proxy`.
+    Twintier(Engine),
+    /// `twintier proxy --pipeline`.
+    Pipeline,
+    /// `twintier forward`, which moves bytes without looking at them: the floor of a proxied hop.
+    Forward,
+    /// `twintier origin` itself.
+    Origin(Engine),
+    /// `twintier serve`: an application from replicas in the process.
+    Appliance,
+    Foreign(Foreign),
+}
+
+impl Kind {
+    /// Everything that can be named on the command line, in the order of tables.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Direct, Self::Twintier(Engine::Auto), Self::Pipeline, Self::Forward, Self::Appliance];
+        all.extend(Engine::NAMED.map(Self::Twintier));
+        all.extend(Engine::NAMED.map(Self::Origin));
+        all.extend(Foreign::ALL.map(Self::Foreign));
+        all
+    }
+
+    /// Those of the minute: what most machines have.
+    pub const QUICK: [Self; 5] = [
+        Self::Direct,
+        Self::Twintier(Engine::Auto),
+        Self::Forward,
+        Self::Foreign(Foreign::Nginx),
+        Self::Foreign(Foreign::Haproxy),
+    ];
+
+    pub fn name(self) -> String {
+        match self {
+            Self::Direct => "direct".to_owned(),
+            Self::Twintier(engine) => format!("twintier{}", engine.suffix()),
+            Self::Pipeline => "twintier-pipeline".to_owned(),
+            Self::Forward => "twintier-forward".to_owned(),
+            Self::Origin(engine) => format!("origin{}", engine.suffix()),
+            Self::Appliance => "twintier-appliance".to_owned(),
+            Self::Foreign(foreign) => foreign.recipe().name.to_owned(),
         }
     }
 
     /// What the system is, for the report.
-    pub fn description(self) -> &'static str {
+    pub fn description(self) -> String {
         match self {
-            Self::Direct => "no proxy: what generator and origin reach by themselves (its CPU is the origin's)",
-            Self::Twintier => "`twintier proxy`",
-            Self::TwintierForward => {
-                "`twintier forward`, an L4 byte forwarder on the same engine: the floor of a proxied hop"
+            Self::Direct => {
+                "no proxy: what generator and origin reach by themselves (its CPU is the origin's)".to_owned()
             }
-            Self::Nginx => "nginx, `bench/opponents/nginx.conf`",
-            Self::Haproxy => "HAProxy, `bench/opponents/haproxy.cfg`",
+            Self::Twintier(Engine::Auto) => "`twintier proxy`".to_owned(),
+            Self::Twintier(engine) => format!("`twintier proxy --engine {}`", engine.name()),
+            Self::Pipeline => format!("`twintier proxy --pipeline {PIPELINE}`"),
+            Self::Forward => {
+                "`twintier forward`, an L4 byte forwarder on the same engine: the floor of a proxied hop".to_owned()
+            }
+            Self::Origin(Engine::Auto) => "`twintier origin`".to_owned(),
+            Self::Origin(engine) => format!("`twintier origin --engine {}`", engine.name()),
+            Self::Appliance => "`twintier serve`: replicas in the process".to_owned(),
+            Self::Foreign(foreign) => foreign.recipe().title.to_owned(),
         }
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        Self::all().into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The Debian command that installs the program, for those that are not ours.
+    /// What installs the program, for those that are not ours.
     pub fn install_command(self) -> Option<&'static str> {
         match self {
-            Self::Direct | Self::Twintier | Self::TwintierForward => None,
-            Self::Nginx => Some("apt-get install nginx"),
-            Self::Haproxy => Some("apt-get install haproxy"),
+            Self::Foreign(foreign) => Some(foreign.recipe().install),
+            Self::Direct | Self::Twintier(_) | Self::Pipeline | Self::Forward | Self::Origin(_) | Self::Appliance => {
+                None
+            }
+        }
+    }
+
+    /// A part of this project that a build or a kernel may lack: where it does not start, the others go on.
+    pub fn is_optional(self) -> bool {
+        match self {
+            Self::Foreign(_) | Self::Pipeline => true,
+            Self::Twintier(engine) | Self::Origin(engine) => engine != Engine::Auto,
+            Self::Direct | Self::Forward | Self::Appliance => false,
         }
     }
 }
@@ -76,8 +155,7 @@ impl Kind {
 pub struct Programs {
     pub twintier: PathBuf,
     pub loadgen: PathBuf,
-    pub nginx: Option<PathBuf>,
-    pub haproxy: Option<PathBuf>,
+    pub foreign: BTreeMap<Foreign, PathBuf>,
 }
 
 impl Programs {
@@ -91,20 +169,17 @@ impl Programs {
             let cure = || Failure::Failed(format!("{} is missing; build it with `make build`", path.display()));
             path.is_file().then(|| path.clone()).ok_or_else(cure)
         };
-        Ok(Self {
-            twintier: sibling("twintier")?,
-            loadgen: sibling("loadgen")?,
-            nginx: find_program("nginx"),
-            haproxy: find_program("haproxy"),
-        })
+        let foreign = Foreign::ALL.into_iter().filter_map(|foreign| Some((foreign, foreign.find()?))).collect();
+        Ok(Self { twintier: sibling("twintier")?, loadgen: sibling("loadgen")?, foreign })
     }
 
     /// The program of a system; `None` if it is not installed.
     pub fn of(&self, kind: Kind) -> Option<&Path> {
         match kind {
-            Kind::Direct | Kind::Twintier | Kind::TwintierForward => Some(&self.twintier),
-            Kind::Nginx => self.nginx.as_deref(),
-            Kind::Haproxy => self.haproxy.as_deref(),
+            Kind::Direct | Kind::Twintier(_) | Kind::Pipeline | Kind::Forward | Kind::Origin(_) | Kind::Appliance => {
+                Some(&self.twintier)
+            }
+            Kind::Foreign(foreign) => self.foreign.get(&foreign).map(PathBuf::as_path),
         }
     }
 }
@@ -113,8 +188,65 @@ impl Programs {
 #[derive(Debug)]
 pub struct Running {
     pub address: String,
-    /// `None` for the direct system, whose process is the origin's.
-    pub process: Option<Process>,
+    /// What was started for it. The first one is asked for its version.
+    pub processes: Vec<Process>,
+    /// The process groups whose time and memory are the system's.
+    pub groups: Vec<u32>,
+}
+
+impl Running {
+    /// A system of one process of its own.
+    pub fn of(address: String, process: Process) -> Self {
+        Self { address, groups: vec![process.id()], processes: vec![process] }
+    }
+
+    /// # Errors
+    /// A process has ended, with its status and the end of its log.
+    pub fn still_running(&mut self) -> Result<(), Failure> {
+        self.processes.iter_mut().try_for_each(Process::still_running)
+    }
+
+    /// Stops all processes, the first one first.
+    ///
+    /// # Errors
+    /// One does not end in time.
+    pub fn stop(self) -> Result<(), Failure> {
+        self.processes.into_iter().try_for_each(|process| process.stop().map(drop))
+    }
+}
+
+/// Where and how a system is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub programs: &'a Programs,
+    /// Upstream servers.
+    pub origins: &'a [String],
+    pub core: usize,
+    /// For configurations and logs.
+    pub folder: &'a Path,
+    pub interrupt: &'a Interrupt,
+    /// Downstream connections that will be open at a time.
+    pub connections: u32,
+}
+
+impl Place<'_> {
+    /// What the system must be able to hold: each downstream connection may want an upstream one, and some are on their
+    /// way out.
+    fn connections_max(&self) -> u32 {
+        (self.connections.saturating_mul(2) + 1024).max(CONNECTIONS_MIN)
+    }
+}
+
+/// What a fixed-response origin server answers.
+#[derive(Clone, Debug)]
+pub enum Answer<'a> {
+    Bytes(usize),
+    /// The bytes of a file, with these fields beside `Content-Length`.
+    File {
+        path: &'a Path,
+        content_type: &'a str,
+        fields: &'a [String],
+    },
 }
 
 /// Starts a fixed-response origin server.
@@ -125,119 +257,104 @@ pub fn start_origin(
     programs: &Programs,
     name: &str,
     core: Option<usize>,
-    body_bytes: usize,
+    engine: Engine,
+    answer: &Answer<'_>,
     folder: &Path,
     interrupt: &Interrupt,
 ) -> Result<(Process, String), Failure> {
-    let bytes = body_bytes.to_string();
-    let order =
-        Order::new(name, &programs.twintier, &["origin", "--listen", "127.0.0.1:0", "--body-bytes", &bytes], folder)
-            .on_core(core);
-    let mut process = Process::start(&order)?;
+    let mut arguments = ["origin", "--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
+    match answer {
+        Answer::Bytes(bytes) => arguments.extend(["--body-bytes".to_owned(), bytes.to_string()]),
+        Answer::File { path, content_type, fields } => {
+            arguments.extend(["--body-file".to_owned(), path.to_string_lossy().into_owned()]);
+            arguments.extend(["--content-type".to_owned(), (*content_type).to_owned()]);
+            fields.iter().for_each(|field| arguments.extend(["--field".to_owned(), field.clone()]));
+        }
+    }
+    if engine != Engine::Auto {
+        arguments.extend(["--engine", engine.name()].map(str::to_owned));
+    }
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut process = Process::start(&Order::new(name, &programs.twintier, &words, folder).on_core(core))?;
     let address = process.ready(interrupt, START_DEADLINE)?.address("origin")?;
     Ok((process, address))
 }
 
-/// Starts a system in front of `origin`, pinned to `core`.
+/// Starts a system in front of the origins of its place. [`Kind::Direct`], [`Kind::Origin`] and [`Kind::Appliance`] are
+/// started by the job that knows what they answer.
 ///
 /// # Errors
 /// It is not installed or does not get ready.
-pub fn start(
-    kind: Kind,
-    programs: &Programs,
-    origin: &str,
-    core: usize,
-    folder: &Path,
-    interrupt: &Interrupt,
-) -> Result<Running, Failure> {
-    // Opponents want paths that do not depend on their working directory.
-    let folder = &std::path::absolute(folder).map_err(|error| Failure::file(folder, &error))?;
+pub fn start(kind: Kind, place: &Place<'_>) -> Result<Running, Failure> {
     match kind {
-        Kind::Direct => Ok(Running { address: origin.to_owned(), process: None }),
-        Kind::Twintier => start_sibling(programs, "proxy", origin, core, folder, interrupt),
-        Kind::TwintierForward => start_sibling(programs, "forward", origin, core, folder, interrupt),
-        Kind::Nginx => {
-            // `-e` because the compiled-in log is opened before the configuration is read, and may not be writable.
-            let error_log = folder.join("nginx-error.log").to_string_lossy().into_owned();
-            let opponent = Opponent {
-                name: kind.name(),
-                program: programs.of(kind),
-                configuration: "nginx.conf",
-                template: NGINX_TEMPLATE,
-                arguments: vec!["-e".to_owned(), error_log, "-c".to_owned()],
-            };
-            start_opponent(&opponent, origin, core, folder, interrupt)
-        }
-        Kind::Haproxy => {
-            let opponent = Opponent {
-                name: kind.name(),
-                program: programs.of(kind),
-                configuration: "haproxy.cfg",
-                template: HAPROXY_TEMPLATE,
-                arguments: vec!["-db".to_owned(), "-f".to_owned()],
-            };
-            start_opponent(&opponent, origin, core, folder, interrupt)
+        Kind::Twintier(Engine::Auto) => start_sibling("proxy", &[], place),
+        Kind::Twintier(engine) => start_sibling("proxy", &["--engine", engine.name()], place),
+        Kind::Pipeline => start_sibling("proxy", &["--pipeline", PIPELINE], place),
+        Kind::Forward => start_sibling("forward", &[], place),
+        Kind::Foreign(foreign) => start_foreign(foreign, place),
+        Kind::Direct | Kind::Origin(_) | Kind::Appliance => {
+            Err(Failure::Usage(format!("{} is no proxy; it does not take part in this job", kind.name())))
         }
     }
 }
 
-fn start_sibling(
-    programs: &Programs,
-    command: &str,
-    origin: &str,
-    core: usize,
-    folder: &Path,
-    interrupt: &Interrupt,
-) -> Result<Running, Failure> {
-    let number = core.to_string();
-    let arguments = [command, "--listen", "127.0.0.1:0", "--to", origin, "--core", &number];
-    let mut process = Process::start(&Order::new(command, &programs.twintier, &arguments, folder).on_core(Some(core)))?;
-    let address = process.ready(interrupt, START_DEADLINE)?.address(command)?;
-    Ok(Running { address, process: Some(process) })
+fn start_sibling(command: &str, more: &[&str], place: &Place<'_>) -> Result<Running, Failure> {
+    let (number, to, connections) =
+        (place.core.to_string(), place.origins.join(","), place.connections_max().to_string());
+    let mut arguments = vec![command, "--listen", "127.0.0.1:0", "--to", &to, "--core", &number];
+    arguments.extend(more);
+    // The forwarder's own size is above it.
+    if command == "proxy" && place.connections_max() > CONNECTIONS_MIN {
+        arguments.extend(["--connections-max", &connections]);
+    }
+    let order = Order::new(command, &place.programs.twintier, &arguments, place.folder).on_core(Some(place.core));
+    let mut process = Process::start(&order)?;
+    let address = process.ready(place.interrupt, START_DEADLINE)?.address(command)?;
+    Ok(Running::of(address, process))
 }
 
-/// A program that is configured by a file and cannot be given port 0.
-struct Opponent<'a> {
-    name: &'static str,
-    program: Option<&'a Path>,
-    configuration: &'static str,
-    template: &'static str,
-    /// Words of the command line before the configuration's path.
-    arguments: Vec<String>,
-}
-
-/// An opponent is given a port that was free a moment ago; should somebody else take it, the next one is tried.
-fn start_opponent(
-    opponent: &Opponent<'_>,
-    origin: &str,
-    core: usize,
-    folder: &Path,
-    interrupt: &Interrupt,
-) -> Result<Running, Failure> {
-    let name = opponent.name;
-    let program = opponent.program.ok_or_else(|| Failure::Failed(format!("{name} is not installed")))?;
-    fs::create_dir_all(folder).map_err(|error| Failure::file(folder, &error))?;
+/// A program of others cannot be given port 0. It gets one that was free a moment ago; should somebody else take it,
+/// the next one is tried.
+fn start_foreign(foreign: Foreign, place: &Place<'_>) -> Result<Running, Failure> {
+    let recipe = foreign.recipe();
+    let name = recipe.name;
+    let program = place.programs.foreign.get(&foreign);
+    let program = program.ok_or_else(|| Failure::Failed(format!("{name} is not installed: {}", recipe.install)))?;
+    // Opponents want paths that do not depend on their working directory.
+    let folder = std::path::absolute(place.folder).map_err(|error| Failure::file(place.folder, &error))?;
+    fs::create_dir_all(&folder).map_err(|error| Failure::file(&folder, &error))?;
+    let folder_text = folder.to_string_lossy();
     let mut last = None;
     for _ in 0..PORT_ATTEMPTS {
         let address = free_address()?;
-        let configuration = folder.join(opponent.configuration);
-        fs::write(&configuration, render(opponent.template, &address, origin, folder))
-            .map_err(|error| Failure::file(&configuration, &error))?;
-        let mut arguments: Vec<&str> = opponent.arguments.iter().map(String::as_str).collect();
-        let configuration = configuration.to_string_lossy();
-        arguments.push(&configuration);
-        let mut process = Process::start(&Order::new(name, program, &arguments, folder).on_core(Some(core)))?;
-        let accepted = interrupt.wait_for(START_DEADLINE, || {
+        let file = recipe.configuration.map_or("none", |(file, _)| file);
+        let configuration = folder.join(file);
+        let configuration_text = configuration.to_string_lossy();
+        let words = Words {
+            listen: &address,
+            origins: place.origins,
+            folder: &folder_text,
+            configuration: &configuration_text,
+            connections: place.connections_max(),
+        };
+        if let Some((_, template)) = recipe.configuration {
+            fs::write(&configuration, words.render(template)).map_err(|error| Failure::file(&configuration, &error))?;
+        }
+        let arguments: Vec<String> = recipe.arguments.iter().map(|argument| words.render(argument)).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut process = Process::start(&Order::new(name, program, &arguments, &folder).on_core(Some(place.core)))?;
+        let accepted = place.interrupt.wait_for(START_DEADLINE, || {
             process.still_running()?;
             Ok(TcpStream::connect(&address).ok())
         });
         match accepted {
-            Ok(Some(_)) => return Ok(Running { address, process: Some(process) }),
+            Ok(Some(_)) => return Ok(Running::of(address, process)),
             Ok(None) => {
                 last = Some(Failure::Failed(format!(
-                    "{name} accepted no connection within {} s",
-                    START_DEADLINE.as_secs()
-                )))
+                    "{name} accepted no connection within {} s{}",
+                    START_DEADLINE.as_secs(),
+                    process.quote()
+                )));
             }
             Err(Failure::Interrupted) => return Err(Failure::Interrupted),
             Err(failure) => last = Some(failure),
@@ -254,34 +371,16 @@ fn free_address() -> Result<String, Failure> {
         .map_err(|error| Failure::Failed(format!("no free port on 127.0.0.1: {error}")))
 }
 
-/// Fills in a template.
-fn render(template: &str, listen: &str, origin: &str, folder: &Path) -> String {
-    // The words stand in comments of the first lines, too, where `{{braces}}` explains them.
-    let text = template
-        .replace("{{listen}}", listen)
-        .replace("{{origin}}", origin)
-        .replace("{{folder}}", &folder.to_string_lossy())
-        .replace("{{braces}}", "double braces");
-    assert!(!text.contains("{{"), "invariant: every word of the template is known");
-    text
-}
-
 /// The version, asked of the program that is running as process `id`.
 pub fn version(kind: Kind, id: u32) -> String {
     let program = PathBuf::from(format!("/proc/{id}/exe"));
-    let arguments: &[&str] = match kind {
-        Kind::Direct | Kind::Twintier | Kind::TwintierForward => &["--version"],
-        Kind::Nginx | Kind::Haproxy => &["-v"],
-    };
-    let answer = ask(&program, arguments).unwrap_or_default();
-    let first = answer.lines().next().unwrap_or_default().trim();
     let version = match kind {
-        Kind::Direct | Kind::Twintier | Kind::TwintierForward => first.to_owned(),
-        // `nginx version: nginx/1.22.1`
-        Kind::Nginx => first.rsplit('/').next().map(|version| format!("nginx {version}")).unwrap_or_default(),
-        // `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`
-        Kind::Haproxy => {
-            first.split_whitespace().nth(2).map(|version| format!("HAProxy {version}")).unwrap_or_default()
+        Kind::Direct | Kind::Twintier(_) | Kind::Pipeline | Kind::Forward | Kind::Origin(_) | Kind::Appliance => {
+            let answer = ask(&program, &["--version"]).unwrap_or_default();
+            answer.lines().next().unwrap_or_default().trim().to_owned()
+        }
+        Kind::Foreign(foreign) => {
+            foreign.version(&ask(&program, foreign.recipe().version_arguments).unwrap_or_default())
         }
     };
     if version.is_empty() { "unknown".to_owned() } else { version }
@@ -291,57 +390,33 @@ pub fn version(kind: Kind, id: u32) -> String {
 ///
 /// # Errors
 /// The system does not answer 200 twice on one connection.
-pub fn sample_answer(address: &str) -> Result<http::Answer, Failure> {
-    let mut answers = http::get_repeatedly(address, "/", 2)?;
+pub fn sample_answer(address: &str, path: &str) -> Result<http::Answer, Failure> {
+    let mut answers = http::get_repeatedly(address, path, 2)?;
     match answers.iter().find(|answer| answer.status != 200) {
-        Some(answer) => Err(Failure::Failed(format!("http://{address}/ answers with status {}", answer.status))),
+        Some(answer) => Err(Failure::Failed(format!("http://{address}{path} answers with status {}", answer.status))),
         None => Ok(answers.remove(1)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::{HAPROXY_TEMPLATE, Kind, NGINX_TEMPLATE, render};
+    use super::Kind;
 
     #[test]
     fn names_are_read_back() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::parse(kind.name()), Some(kind));
+        let all = Kind::all();
+        for &kind in &all {
+            assert_eq!(Kind::parse(&kind.name()), Some(kind));
         }
-        assert_eq!(Kind::parse("caddy"), None);
+        assert_eq!(Kind::parse("apache"), None);
+        assert!(Kind::QUICK.iter().all(|kind| all.contains(kind)));
     }
 
+    /// Whatever can be absent says how to get it.
     #[test]
-    fn nginx_is_configured_for_the_job() {
-        let text = render(NGINX_TEMPLATE, "127.0.0.1:8080", "127.0.0.1:9090", Path::new("/tmp/run"));
-        for line in [
-            "daemon off;",
-            "worker_processes 1;",
-            "pid /tmp/run/nginx.pid;",
-            "access_log off;",
-            "server 127.0.0.1:9090;",
-            "keepalive 512;",
-            "listen 127.0.0.1:8080 backlog=4096;",
-            "proxy_http_version 1.1;",
-            "proxy_set_header Connection \"\";",
-        ] {
-            assert!(text.lines().any(|found| found.trim() == line), "no `{line}` in\n{text}");
+    fn programs_of_others_say_how_they_are_installed() {
+        for kind in Kind::all() {
+            assert_eq!(kind.install_command().is_some(), matches!(kind, Kind::Foreign(_)), "{kind:?}");
         }
-    }
-
-    #[test]
-    fn haproxy_is_configured_for_the_job() {
-        let text = render(HAPROXY_TEMPLATE, "127.0.0.1:8080", "127.0.0.1:9090", Path::new("/tmp/run"));
-        for line in [
-            "nbthread 1",
-            "bind 127.0.0.1:8080 backlog 4096",
-            "http-reuse always",
-            "server origin 127.0.0.1:9090 pool-max-conn -1 pool-purge-delay 1h",
-        ] {
-            assert!(text.lines().any(|found| found.trim() == line), "no `{line}` in\n{text}");
-        }
-        assert!(!text.lines().any(|line| line.trim_start().starts_with("log ")), "HAProxy must not log");
     }
 }

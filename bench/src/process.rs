@@ -171,7 +171,7 @@ impl Process {
     /// The process ended or the deadline passed first, with the end of its log.
     pub fn ready(&mut self, interrupt: &Interrupt, deadline: Duration) -> Result<ReadyLine, Failure> {
         let line = interrupt.wait_for(deadline, || {
-            if let Some(line) = ready_line(&self.output()) {
+            if let Some(line) = line_of(&self.output(), "ready ") {
                 return Ok(Some(line));
             }
             self.still_running()?;
@@ -185,6 +185,16 @@ impl Process {
                 self.quote()
             ))
         })
+    }
+
+    /// The words `key=value` of the first complete line that begins with `word`, in the output so far.
+    pub fn line(&self, word: &str) -> Option<ReadyLine> {
+        line_of(&self.output(), &format!("{word} "))
+    }
+
+    /// SIGTERM, and nothing more: the output of an orderly end is still to come.
+    pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
     }
 
     /// # Errors
@@ -293,6 +303,11 @@ impl ReadyLine {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// The number behind `key=`; 0 where there is none.
+    pub fn number(&self, key: &str) -> u64 {
+        self.get(key).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
     /// # Errors
     /// The line has no such word.
     pub fn address(&self, key: &str) -> Result<String, Failure> {
@@ -300,10 +315,10 @@ impl ReadyLine {
     }
 }
 
-/// The first complete `ready` line of a program's output.
-fn ready_line(output: &str) -> Option<ReadyLine> {
+/// The first complete line of a program's output that begins with `start`.
+fn line_of(output: &str, start: &str) -> Option<ReadyLine> {
     let complete = &output[..=output.rfind('\n')?];
-    let words = complete.lines().find_map(|line| line.strip_prefix("ready "))?;
+    let words = complete.lines().find_map(|line| line.strip_prefix(start))?;
     let pairs = words.split_whitespace().filter_map(|word| word.split_once('='));
     Some(ReadyLine(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
 }
@@ -313,7 +328,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
-    use super::{Interrupt, Order, Process, ready_line};
+    use super::{Interrupt, Order, Process, line_of};
 
     fn folder(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("bench-process-{name}-{}", std::process::id()))
@@ -321,8 +336,8 @@ mod tests {
 
     #[test]
     fn a_ready_line_counts_when_it_is_complete() {
-        assert_eq!(ready_line("ready http=127.0.0.1:80"), None);
-        let line = ready_line("hello\nready http=127.0.0.1:80 engine=uring\n").unwrap();
+        assert_eq!(line_of("ready http=127.0.0.1:80", "ready "), None);
+        let line = line_of("hello\nready http=127.0.0.1:80 engine=uring\n", "ready ").unwrap();
         assert_eq!(
             (line.get("http"), line.get("engine"), line.get("admin")),
             (Some("127.0.0.1:80"), Some("uring"), None)

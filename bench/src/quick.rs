@@ -11,12 +11,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::compare::{self, Plan};
+use crate::case::{Case, Work};
+use crate::compare::{self, Plan, PlannedCase};
 use crate::failure::Failure;
 use crate::http::get_json;
+use crate::job::ProxyStage;
 use crate::latency::Quantiles;
 use crate::machine::{Jiffies, ProcessGroup};
-use crate::opponent::{Kind, Programs, start_origin};
+use crate::opponent::{Answer, Engine, Kind, Programs, start_origin};
 use crate::process::{Interrupt, Order, Process};
 use crate::record::{RunRecord, make_folder, write_json};
 use crate::trial::{BrowseSummary, Lab, Summary};
@@ -120,15 +122,17 @@ pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> 
     let appliance = appliance_job(&lab, &root, options)?;
     write_json(&folder.join("quick.json"), &appliance)?;
 
-    let (systems, absent) = compare::select(&lab, &Kind::ALL);
-    let plan = Plan {
+    let (systems, absent) = compare::select(&lab, &Kind::QUICK);
+    let case = Case::keep_alive(Work::Proxy, CONNECTIONS, BODY_BYTES);
+    let mut plan = Plan {
+        job: "proxy",
+        cases: vec![PlannedCase { case, systems: (0..systems.len()).collect() }],
         systems,
-        connections: vec![CONNECTIONS],
         blocks: options.blocks,
         duration_s: options.duration_s,
         warmup_s: WARMUP_S,
-        body_bytes: BODY_BYTES,
         seed: options.seed,
+        soak: None,
     };
     record.absent = absent;
     say(&format!(
@@ -137,10 +141,11 @@ pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> 
     ));
     say(&format!("  {}", lab.cores.text()));
     for absent in &record.absent {
-        say(&format!("  {} is absent; install it with: {}", absent.name, absent.install));
+        say(&format!("  {} is absent: {}", absent.name, absent.reason));
     }
-    let comparison = compare::perform(&lab, &plan, &mut record)?;
-    write_json(&folder.join("compare.json"), &comparison)?;
+    let stage = ProxyStage::start(&lab, &[BODY_BYTES])?;
+    compare::survey(&lab, &stage, &mut plan, &mut record)?;
+    let comparison = compare::perform(&lab, &stage, &plan, &record)?;
     record.finish(jiffies);
     record.write(&folder)?;
     store::add_run(&options.store, &folder, &record, &compare::read_trials(&folder)?, &comparison)?;
@@ -162,8 +167,15 @@ pub fn say(line: &str) {
 /// Starts the appliance, waits for its catalog, loads it with browsers, and stops it.
 fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance, Failure> {
     let folder = lab.folder.join("appliance");
-    let (suppliers, suppliers_address) =
-        start_origin(&lab.programs, "suppliers", None, BODY_BYTES, &folder, &lab.interrupt)?;
+    let (suppliers, suppliers_address) = start_origin(
+        &lab.programs,
+        "suppliers",
+        None,
+        Engine::Auto,
+        &Answer::Bytes(BODY_BYTES),
+        &folder,
+        &lab.interrupt,
+    )?;
     say("appliance: profiles/quickstart.toml, a fresh database");
     let (mut appliance, addresses) = start_appliance(lab, root, &folder, &suppliers_address)?;
     say(&format!(
@@ -346,7 +358,7 @@ impl Cost {
         Ok(Self {
             requests: sum(&|worker| worker["front"]["counters"]["requests_taken"].as_u64()),
             worker_ns: sum(&|worker| worker["cpu_ns"].as_u64()),
-            process_ns: ProcessGroup::find(Path::new("/proc"), appliance.id()).cpu_ns(),
+            process_ns: ProcessGroup::find(Path::new("/proc"), &[appliance.id()]).cpu_ns(),
             status,
         })
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::case::Case;
 use crate::clock;
 use crate::failure::Failure;
 use crate::machine::{CoreMap, Jiffies, Machine};
@@ -38,11 +39,11 @@ pub struct RunRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanRecord {
     pub job: String,
-    pub connections: Vec<u32>,
+    /// In the order of the report.
+    pub cases: Vec<Case>,
     pub blocks: u32,
     pub duration_s: f64,
     pub warmup_s: f64,
-    pub body_bytes: usize,
     /// Of the order within blocks and of the generator.
     pub seed: u64,
 }
@@ -61,11 +62,12 @@ pub struct Surveyed {
     pub answer_fields: Vec<String>,
 }
 
-/// A reference that this machine does not have.
+/// A system that does not take part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Absent {
     pub name: String,
-    pub install: String,
+    /// Why, and what would help.
+    pub reason: String,
 }
 
 impl RunRecord {

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::case::{Case, Load};
 use crate::clock::utc_text;
-use crate::compare::{Comparison, Measured, RatioRow, evaluate, read_trials};
+use crate::compare::read_trials;
+use crate::evaluate::{Bound, Comparison, Measured, RatioRow, evaluate};
 use crate::failure::Failure;
 use crate::job::dispatch;
 use crate::quick::Appliance;
@@ -33,13 +35,14 @@ impl Run {
     /// Reads a run directory and computes its ratios again from the trials.
     fn read(folder: &Path) -> Result<Self, Failure> {
         let record = RunRecord::read(folder)?;
-        if !record.finished {
+        let trials = read_trials(folder)?;
+        if !record.finished && trials.is_empty() {
             return Err(Failure::Usage(format!(
-                "{}: the run was cut short; its trials are there, but there is nothing to report",
+                "{}: the run was cut short before its first trial; there is nothing to report",
                 folder.display()
             )));
         }
-        let comparison = evaluate(folder, &record, &read_trials(folder)?)?;
+        let comparison = evaluate(folder, &record, &trials)?;
         let quick = folder.join("quick.json");
         let appliance = if quick.is_file() { Some(read_json(&quick)?) } else { None };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -51,7 +54,7 @@ impl Run {
 /// Writes the report of some run directories.
 ///
 /// # Errors
-/// A run was cut short or a file cannot be read or written.
+/// A run was cut short before its first trial, or a file cannot be read or written.
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<(), Failure> {
     let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder)).collect::<Result<_, _>>()?;
     fs::write(out, markdown(&runs)).map_err(|error| Failure::file(out, &error))?;
@@ -76,9 +79,12 @@ pub fn refuse_invalid(comparison: &Comparison) -> Result<(), Failure> {
 /// What a run prints at its end.
 pub fn terminal(record: &RunRecord, comparison: &Comparison, appliance: Option<&Appliance>) -> String {
     let mut out = String::new();
-    for connections in connection_counts(record) {
-        let _ = writeln!(out, "proxy job, {connections} connections, closed loop\n");
-        out.push_str(&system_table(record, comparison, connections).text());
+    for case in cases(record) {
+        let _ = writeln!(out, "{} job, {}\n", job(record), case.title());
+        let _ = writeln!(out, "{}", system_table(record, comparison, case).text());
+    }
+    if let Some(table) = target_table(comparison) {
+        let _ = writeln!(out, "targets\n\n{}", table.text());
     }
     for note in notes(record, comparison) {
         let _ = writeln!(out, "· {note}");
@@ -92,24 +98,30 @@ pub fn terminal(record: &RunRecord, comparison: &Comparison, appliance: Option<&
     out
 }
 
-fn connection_counts(record: &RunRecord) -> Vec<u32> {
-    record.plan.as_ref().map(|plan| plan.connections.clone()).unwrap_or_default()
+fn cases(record: &RunRecord) -> &[Case] {
+    record.plan.as_ref().map_or(&[], |plan| plan.cases.as_slice())
+}
+
+fn job(record: &RunRecord) -> &str {
+    record.plan.as_ref().map_or("no", |plan| plan.job.as_str())
 }
 
 /// One line a system, with the first system's ratios to each.
-fn system_table(record: &RunRecord, comparison: &Comparison, connections: u32) -> Table {
-    let first = comparison.ratios.first().map_or("twintier", |ratio| ratio.a.as_str());
+fn system_table(record: &RunRecord, comparison: &Comparison, case: &Case) -> Table {
+    let ratios: Vec<&RatioRow> = comparison.ratios.iter().filter(|row| row.case == *case).collect();
+    let first = ratios.first().map_or("twintier", |ratio| ratio.a.as_str());
     let rate_header = format!("{first}'s rate ÷ this");
     let cpu_header = format!("{first}'s CPU ÷ this");
-    let mut table =
-        Table::new(&["system", "requests/s", "p50", "p99", "p99.9", "CPU µs/request", &cpu_header, &rate_header]);
-    for system in comparison.systems.iter().filter(|system| system.connections == connections) {
+    let mut header = vec!["system", "requests/s", "p50", "p99", "p99.9", "CPU µs/request", &cpu_header, &rate_header];
+    if case.load == Load::Idle {
+        header.push("B/idle connection");
+    }
+    let mut table = Table::new(&header);
+    for system in comparison.systems.iter().filter(|system| system.case == *case) {
         let ratio = |metric: &str| {
-            let row = comparison
-                .ratios
-                .iter()
-                .find(|row| row.b == system.name && row.metric == metric && row.connections == connections);
-            row.map_or_else(|| "1".to_owned(), ratio_text)
+            let row = ratios.iter().find(|row| row.a == first && row.b == system.name && row.metric == metric);
+            let itself = if system.name == first { "1" } else { "" };
+            row.map_or_else(|| itself.to_owned(), |row| ratio_text(row))
         };
         let mark = if system.verdict == "valid" { "" } else { "*" };
         table.push(match system.verdict.as_str() {
@@ -123,6 +135,7 @@ fn system_table(record: &RunRecord, comparison: &Comparison, connections: u32) -
                 format!("{:.2}", system.cpu_us_per_request),
                 ratio("cpu_us_per_request"),
                 ratio("throughput_per_s"),
+                system.user_bytes_per_connection.map_or_else(String::new, |bytes| format!("{bytes:.0}")),
             ],
         });
     }
@@ -130,6 +143,57 @@ fn system_table(record: &RunRecord, comparison: &Comparison, connections: u32) -
         table.push(vec![absent.name.clone(), "absent".to_owned()]);
     }
     table
+}
+
+/// What the project promises, beside what was found, whichever way it went.
+fn target_table(comparison: &Comparison) -> Option<Table> {
+    let mut table = Table::new(&["figure", "measured in", "found", "95 % interval", "blocks", "target", "verdict"]);
+    let mut any = false;
+    let interval = |low: Option<f64>, high: Option<f64>, digits: usize| {
+        low.zip(high).map_or_else(|| "n/a".to_owned(), |(low, high)| format!("{low:.digits$} to {high:.digits$}"))
+    };
+    let value =
+        |value: Option<f64>, digits: usize| value.map_or_else(|| "n/a".to_owned(), |value| format!("{value:.digits$}"));
+    for row in &comparison.ratios {
+        let (Some(target), Some(holds)) = (row.target, row.holds) else { continue };
+        any = true;
+        table.push(vec![
+            format!("{} ÷ {}, {}", row.a, row.b, metric_text(&row.metric)),
+            row.case.title(),
+            value(row.ratio, 3),
+            interval(row.ci_low, row.ci_high, 3),
+            row.blocks.to_string(),
+            target.text(),
+            holds.name().to_owned(),
+        ]);
+    }
+    for Bound { system, metric, of, value: found, ci_low, ci_high, target, holds } in &comparison.bounds {
+        any = true;
+        table.push(vec![
+            format!("{system}, {}", metric_text(metric)),
+            of.clone(),
+            value(*found, 0),
+            interval(*ci_low, *ci_high, 0),
+            String::new(),
+            target.text(),
+            holds.name().to_owned(),
+        ]);
+    }
+    any.then_some(table)
+}
+
+/// A metric in words.
+fn metric_text(metric: &str) -> &str {
+    match metric {
+        "cpu_us_per_request" => "CPU per request",
+        "throughput_per_s" => "requests per second",
+        "p50_ns" => "p50",
+        "p99_ns" => "p99",
+        "p999_ns" => "p99.9",
+        "user_bytes_per_idle_connection" => "user memory of an idle connection, B",
+        "rss_growth_bytes_per_million_requests" => "growth of RSS, B per million requests",
+        other => other,
+    }
 }
 
 /// `0.71 [0.68, 0.75]`, with a question mark where the interval is too wide to say anything.
@@ -145,11 +209,33 @@ fn ratio_text(row: &RatioRow) -> String {
 
 /// What a reader must know beside the table.
 fn notes(record: &RunRecord, comparison: &Comparison) -> Vec<String> {
-    let mut notes = vec![
-        "closed loop: latency is service time plus generator lag, not comparable with open-loop percentiles".to_owned(),
+    let loads: Vec<Load> = cases(record).iter().map(|case| case.load).collect();
+    let mut notes = Vec::new();
+    if loads.iter().any(|load| *load != Load::Rate) {
+        notes.push(
+            "closed loop: latency is service time plus generator lag, not comparable with open-loop percentiles"
+                .to_owned(),
+        );
+    }
+    if loads.contains(&Load::Rate) {
+        notes.push(
+            "open loop: one rate for all, a share of the smallest capacity of twintier, nginx and haproxy in the block; slower systems are left out"
+                .to_owned(),
+        );
+    }
+    if loads.contains(&Load::Idle) {
+        notes.push(
+            "idle connections: anonymous memory (Pss) of the system's processes with them, less that without them, ÷ connections; memory of the kernel is not counted"
+                .to_owned(),
+        );
+    }
+    notes.push(
         "ratios: geometric mean over paired blocks, 95 % interval from Student's t on log-ratios; `?` is underpowered"
             .to_owned(),
-    ];
+    );
+    if !record.finished {
+        notes.push("the run was cut short: this is what was complete".to_owned());
+    }
     let blocks = record.plan.as_ref().map_or(0, |plan| plan.blocks);
     if blocks < BLOCKS_RECOMMENDED {
         let needed = comparison.ratios.iter().filter_map(|row| row.blocks_to_decide).max();
@@ -157,11 +243,16 @@ fn notes(record: &RunRecord, comparison: &Comparison) -> Vec<String> {
         notes.push(format!("{blocks} blocks are few: for numbers to quote use `bench compare` with {BLOCKS_RECOMMENDED} or more{needed}"));
     }
     for absent in &record.absent {
-        notes.push(format!("{} is absent; install it with `{}`", absent.name, absent.install));
+        notes.push(format!("{} is absent: {}", absent.name, absent.reason));
     }
     notes.extend(comparison.systems.iter().filter_map(|system| {
         let reason = system.reasons.first()?;
-        Some(format!("* {} at {} connections is {}: {reason}", system.name, system.connections, system.verdict))
+        let more = if system.reasons.len() > 1 {
+            format!(" (and {} more, in compare.json)", system.reasons.len() - 1)
+        } else {
+            String::new()
+        };
+        Some(format!("* {} at {} is {}: {reason}{more}", system.name, system.case.title(), system.verdict))
     }));
     notes.push(machine_caveat(record));
     notes
@@ -260,9 +351,12 @@ fn run_markdown(out: &mut String, run: &Run) {
         out.push_str(&dispatch::text::markdown(outcome));
         return machine_section(out, record);
     }
-    for connections in connection_counts(record) {
-        let _ = writeln!(out, "### Proxy job, {connections} connections\n");
-        let _ = writeln!(out, "{}", system_table(record, &run.comparison, connections).markdown());
+    if let Some(table) = target_table(&run.comparison) {
+        let _ = writeln!(out, "### Targets\n\n{}", table.markdown());
+    }
+    for case in cases(record) {
+        let _ = writeln!(out, "### {}, {}\n", job_title(job(record)), case.title());
+        let _ = writeln!(out, "{}", system_table(record, &run.comparison, case).markdown());
     }
     for note in notes(record, &run.comparison) {
         let _ = writeln!(out, "- {note}");
@@ -283,13 +377,19 @@ fn run_markdown(out: &mut String, run: &Run) {
     provenance(out, record, &run.comparison.systems);
 }
 
+/// For headings.
+fn job_title(job: &str) -> String {
+    let mut letters = job.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{} job", first.to_uppercase(), letters.as_str()))
+}
+
 /// `: one; two`, or nothing.
 fn joined(reasons: &[String]) -> String {
     if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) }
 }
 
 fn ratio_table(comparison: &Comparison) -> Table {
-    let mut table = Table::new(&["a ÷ b", "metric", "connections", "ratio", "95 % interval", "blocks", "verdict on a"]);
+    let mut table = Table::new(&["a ÷ b", "metric", "measured in", "ratio", "95 % interval", "blocks", "verdict on a"]);
     for row in &comparison.ratios {
         let interval = row
             .ci_low
@@ -302,7 +402,7 @@ fn ratio_table(comparison: &Comparison) -> Table {
         table.push(vec![
             format!("{} ÷ {}", row.a, row.b),
             row.metric.clone(),
-            row.connections.to_string(),
+            row.case.title(),
             row.ratio.map_or_else(|| "n/a".to_owned(), |ratio| format!("{ratio:.3}")),
             interval,
             row.blocks.to_string(),
@@ -332,12 +432,11 @@ fn provenance(out: &mut String, record: &RunRecord, measured: &[Measured]) {
         let _ = writeln!(out, "\n### What ran\n\n{}", table.markdown());
         let _ = writeln!(
             out,
-            "Generator: {}. {} blocks of {} s after {} s of warm-up, {} B bodies, seed {}; {}.",
+            "Generator: {}. {} blocks of {} s after {} s of warm-up, seed {}; {}.",
             record.generator,
             plan.blocks,
             plan.duration_s,
             plan.warmup_s,
-            plan.body_bytes,
             plan.seed,
             record.cores.text()
         );
@@ -378,5 +477,7 @@ fn machine_section(out: &mut String, record: &RunRecord) {
     let _ = writeln!(out, "\n### Machine\n\n{}", table.markdown().trim_end());
 }
 
+#[cfg(test)]
+pub mod fixture;
 #[cfg(test)]
 mod tests;

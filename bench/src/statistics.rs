@@ -113,6 +113,32 @@ impl Ratio {
     }
 }
 
+/// A mean with its 95 % interval; `None` with fewer than two values.
+pub fn mean_interval(values: &[f64]) -> Option<(f64, f64, f64)> {
+    let count = u32::try_from(values.len()).ok().filter(|&count| count >= 2)?;
+    let mean = values.iter().sum::<f64>() / f64::from(count);
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / f64::from(count - 1);
+    let half = half_width(variance.sqrt(), count);
+    Some((mean, mean - half, mean + half))
+}
+
+/// The slope of the straight line through points by least squares, with its 95 % interval; `None` with fewer than three
+/// points or without extent.
+pub fn slope(points: &[(f64, f64)]) -> Option<(f64, f64, f64)> {
+    let count = u32::try_from(points.len()).ok().filter(|&count| count >= 3)?;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / f64::from(count);
+    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
+    let extent: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    if extent <= 0.0 {
+        return None;
+    }
+    let slope = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / extent;
+    let rest: f64 = points.iter().map(|(x, y)| (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
+    let freedom = f64::from(count - 2);
+    let half = student_t(0.5 + CONFIDENCE / 2.0, freedom) * (rest / freedom / extent).sqrt();
+    Some((slope, slope - half, slope + half))
+}
+
 /// The quantile of Student's t-distribution with `freedom` degrees of freedom; `0.5 <= probability < 1`.
 pub fn student_t(probability: f64, freedom: f64) -> f64 {
     assert!(
@@ -199,7 +225,7 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-    use super::{Better, Verdict, paired_ratio, student_t};
+    use super::{Better, Verdict, mean_interval, paired_ratio, slope, student_t};
 
     /// Two-sided 95 % and 99 % points of the printed tables.
     #[test]
@@ -246,6 +272,21 @@ mod tests {
         assert_eq!(twice.blocks_to_decide(), None);
         let same = paired_ratio(&[(1.0, 1.0), (1.001, 1.0), (0.999, 1.0)]).unwrap();
         assert_eq!(same.verdict(Better::Lower), Verdict::Equivalent);
+    }
+
+    /// Values 1, 2, 3: mean 2, deviation 1, half width 4.302653 / √3. Points (0, 1), (1, 3), (2, 4), (3, 8): slope 2.2,
+    /// residual sum 1.8, half width 4.302653 · √(0.9 / 5).
+    #[test]
+    fn means_and_slopes_are_the_textbook_ones() {
+        let (mean, low, high) = mean_interval(&[1.0, 2.0, 3.0]).unwrap();
+        let half = 4.302_653 / 3.0_f64.sqrt();
+        assert!((mean - 2.0).abs() < 1e-12 && (high - mean - half).abs() < 1e-5 && (mean - low - half).abs() < 1e-5);
+        let (found, low, high) = slope(&[(0.0, 1.0), (1.0, 3.0), (2.0, 4.0), (3.0, 8.0)]).unwrap();
+        let half = 4.302_653 * 0.18_f64.sqrt();
+        assert!((found - 2.2).abs() < 1e-12, "{found}");
+        assert!((high - found - half).abs() < 1e-5 && (found - low - half).abs() < 1e-5, "{low} {high}");
+        assert_eq!(mean_interval(&[1.0]), None);
+        assert_eq!(slope(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);
     }
 
     #[test]

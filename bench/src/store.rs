@@ -10,11 +10,13 @@ use std::path::Path;
 use duckdb::types::ValueRef;
 use duckdb::{AccessMode, Config, Connection, params};
 
+use crate::case::Case;
 use crate::clock::utc_text;
-use crate::compare::Comparison;
+use crate::evaluate::Comparison;
 use crate::failure::Failure;
 use crate::record::RunRecord;
 use crate::table::Table;
+use crate::target::Holds;
 use crate::trial::Trial;
 
 pub use dispatch::add_dispatch;
@@ -44,7 +46,7 @@ pub fn add_run(
     connection.execute_batch(SCHEMA).map_err(&failed)?;
     let transaction = connection.transaction().map_err(&failed)?;
     let run = folder.to_string_lossy().into_owned();
-    for table in ["run", "system", "trial", "ratio"] {
+    for table in ["run", "system", "trial", "ratio", "bound"] {
         // The names are the constants of the line above.
         transaction.execute(&format!("DELETE FROM {table} WHERE run = ?"), params![run]).map_err(&failed)?;
     }
@@ -65,12 +67,12 @@ pub fn add_run(
         )
         .map_err(&failed)?;
     for system in &comparison.systems {
-        let insert = "INSERT INTO system VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let insert = "INSERT INTO system VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let row = params![
             run,
             system.name,
             system.version,
-            system.connections,
+            system.case.connections,
             system.blocks,
             system.requests,
             system.failed,
@@ -79,16 +81,21 @@ pub fn add_run(
             system.p50_ns,
             system.p99_ns,
             system.p999_ns,
-            system.verdict
+            system.verdict,
+            work(&system.case),
+            load(&system.case),
+            system.case.body_bytes,
+            system.case.idle_connections,
+            system.user_bytes_per_connection
         ];
         transaction.execute(insert, row).map_err(&failed)?;
     }
     for trial in trials {
-        let insert = "INSERT INTO trial VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let insert = "INSERT INTO trial VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let row = params![
             run,
             trial.system,
-            trial.connections,
+            trial.case.connections,
             trial.block,
             trial.turn,
             trial.requests,
@@ -100,27 +107,61 @@ pub fn add_run(
             trial.latency_ns.p99,
             trial.latency_ns.p999,
             trial.generator_cpu_us_per_request,
-            trial.verdict
+            trial.verdict,
+            work(&trial.case),
+            load(&trial.case),
+            trial.case.body_bytes,
+            trial.case.idle_connections,
+            trial.rate_per_s
         ];
         transaction.execute(insert, row).map_err(&failed)?;
     }
     for ratio in &comparison.ratios {
-        let insert = "INSERT INTO ratio VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let insert = "INSERT INTO ratio VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let row = params![
             run,
             ratio.a,
             ratio.b,
             ratio.metric,
-            ratio.connections,
+            ratio.case.connections,
             ratio.ratio,
             ratio.ci_low,
             ratio.ci_high,
             ratio.blocks,
-            ratio.verdict.name()
+            ratio.verdict.name(),
+            work(&ratio.case),
+            load(&ratio.case),
+            ratio.case.body_bytes,
+            ratio.case.idle_connections,
+            ratio.target.map(|target| target.limit),
+            ratio.holds.map(Holds::name)
+        ];
+        transaction.execute(insert, row).map_err(&failed)?;
+    }
+    for bound in &comparison.bounds {
+        let insert = "INSERT INTO bound VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let row = params![
+            run,
+            bound.system,
+            bound.metric,
+            bound.of,
+            bound.value,
+            bound.ci_low,
+            bound.ci_high,
+            bound.target.limit,
+            bound.holds.name()
         ];
         transaction.execute(insert, row).map_err(&failed)?;
     }
     transaction.commit().map_err(&failed)
+}
+
+fn work(case: &Case) -> &'static str {
+    case.work.name()
+}
+
+fn load(case: &Case) -> &'static str {
+    case.load.name()
 }
 
 /// Answers a question in SQL. The store is opened for reading only.

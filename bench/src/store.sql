@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS run (
     machine JSON NOT NULL,
     cores JSON NOT NULL
 );
--- A system at one number of connections, over all blocks of a run.
+-- A system in one case, over all blocks of a run.
 CREATE TABLE IF NOT EXISTS system (
     run VARCHAR NOT NULL,
     system VARCHAR NOT NULL,
@@ -55,6 +55,35 @@ CREATE TABLE IF NOT EXISTS ratio (
     ci_high DOUBLE,
     blocks UINTEGER NOT NULL,
     verdict VARCHAR NOT NULL
+);
+-- Files of before there were cases.
+ALTER TABLE system ADD COLUMN IF NOT EXISTS work VARCHAR;
+ALTER TABLE system ADD COLUMN IF NOT EXISTS load VARCHAR;
+ALTER TABLE system ADD COLUMN IF NOT EXISTS body_bytes UBIGINT;
+ALTER TABLE system ADD COLUMN IF NOT EXISTS idle_connections UINTEGER;
+ALTER TABLE system ADD COLUMN IF NOT EXISTS user_bytes_per_connection DOUBLE;
+ALTER TABLE trial ADD COLUMN IF NOT EXISTS work VARCHAR;
+ALTER TABLE trial ADD COLUMN IF NOT EXISTS load VARCHAR;
+ALTER TABLE trial ADD COLUMN IF NOT EXISTS body_bytes UBIGINT;
+ALTER TABLE trial ADD COLUMN IF NOT EXISTS idle_connections UINTEGER;
+ALTER TABLE trial ADD COLUMN IF NOT EXISTS rate_per_s DOUBLE;
+ALTER TABLE ratio ADD COLUMN IF NOT EXISTS work VARCHAR;
+ALTER TABLE ratio ADD COLUMN IF NOT EXISTS load VARCHAR;
+ALTER TABLE ratio ADD COLUMN IF NOT EXISTS body_bytes UBIGINT;
+ALTER TABLE ratio ADD COLUMN IF NOT EXISTS idle_connections UINTEGER;
+ALTER TABLE ratio ADD COLUMN IF NOT EXISTS target DOUBLE;
+ALTER TABLE ratio ADD COLUMN IF NOT EXISTS holds VARCHAR;
+-- A figure of one system against a bound.
+CREATE TABLE IF NOT EXISTS bound (
+    run VARCHAR NOT NULL,
+    system VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    measured_in VARCHAR NOT NULL,
+    value DOUBLE,
+    ci_low DOUBLE,
+    ci_high DOUBLE,
+    target DOUBLE NOT NULL,
+    holds VARCHAR NOT NULL
 );
 -- `compare --job dispatch`, simulated: a policy or `ideal` under one condition, over all blocks.
 CREATE TABLE IF NOT EXISTS dispatch_system (

@@ -16,11 +16,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::case::{Case, Load};
 use crate::clock::unix_ns;
 use crate::failure::Failure;
+use crate::hold::{Hold, Holding, touched_memory};
 use crate::latency::Quantiles;
 use crate::machine::{CoreMap, ProcessGroup};
-use crate::opponent::{self, Kind, Programs};
+use crate::memory::{Held, Memory};
+use crate::opponent::{Kind, Programs, Running, sample_answer};
 use crate::process::{Interrupt, Order, Process};
 
 /// Time between two samples of the system's run time.
@@ -29,7 +32,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 const GENERATOR_SLACK: Duration = Duration::from_secs(30);
 
 /// What every trial of a comparison shares.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lab {
     pub programs: Programs,
     pub interrupt: Interrupt,
@@ -38,18 +41,112 @@ pub struct Lab {
     pub folder: PathBuf,
 }
 
+impl Lab {
+    /// Runs the generator and looks at the system's time meanwhile.
+    ///
+    /// # Errors
+    /// The generator fails or does not end in time; a signal arrives.
+    pub fn generate(&self, load: &GeneratorOrder<'_>, mut look: impl FnMut(u64)) -> Result<Summary, Failure> {
+        let mut generator = Process::start(&load.order(self))?;
+        let allowed = Duration::from_secs_f64(load.warmup_s + load.duration_s) + GENERATOR_SLACK;
+        let end = Instant::now() + allowed;
+        loop {
+            look(unix_ns());
+            if let Some(status) = generator.ended()? {
+                look(unix_ns());
+                // Exit code 4 is an invalid run, which the summary explains.
+                return match status.code() {
+                    Some(0 | 4) => Summary::read(load.folder),
+                    Some(_) | None => Err(Failure::Failed(format!("loadgen ended with {status}{}", generator.quote()))),
+                };
+            }
+            self.interrupt.check()?;
+            if Instant::now() >= end {
+                return Err(Failure::Failed(format!("loadgen did not end within {} s", allowed.as_secs())));
+            }
+            thread::sleep(SAMPLE_EVERY);
+        }
+    }
+}
+
+/// What the generator does.
+#[derive(Clone, Debug)]
+pub struct GeneratorOrder<'a> {
+    pub url: &'a str,
+    /// Requests a second of an open loop; `None` is a closed one.
+    pub rate: Option<f64>,
+    pub connections: u32,
+    /// A new connection for each request.
+    pub new_connections: bool,
+    pub warmup_s: f64,
+    pub duration_s: f64,
+    pub seed: u64,
+    /// Where its files go.
+    pub folder: &'a Path,
+}
+
+impl GeneratorOrder<'_> {
+    fn order(&self, lab: &Lab) -> Order {
+        let mut arguments = vec!["run".to_owned(), self.url.to_owned()];
+        let mut push = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        push("--connections", self.connections.to_string());
+        push("--duration", self.duration_s.to_string());
+        push("--warmup", self.warmup_s.to_string());
+        push("--seed", self.seed.to_string());
+        push("--core", lab.cores.generator.to_string());
+        push("--out", self.folder.to_string_lossy().into_owned());
+        if let Some(rate) = self.rate {
+            push("--rate", format!("{rate:.3}"));
+            push("--arrivals", "poisson".to_owned());
+            // Polling before each arrival would take the core from the origin that shares it.
+            if lab.cores.generator == lab.cores.origin {
+                push("--spin-us", "0".to_owned());
+            }
+        } else {
+            arguments.push("--closed".to_owned());
+        }
+        if self.new_connections {
+            arguments.extend(["--connection-requests", "1"].map(str::to_owned));
+        }
+        arguments.push("--quiet".to_owned());
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Order::new("loadgen", &lab.programs.loadgen, &words, self.folder)
+    }
+}
+
 /// A system under the name that the report gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
     pub label: String,
     pub kind: Kind,
+    /// Connections that are held beside every load of it.
+    pub held: Option<Hold>,
+}
+
+/// How the systems of a job are started, and what they answer.
+pub trait Stage {
+    /// Starts a system, pinned, so that it can take the load of `case`.
+    ///
+    /// # Errors
+    /// It is not installed or does not get ready.
+    fn start(&self, system: &System, case: &Case, folder: &Path) -> Result<Running, Failure>;
+
+    /// The path that is asked for.
+    fn path(&self) -> &str;
+
+    /// The body that every system must answer.
+    ///
+    /// # Errors
+    /// Nobody is there to be asked.
+    fn expected_body(&self, case: &Case) -> Result<Vec<u8>, Failure>;
 }
 
 /// The figures of one trial; `trial.json` in its folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     pub system: String,
-    pub connections: u32,
+    #[serde(flatten)]
+    pub case: Case,
     pub block: u32,
     /// The turn that the system had within its block.
     pub turn: u32,
@@ -65,6 +162,10 @@ pub struct Trial {
     pub cpu_ns: u64,
     pub cpu_us_per_request: f64,
     pub latency_ns: Quantiles,
+    /// Offered in an open loop.
+    pub rate_per_s: Option<f64>,
+    /// What held connections did to it, where there were some.
+    pub held: Option<Held>,
     pub generator_cpu_us_per_request: Option<f64>,
     /// Of the generator: `valid`, `suspect` or `invalid`.
     pub verdict: String,
@@ -133,66 +234,99 @@ impl Summary {
 #[derive(Clone, Debug)]
 pub struct Task<'a> {
     pub system: &'a System,
-    pub connections: u32,
+    pub case: Case,
     pub block: u32,
     pub turn: u32,
     pub warmup_s: f64,
     pub duration_s: f64,
     pub seed: u64,
-    /// The origin's address and process.
-    pub origin: &'a str,
-    pub origin_id: u32,
+    /// Requests a second, for [`Load::Rate`].
+    pub rate_per_s: Option<f64>,
 }
 
-/// Performs a trial; the system is started for it and stopped after it.
+impl Task<'_> {
+    /// Of the run directory.
+    fn folder_name(&self) -> String {
+        format!("trials/{}-b{:02}-{}", self.case.key(), self.block, self.system.label)
+    }
+
+    fn hold(&self) -> Option<Hold> {
+        match self.case.load {
+            Load::Idle => Some(Hold::idle(self.case.idle_connections)),
+            Load::KeepAlive | Load::NewConnections | Load::Rate => self.system.held,
+        }
+    }
+}
+
+/// Performs a trial; the system is started for it and stopped after it. What goes wrong with the system makes the
+/// trial invalid and leaves the others alone.
 ///
 /// # Errors
-/// System or generator fail, a deadline passes, or a signal arrives.
-pub fn perform(lab: &Lab, task: &Task<'_>) -> Result<Trial, Failure> {
-    let name = format!("trials/c{}-b{:02}-{}", task.connections, task.block, task.system.label);
-    let folder = lab.folder.join(&name);
-    let mut system =
-        opponent::start(task.system.kind, &lab.programs, task.origin, lab.cores.system, &folder, &lab.interrupt)?;
-    let id = system.process.as_ref().map_or(task.origin_id, Process::id);
-    let group = ProcessGroup::find(Path::new("/proc"), id);
+/// A signal arrives, or the run directory cannot be written.
+pub fn perform(lab: &Lab, stage: &dyn Stage, task: &Task<'_>) -> Result<Trial, Failure> {
+    let folder = lab.folder.join(task.folder_name());
+    let trial = match measure(lab, stage, task, &folder) {
+        Ok(trial) => trial,
+        Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+        Err(failure) => failed(task, failure.to_string().replace('\n', " ")),
+    };
+    crate::record::write_json(&folder.join("trial.json"), &trial)?;
+    Ok(trial)
+}
 
-    let mut generator = Process::start(&generator_order(lab, task, &system.address, &folder))?;
-    let samples = sample_until_end(lab, task, &group, &mut generator)?;
-    if let Some(process) = &mut system.process {
-        process.still_running()?;
-    }
+fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Result<Trial, Failure> {
+    let base = match task.case.load {
+        Load::Idle => Some(memory_without(lab, stage, task, &folder.join("without"))?),
+        Load::KeepAlive | Load::NewConnections | Load::Rate => None,
+    };
+    let mut system = stage.start(task.system, &task.case, folder)?;
+    // A program may listen before its workers are there: the first answer comes from one.
+    sample_answer(&system.address, stage.path())?;
+    let group = ProcessGroup::find(Path::new("/proc"), &system.groups);
+    let url = format!("http://{}{}", system.address, stage.path());
+    let holding =
+        task.hold().map(|hold| Holding::begin(lab, hold, &task.case, &url, &group, folder, base)).transpose()?;
+
+    let mut samples = Vec::new();
+    let load = GeneratorOrder {
+        url: &url,
+        rate: task.rate_per_s,
+        connections: task.case.connections,
+        new_connections: task.case.load == Load::NewConnections,
+        warmup_s: task.warmup_s,
+        duration_s: task.duration_s,
+        seed: task.seed,
+        folder,
+    };
+    let summary = lab.generate(&load, |now_ns| samples.push((now_ns, group.cpu_ns())))?;
+    system.still_running()?;
+    let held = holding.map(|holding| holding.end(lab, &group)).transpose()?;
     let affinity = group.affinity();
-    let members = ProcessGroup::find(Path::new("/proc"), id);
+    let members = ProcessGroup::find(Path::new("/proc"), &system.groups);
 
-    let summary = Summary::read(&folder)?;
-    if summary.completed == 0 {
-        return Err(Failure::Invalid(format!(
-            "{}: {}; see {}",
-            task.system.label,
-            summary.reasons.join("; "),
-            folder.display()
-        )));
-    }
     let mut reasons = summary.reasons.clone();
+    let mut verdict = summary.verdict.clone();
     if members.processes() != group.processes() {
+        if verdict == "valid" {
+            "suspect".clone_into(&mut verdict);
+        }
         reasons.push(format!(
             "its processes changed during the trial: {:?} before, {:?} after",
             group.processes(),
             members.processes()
         ));
     }
+    if let (Some(held), Some(hold)) = (held, task.hold())
+        && held.held < hold.connections
+    {
+        "invalid".clone_into(&mut verdict);
+        reasons.push(format!("only {} of {} connections could be held", held.held, hold.connections));
+    }
     let (from, to) = summary.window_ns();
     let cpu_ns = run_time_at(&samples, to).saturating_sub(run_time_at(&samples, from));
     let requests = (summary.achieved_rate * summary.duration_s).round();
-    if let Some(process) = system.process {
-        process.stop()?;
-    }
-    let trial = Trial {
-        system: task.system.label.clone(),
-        connections: task.connections,
-        block: task.block,
-        turn: task.turn,
-        folder: name,
+    system.stop()?;
+    Ok(Trial {
         // A count that was divided by a time and is multiplied by it again: exact below 2^53.
         requests: requests as u64,
         failed: summary.errors + summary.timed_out + summary.shed,
@@ -201,77 +335,50 @@ pub fn perform(lab: &Lab, task: &Task<'_>) -> Result<Trial, Failure> {
         cpu_ns,
         cpu_us_per_request: cpu_ns as f64 / 1e3 / requests.max(1.0),
         latency_ns: summary.response_ns,
+        held,
         generator_cpu_us_per_request: summary.generator_cpu_us_per_request,
-        verdict: summary.verdict,
+        verdict,
         reasons,
         affinity,
         processes: u32::try_from(group.processes().len()).unwrap_or(u32::MAX),
-    };
-    crate::record::write_json(&folder.join("trial.json"), &trial)?;
-    Ok(trial)
+        ..failed(task, String::new())
+    })
 }
 
-fn generator_order(lab: &Lab, task: &Task<'_>, address: &str, folder: &Path) -> Order {
-    let (url, connections, seed) = (format!("http://{address}/"), task.connections.to_string(), task.seed.to_string());
-    let (duration, warmup, core) =
-        (task.duration_s.to_string(), task.warmup_s.to_string(), lab.cores.generator.to_string());
-    let out = folder.to_string_lossy().into_owned();
-    let arguments = [
-        "run",
-        &url,
-        "--closed",
-        "--connections",
-        &connections,
-        "--duration",
-        &duration,
-        "--warmup",
-        &warmup,
-        "--seed",
-        &seed,
-        "--core",
-        &core,
-        "--out",
-        &out,
-        "--quiet",
-    ];
-    Order::new("loadgen", &lab.programs.loadgen, &arguments, folder)
+/// Memory of the system under the load of the case without its idle connections, and not made for them.
+fn memory_without(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Result<Memory, Failure> {
+    let case = Case { load: Load::KeepAlive, idle_connections: 0, ..task.case };
+    let system = stage.start(task.system, &case, folder)?;
+    sample_answer(&system.address, stage.path())?;
+    let group = ProcessGroup::find(Path::new("/proc"), &system.groups);
+    let url = format!("http://{}{}", system.address, stage.path());
+    let memory = touched_memory(lab, &case, &url, &group, &folder.join("touch"))?;
+    system.stop()?;
+    Ok(memory)
 }
 
-/// Time and run time of the system, from before the generator connects until after its window.
-type Samples = Vec<(u64, u64)>;
-
-fn sample_until_end(
-    lab: &Lab,
-    task: &Task<'_>,
-    group: &ProcessGroup,
-    generator: &mut Process,
-) -> Result<Samples, Failure> {
-    let allowed = Duration::from_secs_f64(task.warmup_s + task.duration_s) + GENERATOR_SLACK;
-    let end = Instant::now() + allowed;
-    let mut samples = Vec::new();
-    loop {
-        samples.push((unix_ns(), group.cpu_ns()));
-        if let Some(status) = generator.ended()? {
-            samples.push((unix_ns(), group.cpu_ns()));
-            // Exit code 4 is an invalid run, which the summary explains.
-            return match status.code() {
-                Some(0 | 4) => Ok(samples),
-                Some(_) | None => Err(Failure::Failed(format!(
-                    "loadgen against {} ended with {status}{}",
-                    task.system.label,
-                    generator.quote()
-                ))),
-            };
-        }
-        lab.interrupt.check()?;
-        if Instant::now() >= end {
-            return Err(Failure::Failed(format!(
-                "loadgen against {} did not end within {} s",
-                task.system.label,
-                allowed.as_secs()
-            )));
-        }
-        thread::sleep(SAMPLE_EVERY);
+/// A trial that has no figures.
+fn failed(task: &Task<'_>, why: String) -> Trial {
+    Trial {
+        system: task.system.label.clone(),
+        case: task.case,
+        block: task.block,
+        turn: task.turn,
+        folder: task.folder_name(),
+        requests: 0,
+        failed: 0,
+        window_s: 0.0,
+        throughput_per_s: 0.0,
+        cpu_ns: 0,
+        cpu_us_per_request: 0.0,
+        latency_ns: Quantiles::default(),
+        rate_per_s: task.rate_per_s,
+        held: None,
+        generator_cpu_us_per_request: None,
+        verdict: "invalid".to_owned(),
+        reasons: vec![why],
+        affinity: Vec::new(),
+        processes: 0,
     }
 }
 

@@ -4,12 +4,14 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use twintier::engine::{Address, Uring};
 
 use crate::arrivals::{Process, Rate};
 use crate::browse::{self, Site};
+use crate::hold;
 use crate::merge::merge;
 use crate::run::{self, Request};
 use crate::scenario::Scenario;
@@ -52,6 +54,8 @@ enum Command {
     Run(Box<RunOptions>),
     /// Play users who open pages with their assets, sign in and send forms.
     Browse(Box<BrowseOptions>),
+    /// Hold connections open beside a load: idle ones, or slow ones that never finish a request's head.
+    Hold(HoldOptions),
     /// Add the runs of several generators to one report.
     Merge(MergeOptions),
 }
@@ -104,6 +108,10 @@ struct RunOptions {
     /// Connections.
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     connections: u32,
+    /// Requests on one connection: the last one asks to close, and the next needs a new connection. Without it
+    /// connections stay.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    connection_requests: Option<u32>,
     #[command(flatten)]
     common: CommonOptions,
     /// The method.
@@ -140,6 +148,27 @@ struct BrowseOptions {
 }
 
 #[derive(Args, Clone, Debug)]
+struct HoldOptions {
+    /// Where to, as in http://127.0.0.1:8080/path
+    url: Target,
+    /// Connections that are held.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    connections: u32,
+    /// Send heads that never end, a byte every so many milliseconds, instead of one whole request a connection.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    drip_ms: Option<u64>,
+    /// Source addresses, from 127.0.1.1 on, that the connections come from in turn; only to a loopback address.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=250))]
+    source_addresses: u8,
+    /// Seconds after which it ends by itself; a signal ends it before.
+    #[arg(long, value_name = "S", default_value = "3600", value_parser = parse_seconds)]
+    duration: u64,
+    /// Pin the thread to this core.
+    #[arg(long, value_name = "N")]
+    core: Option<usize>,
+}
+
+#[derive(Args, Clone, Debug)]
 struct MergeOptions {
     /// Run directories.
     #[arg(required = true)]
@@ -154,10 +183,29 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => perform_run(*options),
         Command::Browse(options) => perform_browse(*options),
+        Command::Hold(options) => return perform_hold(&options),
         Command::Merge(options) => merge(&options.directories, &options.out, std::env::args().collect()),
     };
     match outcome {
         Ok(summary) => conclude(&summary),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, EXIT_USAGE),
+        Err(error) => complain(&error, EXIT_FAILED),
+    }
+}
+
+fn perform_hold(options: &HoldOptions) -> ExitCode {
+    let order = hold::Order {
+        address: options.url.address,
+        authority: options.url.authority.clone(),
+        path: options.url.path.clone(),
+        connections: options.connections,
+        drip: options.drip_ms.map(Duration::from_millis),
+        source_addresses: options.source_addresses,
+        duration: Duration::from_nanos(options.duration),
+        core: options.core,
+    };
+    match hold::perform(&order) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, EXIT_USAGE),
         Err(error) => complain(&error, EXIT_FAILED),
     }
@@ -183,13 +231,19 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
         Some(path) => fs::read(path)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display())))?,
     };
-    let mut bytes = Vec::new();
-    let fields = options.header.iter().map(|field| (field.name.as_str(), field.value.as_str()));
-    write_request(&mut bytes, &options.method, &options.url.path, &options.url.authority, fields, &body);
+    // Sent for as long as the process lives.
+    let request_bytes = |closing: &[Field]| -> &'static [u8] {
+        let mut bytes = Vec::new();
+        let fields = options.header.iter().chain(closing).map(|field| (field.name.as_str(), field.value.as_str()));
+        write_request(&mut bytes, &options.method, &options.url.path, &options.url.authority, fields, &body);
+        Vec::leak(bytes)
+    };
+    let close = Field { name: "Connection".to_owned(), value: "close".to_owned() };
     let request = Request {
         address: Address::Tcp(options.url.address),
-        // Sent for as long as the process lives.
-        bytes: Vec::leak(bytes),
+        bytes: request_bytes(&[]),
+        closing_bytes: request_bytes(&[close]),
+        connection_requests_max: options.connection_requests.unwrap_or(u32::MAX),
         head: options.method == "HEAD",
         expected: options.expect_status.clone(),
     };

@@ -54,6 +54,8 @@ pub struct Line {
     pub first_byte_seen: bool,
     /// Requests that were sent on this line.
     pub request_count: u64,
+    /// The same, on its present connection.
+    connection_request_count: u32,
 }
 
 /// All lines of one thread, on one engine.
@@ -64,6 +66,7 @@ pub struct Lines<E: Engine> {
     /// Which life of an engine slot belongs to which line.
     owners: Vec<Option<(u32, u32)>>,
     opened: u64,
+    connection_requests_max: u32,
 }
 
 impl<E: Engine> Lines<E> {
@@ -80,6 +83,7 @@ impl<E: Engine> Lines<E> {
             reader: ResponseReader::new(),
             first_byte_seen: false,
             request_count: 0,
+            connection_request_count: 0,
         };
         Ok(Self {
             engine,
@@ -87,7 +91,18 @@ impl<E: Engine> Lines<E> {
             lines: (0..count).map(|_| line()).collect(),
             owners: vec![None; usize::try_from(config.connections_max).expect("invariant: a u32 fits")],
             opened: 0,
+            connection_requests_max: u32::MAX,
         })
+    }
+
+    /// Gives every connection up after so many requests.
+    pub fn limit_requests(&mut self, connection_requests_max: u32) {
+        self.connection_requests_max = connection_requests_max;
+    }
+
+    /// Whether the next request of a line is the last one on its connection.
+    pub fn at_last_request(&self, index: u32) -> bool {
+        self.lines[position(index)].connection_request_count + 1 >= self.connection_requests_max
     }
 
     pub fn line(&self, index: u32) -> &Line {
@@ -127,6 +142,7 @@ impl<E: Engine> Lines<E> {
         assert!(line.state == State::Vacant, "invariant: only a vacant line connects");
         line.conn = Some(conn);
         line.state = State::Connecting;
+        line.connection_request_count = 0;
         // What the last connection left behind says nothing about this one.
         line.first_byte_seen = false;
         line.reader.expect(false);
@@ -140,6 +156,7 @@ impl<E: Engine> Lines<E> {
         line.state = State::Busy;
         line.first_byte_seen = false;
         line.request_count += 1;
+        line.connection_request_count = line.connection_request_count.saturating_add(1);
         line.reader.expect(head);
         let conn = line.conn.expect("invariant: an idle line has a connection");
         self.engine.send(conn, request);
@@ -186,10 +203,16 @@ impl<E: Engine> Lines<E> {
         };
         match progress {
             Progress::Nothing | Progress::Connected => {}
-            Progress::Complete if self.lines[position(index)].reader.keep_alive() => {}
+            Progress::Complete if self.may_stay(index) => {}
             Progress::Complete | Progress::Failed(_) | Progress::Lost => self.give_up(index),
         }
         progress
+    }
+
+    /// The connection of a complete response serves for another request.
+    fn may_stay(&self, index: u32) -> bool {
+        let line = &self.lines[position(index)];
+        line.reader.keep_alive() && line.connection_request_count < self.connection_requests_max
     }
 }
 

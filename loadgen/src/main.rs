@@ -2,7 +2,7 @@
 //!
 //! In the order of a request's way: [`arrivals`] and [`schedule`] plan it, [`run`] or [`browse`] offers it on a
 //! [`connection`], [`response`] reads the answer, [`recorder`] keeps the six stamps, [`report`] writes them down, and
-//! [`verdict`] says whether the numbers may be quoted.
+//! [`verdict`] says whether the numbers may be quoted. [`hold`] keeps connections open beside a load and measures nothing.
 
 mod arrivals;
 mod browse;
@@ -12,6 +12,7 @@ mod connection;
 mod failure;
 mod hgrm;
 mod hlog;
+mod hold;
 mod merge;
 mod meter;
 mod recorder;

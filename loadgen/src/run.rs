@@ -36,6 +36,10 @@ pub struct Request {
     pub address: Address,
     /// The whole request, made once and kept for the life of the process.
     pub bytes: &'static [u8],
+    /// The same with `Connection: close`, for the last request of a connection.
+    pub closing_bytes: &'static [u8],
+    /// Requests on one connection.
+    pub connection_requests_max: u32,
     pub head: bool,
     /// Statuses that count as completed; empty for every one below 400.
     pub expected: Vec<u16>,
@@ -47,6 +51,7 @@ pub struct Request {
 /// The engine failed.
 pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Result<Finished> {
     let mut lines = Lines::<E>::new(stage.connections, request.address.clone())?;
+    lines.limit_requests(request.connection_requests_max);
     let mut events = Vec::with_capacity(2048);
     preconnect(&mut lines, stage.connections, stage.timeout_ns.min(PRECONNECT_NS_MAX), &mut events)?;
     let (window, recorder) = ready.begin();
@@ -256,7 +261,7 @@ impl<E: Engine> Driver<'_, E> {
         self.outstanding += 1;
         self.fresh.push(index);
         match self.lines.line(index).state {
-            State::Idle => self.lines.send(index, Chunk::Static(self.request.bytes), self.request.head),
+            State::Idle => self.send(index),
             State::Vacant => {
                 if let Err(why) = self.lines.open(index) {
                     self.end(index, now_ns, failed(why, None));
@@ -264,6 +269,11 @@ impl<E: Engine> Driver<'_, E> {
             }
             State::Connecting | State::Busy => unreachable!("invariant: a free line is idle or vacant"),
         }
+    }
+
+    fn send(&mut self, index: u32) {
+        let bytes = if self.lines.at_last_request(index) { self.request.closing_bytes } else { self.request.bytes };
+        self.lines.send(index, Chunk::Static(bytes), self.request.head);
     }
 
     /// One clock reading is the t3 of all requests that the next enter submits.
@@ -319,9 +329,7 @@ impl<E: Engine> Driver<'_, E> {
         }
         match progress {
             Progress::Nothing => {}
-            Progress::Connected if exchange.outstanding => {
-                self.lines.send(index, Chunk::Static(self.request.bytes), self.request.head);
-            }
+            Progress::Connected if exchange.outstanding => self.send(index),
             Progress::Connected => self.park(index),
             Progress::Complete => {
                 let status =

@@ -4,9 +4,10 @@
 //! that every answer of every run is the same.
 
 use std::collections::VecDeque;
-use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, io};
 
 use super::request::{Persistence, Unclear, head};
 use super::{position, start};
@@ -22,8 +23,14 @@ pub struct OriginOptions {
     pub core: Option<usize>,
     /// The engine to run on.
     pub engine: EngineChoice,
-    /// Bytes of the answer's body.
+    /// Bytes of the answer's body, where no file gives it.
     pub body_bytes: usize,
+    /// The file that is the answer's body.
+    pub body_file: Option<PathBuf>,
+    /// The answer's `Content-Type`.
+    pub content_type: String,
+    /// Further fields of the answer, `Name: value`.
+    pub fields: Vec<String>,
     /// How long an answer waits after its request is complete, in microseconds.
     pub delay_us: u64,
     /// Set to end [`run`]; wake `waker` afterwards.
@@ -35,7 +42,7 @@ pub struct OriginOptions {
 /// Prints `ready origin=ADDRESS engine=NAME` and answers on the calling thread until `stop` is set.
 ///
 /// # Errors
-/// The core, the address or io_uring is not to be had: one sentence with the cure.
+/// The core, the address, the body's file or io_uring is not to be had, or a field is none: one sentence with the cure.
 pub fn run(options: OriginOptions) -> io::Result<()> {
     let kind = choose(options.engine).kind;
     match kind {
@@ -45,8 +52,8 @@ pub fn run(options: OriginOptions) -> io::Result<()> {
 }
 
 fn run_on<E: Engine>(options: OriginOptions) -> io::Result<()> {
+    let mut origin = Origin::new(&body(&options)?, &fields(&options)?, options.delay_us.saturating_mul(1_000));
     let mut engine: E = start("origin", &options.listen, options.core, options.waker)?;
-    let mut origin = Origin::new(options.body_bytes, options.delay_us.saturating_mul(1_000));
     let mut events = Vec::with_capacity(super::config().events_max);
     while !options.stop.load(Ordering::Acquire) {
         engine.turn(origin.deadline_ns(), &mut events)?;
@@ -56,6 +63,31 @@ fn run_on<E: Engine>(options: OriginOptions) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn body(options: &OriginOptions) -> io::Result<Vec<u8>> {
+    match &options.body_file {
+        None => Ok(b"twintier origin\n".iter().copied().cycle().take(options.body_bytes).collect()),
+        Some(path) => fs::read(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("--body-file {}: {error}; name a file to answer with", path.display()))
+        }),
+    }
+}
+
+/// The lines of the answer's head that every answer has, but for its length.
+fn fields(options: &OriginOptions) -> io::Result<String> {
+    let mut lines = format!("Content-Type: {}\r\n", options.content_type);
+    for field in &options.fields {
+        // RFC 9110 section 5: a name, a colon, a value without line breaks.
+        let sound = field.split_once(':').is_some_and(|(name, _)| !name.is_empty() && !name.contains(' '));
+        if !sound || field.contains(['\r', '\n']) {
+            let message = format!("`{field}` is no field; write it as \"Name: value\"");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        lines.push_str(field);
+        lines.push_str("\r\n");
+    }
+    Ok(lines)
 }
 
 /// Longest head; more is answered with 431.
@@ -99,9 +131,8 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(line: &str, body: &[u8]) -> Self {
-        let head =
-            format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{line}\r\n", body.len());
+    fn new(fields: &str, line: &str, body: &[u8]) -> Self {
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n{line}\r\n", body.len());
         Self { bytes: [head.as_bytes(), body].concat().into(), head_bytes: head.len() }
     }
 
@@ -122,12 +153,11 @@ struct Origin {
 }
 
 impl Origin {
-    fn new(body_bytes: usize, delay_ns: u64) -> Self {
-        let body: Vec<u8> = b"twintier origin\n".iter().copied().cycle().take(body_bytes).collect();
+    fn new(body: &[u8], fields: &str, delay_ns: u64) -> Self {
         Self {
-            stay: Prepared::new("", &body),
-            stay_confirmed: Prepared::new("Connection: keep-alive\r\n", &body),
-            close: Prepared::new("Connection: close\r\n", &body),
+            stay: Prepared::new(fields, "", body),
+            stay_confirmed: Prepared::new(fields, "Connection: keep-alive\r\n", body),
+            close: Prepared::new(fields, "Connection: close\r\n", body),
             delay_ns,
             waiting: VecDeque::with_capacity(1024),
             exchanges: (0..super::config().connections_max).map(|_| Exchange::default()).collect(),

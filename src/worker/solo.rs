@@ -36,6 +36,8 @@ pub struct ProxyOptions {
     pub engine: EngineChoice,
     /// Safe requests that may share an upstream connection.
     pub pipeline_max: usize,
+    /// Connections at a time, half of them downstream.
+    pub connections_max: u32,
     /// Set to end [`run`]; wake `waker` afterwards.
     pub stop: Arc<AtomicBool>,
     /// The engine's doorbell.
@@ -55,13 +57,14 @@ pub fn run(options: ProxyOptions) -> io::Result<()> {
 }
 
 fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
-    let ProxyOptions { listen, to, core, access_log, engine: _, pipeline_max, stop, waker } = options;
+    let ProxyOptions { listen, to, core, access_log, engine: _, pipeline_max, connections_max, stop, waker } = options;
     if let Some(core) = core {
         engine::thread::pin_to_core(core)?;
     }
     engine::thread::raise_descriptor_limit();
     let mut profile: Profile = toml::from_str(PROFILE).map_err(io::Error::other)?;
     profile.limits.upstream_pipeline_max = pipeline_max;
+    profile.engine.connections_max = connections_max;
     let servers: Vec<String> = to.iter().map(ToString::to_string).collect();
     let statements = format!("proxy /* upstream {}\n", servers.join(" "));
     let site = Site::compile(Path::new("--to"), &statements, &[], 0, 1)

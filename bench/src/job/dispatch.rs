@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use twintier::dispatch::PolicyName;
 
 use super::CompareArgs;
+use crate::case::{Case, Work};
 use crate::failure::Failure;
 use crate::machine::Jiffies;
 use crate::opponent::Programs;
@@ -108,11 +109,10 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let connections = args.connections.first().copied().unwrap_or(64);
     record.plan = Some(PlanRecord {
         job: JOB.to_owned(),
-        connections: vec![connections],
+        cases: vec![Case::keep_alive(Work::App, connections, 0)],
         blocks: args.blocks,
         duration_s: args.duration,
         warmup_s: args.warmup,
-        body_bytes: 0,
         seed,
     });
     record.write(&folder)?;

@@ -6,18 +6,26 @@ use std::time::Duration;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 
+use super::fixture::trial;
 use super::{refuse_invalid, terminal, write};
-use crate::compare::{evaluate, read_trials};
+use crate::case::{Case, Load, Work};
+use crate::compare::read_trials;
+use crate::evaluate::evaluate;
 use crate::latency::{Quantiles, histogram};
 use crate::machine::{CoreMap, Machine};
+use crate::memory::{Held, Memory, Sample, Soak};
 use crate::quick::{Appliance, Browse, Claim, Import};
-use crate::record::{Absent, PlanRecord, RunRecord, Surveyed, write_json};
+use crate::record::{Absent, PlanRecord, RunRecord, Surveyed, read_json, write_json};
 use crate::trial::{BrowseSummary, Trial};
 
 const BLOCKS: u32 = 3;
 
 fn folder(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("bench-report-{name}-{}", std::process::id()))
+}
+
+fn case() -> Case {
+    Case::keep_alive(Work::Proxy, 64, 128)
 }
 
 fn record() -> RunRecord {
@@ -48,26 +56,25 @@ fn record() -> RunRecord {
         generator: "loadgen 0.1.0".into(),
         plan: Some(PlanRecord {
             job: "proxy".into(),
-            connections: vec![64],
+            cases: vec![case()],
             blocks: BLOCKS,
             duration_s: 2.0,
             warmup_s: 0.5,
-            body_bytes: 128,
             seed: 7,
         }),
         systems: vec![surveyed("twintier", "twintier 0.1.0"), surveyed("nginx", "nginx 1.22.1")],
-        absent: vec![Absent { name: "haproxy".into(), install: "apt-get install haproxy".into() }],
+        absent: vec![Absent { name: "haproxy".into(), reason: "install it: apt-get install haproxy".into() }],
         finished: true,
     }
 }
 
 /// One trial with its histogram log; nginx takes 1.4 times the CPU of twintier, scattered a little by block.
-fn add_trial(run: &Path, system: &str, block: u32, verdict: &str) {
-    let name = format!("trials/c64-b{block:02}-{system}");
-    let folder = run.join(&name);
+fn add_trial(run: &Path, system: &str, case: Case, block: u32, verdict: &str) {
+    let slower = if system == "nginx" { 1.4 } else { 1.0 };
+    let mut trial = trial(system, case, block);
+    let folder = run.join(&trial.folder);
     fs::create_dir_all(&folder).unwrap();
     let mut histogram = histogram();
-    let slower = if system == "nginx" { 1.4 } else { 1.0 };
     for sample in 0..3000_u32 {
         histogram.record((f64::from(500_000 + sample * 100) * slower) as u64).unwrap();
     }
@@ -76,27 +83,15 @@ fn add_trial(run: &Path, system: &str, block: u32, verdict: &str) {
     let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut bytes, &mut serializer).unwrap();
     log.write_histogram(&histogram, Duration::ZERO, Duration::from_secs(1), None).unwrap();
     fs::write(folder.join("latency.hlog"), bytes).unwrap();
-    let requests = (200_000.0 / slower) as u64;
-    let cpu_us_per_request = 10.0 * slower * (1.0 + 0.01 * f64::from(block));
-    let trial = Trial {
-        system: system.into(),
-        connections: 64,
-        block,
-        turn: 0,
-        folder: name,
-        requests,
-        failed: 0,
-        window_s: 2.0,
-        throughput_per_s: 100_000.0 / slower,
-        cpu_ns: (cpu_us_per_request * 1e3 * requests as f64) as u64,
-        cpu_us_per_request,
-        latency_ns: Quantiles::of(&histogram),
-        generator_cpu_us_per_request: Some(5.0),
-        verdict: verdict.into(),
-        reasons: if verdict == "valid" { vec![] } else { vec!["its core was busy".into()] },
-        affinity: vec!["0".into()],
-        processes: 1,
-    };
+    trial.requests = (200_000.0 / slower) as u64;
+    trial.throughput_per_s = 100_000.0 / slower;
+    trial.cpu_us_per_request = 10.0 * slower * (1.0 + 0.01 * f64::from(block));
+    trial.cpu_ns = (trial.cpu_us_per_request * 1e3 * trial.requests as f64) as u64;
+    trial.latency_ns = Quantiles::of(&histogram);
+    verdict.clone_into(&mut trial.verdict);
+    if verdict != "valid" {
+        trial.reasons.push("its core was busy".into());
+    }
     write_json(&folder.join("trial.json"), &trial).unwrap();
 }
 
@@ -157,8 +152,8 @@ fn run_directory(name: &str, last_verdict: &str) -> PathBuf {
     record().write(&run).unwrap();
     write_json(&run.join("quick.json"), &appliance()).unwrap();
     for block in 0..BLOCKS {
-        add_trial(&run, "twintier", block, "valid");
-        add_trial(&run, "nginx", block, if block + 1 == BLOCKS { last_verdict } else { "valid" });
+        add_trial(&run, "twintier", case(), block, "valid");
+        add_trial(&run, "nginx", case(), block, if block + 1 == BLOCKS { last_verdict } else { "valid" });
     }
     run
 }
@@ -175,6 +170,9 @@ fn the_report_is_made_again_byte_for_byte() {
     // The name of the run directory is the only thing that differs between two runs of this test.
     let name = run.file_name().unwrap().to_str().unwrap();
     let found = text.replace(name, "quick-20261123-134700");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/expected.md"), &found).unwrap();
+    }
     assert_eq!(found, include_str!("expected.md"), "the report reads now:\n{found}");
     fs::remove_dir_all(run).unwrap();
 }
@@ -208,12 +206,77 @@ fn an_invalid_trial_has_no_headline() {
     fs::remove_dir_all(run).unwrap();
 }
 
+/// What was complete when a signal came is reported, with a word about it; nothing is no report.
 #[test]
-fn a_run_that_was_cut_short_is_no_report() {
+fn a_run_that_was_cut_short_says_so() {
     let run = folder("short");
     fs::create_dir_all(&run).unwrap();
     RunRecord { finished: false, ..record() }.write(&run).unwrap();
     let failure = write(std::slice::from_ref(&run), &run.join("out.md")).unwrap_err();
-    assert!(failure.to_string().contains("cut short"), "{failure}");
+    assert!(failure.to_string().contains("before its first trial"), "{failure}");
+    add_trial(&run, "twintier", case(), 0, "valid");
+    write(std::slice::from_ref(&run), &run.join("out.md")).unwrap();
+    let text = fs::read_to_string(run.join("out.md")).unwrap();
+    assert!(text.contains("the run was cut short") && text.contains("100,000"), "{text}");
+    fs::remove_dir_all(run).unwrap();
+}
+
+/// Every dimension of the proxy job with its table and its targets, byte for byte.
+#[test]
+fn dimensions_have_tables_and_targets() {
+    let run = folder("dimensions");
+    fs::create_dir_all(&run).unwrap();
+    let cases = [
+        case(),
+        Case { load: Load::Rate, rate_share: Some(0.7), ..case() },
+        Case { body_bytes: 1 << 20, ..case() },
+        Case { load: Load::NewConnections, ..case() },
+        Case { load: Load::Idle, idle_connections: 10_000, ..case() },
+    ];
+    let mut record = RunRecord { kind: "compare".into(), absent: vec![], ..record() };
+    record.plan.as_mut().unwrap().cases = cases.to_vec();
+    record.write(&run).unwrap();
+    for case in cases {
+        for block in 0..BLOCKS {
+            add_trial(&run, "twintier", case, block, "valid");
+            add_trial(&run, "nginx", case, block, "valid");
+        }
+    }
+    let memory = |bytes| Memory { rss_bytes: 20_000_000, anonymous_bytes: bytes };
+    for block in 0..BLOCKS {
+        let path = run.join(format!("trials/{}-b{block:02}-twintier/trial.json", cases[4].key()));
+        let mut trial: Trial = read_json(&path).unwrap();
+        trial.held = Some(Held {
+            held: 10_000,
+            closed: 0,
+            reopened: 0,
+            before: memory(10_000_000),
+            after: memory(10_000_000 + u64::from(30 + block) * 1_000_000),
+            loaded: memory(50_000_000),
+        });
+        write_json(&path, &trial).unwrap();
+    }
+    let soak = Soak {
+        system: "twintier".into(),
+        connections: 64,
+        body_bytes: 128,
+        requests_wanted: 10_000_000,
+        requests: 11_000_000,
+        failed: 0,
+        window_s: 110.0,
+        verdict: "valid".into(),
+        reasons: vec![],
+        samples: (0..=110).map(|second| Sample { at_s: f64::from(second), memory: memory(15_000_000) }).collect(),
+    };
+    fs::create_dir_all(run.join("soak/twintier")).unwrap();
+    write_json(&run.join("soak/twintier/soak.json"), &soak).unwrap();
+    write(std::slice::from_ref(&run), &run.join("out.md")).unwrap();
+    let text = fs::read_to_string(run.join("out.md")).unwrap();
+    let name = run.file_name().unwrap().to_str().unwrap();
+    let found = text.replace(name, "compare-20261123-134700");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/dimensions.md"), &found).unwrap();
+    }
+    assert_eq!(found, include_str!("dimensions.md"), "the report reads now:\n{found}");
     fs::remove_dir_all(run).unwrap();
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use duckdb::{Connection, params};
 
 use super::{add_run, failed};
-use crate::compare::Comparison;
+use crate::evaluate::Comparison;
 use crate::failure::Failure;
 use crate::job::dispatch::Outcome;
 use crate::record::RunRecord;
@@ -15,7 +15,7 @@ use crate::record::RunRecord;
 /// # Errors
 /// The database cannot be opened (another process may have it open) or written.
 pub fn add_dispatch(store: &Path, folder: &Path, record: &RunRecord, outcome: &Outcome) -> Result<(), Failure> {
-    add_run(store, folder, record, &[], &Comparison { systems: Vec::new(), ratios: Vec::new() })?;
+    add_run(store, folder, record, &[], &Comparison::default())?;
     let failed = failed(store);
     let mut connection = Connection::open(store).map_err(&failed)?;
     let transaction = connection.transaction().map_err(&failed)?;

@@ -3,6 +3,7 @@
 mod accounting;
 mod browsing;
 mod foreign_readers;
+mod holding;
 mod memory;
 mod merging;
 mod stall;
