@@ -28,7 +28,7 @@ use crate::database::duckdb::DuckStore;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
-use crate::engine::{self, Address, Engine, EngineKind, Uring, Waker, socket};
+use crate::engine::{self, Address, Engine, EngineKind, Glommio, Uring, Waker, socket};
 use crate::error::Fault;
 use crate::front::authorize::Sessions;
 use crate::front::log::Log;
@@ -644,7 +644,8 @@ impl Start {
         let kind = self.shared.engine;
         match kind {
             EngineKind::Uring => self.run_on::<Uring>(port, control, ready),
-            EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable().to_string()),
+            EngineKind::Glommio => self.run_on::<Glommio>(port, control, ready),
+            EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable().to_string()),
         }
     }
 

@@ -297,7 +297,7 @@ fn only_the_rooms_that_may_name_a_thing_do() {
         ("io_uring", &["src/engine/"], "the ring belongs to engine/"),
         ("libc", &["src/engine/"], "system calls belong to engine/, behind a safe function"),
         ("monoio", &["src/engine/", "src/admin/"], "monoio runs an engine and the admin thread only"),
-        ("glommio", &["src/engine/glommio", "src/storage/"], "glommio runs an engine and the storage thread only"),
+        ("glommio", &["src/engine/", "src/storage/"], "glommio runs an engine and the storage thread only"),
         (
             "duckdb",
             &["src/database/duckdb.rs", "src/database/mod.rs", "bench/src/store"],

@@ -179,15 +179,34 @@ pub struct Statistics {
     pub closed: u64,
     pub received_bytes: u64,
     pub sent_bytes: u64,
-    /// Multishot receives armed again after they ended.
+    /// Receives armed again after they ended, for want of a buffer or because they had been paused.
     pub rearms: u64,
-    /// Receives that found no provided buffer.
+    /// Receives that found no free buffer.
     pub exhaustions: u64,
-    /// Completions that the kernel could not place at once.
+    /// Enters that found completions waiting in the kernel because the completion queue was full.
     pub overflows: u64,
     /// Accepted sockets closed at once because every slot was taken.
     pub refused: u64,
     pub wakes: u64,
+    /// Enters by the completions that were reaped before the next one: the first counts those without any, entry `n`
+    /// those with 2^(n-1) up to 2^n - 1, and the last one all beyond. The last enter is not in it yet.
+    pub completions_per_enter: [u64; COMPLETION_BUCKETS],
+}
+
+/// Entries of [`Statistics::completions_per_enter`].
+pub const COMPLETION_BUCKETS: usize = 16;
+
+impl Statistics {
+    /// Counts an enter that is about to begin. `entered_at` remembers [`Self::completions`] from one to the next.
+    pub(super) fn count_enter(&mut self, entered_at: &mut u64) {
+        if self.enters > 0 {
+            let reaped = self.completions - *entered_at;
+            let bits = usize::try_from(u64::BITS - reaped.leading_zeros()).unwrap_or(usize::MAX);
+            self.completions_per_enter[bits.min(COMPLETION_BUCKETS - 1)] += 1;
+        }
+        *entered_at = self.completions;
+        self.enters += 1;
+    }
 }
 
 /// An engine, owned by the thread that made it. All times are [`clock_monotonic_ns`](super::clock_monotonic_ns).
@@ -264,4 +283,25 @@ pub trait Engine: Sized {
     fn turn(&mut self, until_ns: u64, events: &mut Vec<Event>) -> io::Result<()>;
 
     fn statistics(&self) -> Statistics;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COMPLETION_BUCKETS, Statistics};
+
+    #[test]
+    fn enters_are_sorted_by_the_completions_they_brought() {
+        let (mut statistics, mut entered_at) = (Statistics::default(), 0);
+        for reaped in [0, 1, 2, 3, 4, 1 << 13, 1 << 14, 1 << 40] {
+            statistics.count_enter(&mut entered_at);
+            statistics.completions += reaped;
+        }
+        assert_eq!(statistics.completions_per_enter.iter().sum::<u64>(), statistics.enters - 1, "the last is open");
+        statistics.count_enter(&mut entered_at);
+        let mut expected = [0; COMPLETION_BUCKETS];
+        for (bucket, enters) in [(0, 1), (1, 1), (2, 2), (3, 1), (14, 1), (15, 2)] {
+            expected[bucket] = enters;
+        }
+        assert_eq!(statistics.completions_per_enter, expected);
+    }
 }

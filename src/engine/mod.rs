@@ -6,6 +6,8 @@
 pub mod buffers;
 pub mod contract;
 #[cfg(feature = "appliance")]
+pub mod glommio;
+#[cfg(feature = "appliance")]
 pub mod kind;
 mod mapping;
 #[cfg(feature = "appliance")]
@@ -19,6 +21,8 @@ pub mod wheel;
 
 pub use buffers::{Lease, Pool};
 pub use contract::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Event, ListenerId, Statistics};
+#[cfg(feature = "appliance")]
+pub use glommio::Glommio;
 #[cfg(feature = "appliance")]
 pub use kind::{EngineChoice, EngineKind};
 pub use thread::clock_monotonic_ns;

@@ -119,6 +119,13 @@ pub(super) fn shutdown_send(socket: BorrowedFd<'_>) {
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
+/// Makes accepts in flight on a listening socket fail, also one that the kernel works on. Nobody can connect any more.
+#[cfg(feature = "appliance")]
+pub(super) fn shutdown_listening(socket: BorrowedFd<'_>) {
+    // SAFETY: the call takes no pointers. It cannot fail for a listening socket.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) };
+}
+
 /// Makes `close` drop what is queued and send a reset.
 pub(super) fn reset_on_close(socket: BorrowedFd<'_>) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

@@ -52,6 +52,12 @@ impl Waker {
         }
     }
 
+    /// A copy of the descriptor, for engines whose runtime wants to own what it reads from.
+    #[cfg(feature = "appliance")]
+    pub(super) fn try_clone_descriptor(&self) -> io::Result<OwnedFd> {
+        self.counter.try_clone()
+    }
+
     /// The descriptor that the engine reads eight bytes from.
     pub(super) fn descriptor(&self) -> RawFd {
         self.counter.as_raw_fd()

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{position, start};
 use crate::engine::probe::choose;
-use crate::engine::{Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Uring, Waker};
+use crate::engine::{
+    Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, Uring, Waker,
+};
 
 /// What `twintier forward` was told.
 #[derive(Clone, Debug)]
@@ -39,7 +41,8 @@ pub fn run(options: ForwardOptions) -> io::Result<()> {
     let kind = choose(options.engine).kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable()),
+        EngineKind::Glommio => run_on::<Glommio>(options),
+        EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable()),
     }
 }
 

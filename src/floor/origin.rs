@@ -12,7 +12,7 @@ use std::{fs, io};
 use super::request::{Persistence, Unclear, head};
 use super::{position, start};
 use crate::engine::probe::choose;
-use crate::engine::{Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, Uring, Waker};
+use crate::engine::{Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, Uring, Waker};
 
 /// What `twintier origin` was told.
 #[derive(Clone, Debug)]
@@ -47,7 +47,8 @@ pub fn run(options: OriginOptions) -> io::Result<()> {
     let kind = choose(options.engine).kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable()),
+        EngineKind::Glommio => run_on::<Glommio>(options),
+        EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::FrontServer;
 use super::connection::Downstream;
 use super::exchange::State;
 use super::reason::Reason;
-use super::respond::{self, Context};
+use super::respond::{self, Context, Timing};
 use super::server::Ticket;
 use super::trace::{Ending, Served};
 
@@ -104,7 +104,7 @@ impl FrontServer {
 
     /// Asks the second dispatcher for a replica.
     fn dispatch<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
-        let Some(job) = down.exchange.job.take() else { return };
+        let Some(mut job) = down.exchange.job.take() else { return };
         down.exchange.state = State::Queued;
         down.exchange.forget_head_bytes();
         down.deadline_ns = job.deadline_ns;
@@ -113,6 +113,7 @@ impl FrontServer {
         match self.dispatcher.pick(now, self.local_replica) {
             Pick::Replica(replica, reason) => {
                 down.exchange.trace.placed(Served::Replica(replica), Reason::of_pick(reason), now);
+                job.dispatched_ns = now;
                 self.outbox.push((replica, job));
             }
             Pick::Wait => {
@@ -181,8 +182,9 @@ impl FrontServer {
         }
         while let Some((ticket, replica)) = self.dispatcher.next_ready(now, self.local_replica) {
             if let Some(mut down) = self.waiting(ticket) {
-                if let Some(job) = down.exchange.job.take() {
+                if let Some(mut job) = down.exchange.job.take() {
                     down.exchange.trace.placed(Served::Replica(replica), Reason::Waited, now);
+                    job.dispatched_ns = now;
                     self.outbox.push((replica, job));
                 } else {
                     self.dispatcher.returned(replica);
@@ -219,7 +221,11 @@ impl FrontServer {
         }
         exchange.answered = true;
         let context = Context::of(&exchange.head, exchange.keep_alive);
-        respond::from_replica(engine, down.conn, context, &job.response, &cookie, &mut self.now);
+        let timing = self.settings.forwarding.server_timing.then(|| {
+            Timing::between(job.taken_ns, job.dispatched_ns, job.started_ns.max(job.dispatched_ns), engine.now_ns())
+        });
+        let bytes = respond::from_replica(engine, down.conn, context, &job.response, &cookie, timing, &mut self.now);
+        self.given(engine, down, bytes);
         down.exchange.trace.body_bytes = if context.head_only { 0 } else { job.response.body.len() as u64 };
         self.note_status(engine, down, job.response.status);
         self.note_end(engine, down, Ending::Answered);

@@ -5,24 +5,30 @@
 //!            Accepted                      head complete
 //!   (free) ───────────▶ Idle ──▶ Head ──▶ route ─┬─▶ Collect ─▶ Queued ─▶ (replica) ─▶ respond ─┐
 //!                        ▲                       ├─▶ Relay ──▶ (upstream server) ──▶ respond ───┤
+//!                        │                       │     └─ 101 ─▶ Tunnel ─▶ (closed)            │
 //!                        │                       └─▶ static object, redirect, refusal ──────────┤
 //!                        └───────────────────── keep-alive ─────────────────────────────────────┘
 //! ```
 //! Architecture invariants: a front never opens the database and never decides a permission; a byte goes upstream only
 //! after the whole request head was found sound; an upstream connection is used again only when its response was read
-//! to the end.
+//! to the end; in a tunnel, no byte of the browser goes upstream before the server's 101.
 
+mod addresses;
 pub mod admit;
 pub mod authorize;
 pub mod connection;
 pub mod counters;
 mod dispatch;
 pub mod exchange;
+pub mod flow;
 mod forward;
+mod forwarding;
 pub mod hand_over;
+mod interim;
 pub mod latency;
 pub mod log;
 pub mod note;
+pub mod pace;
 mod part;
 pub mod reason;
 pub mod record;
@@ -34,6 +40,7 @@ mod route;
 pub mod server;
 pub mod settings;
 pub mod trace;
+mod tunnel;
 pub mod upstream;
 
 pub use counters::Counters;

@@ -34,7 +34,8 @@ impl FrontServer {
         let mut body = String::with_capacity(text.len() + 1);
         body.push_str(text);
         body.push('\n');
-        respond::short(engine, down.conn, context, status, extra, &body, &mut self.now);
+        let bytes = respond::short(engine, down.conn, context, status, extra, &body, &mut self.now);
+        self.given(engine, down, bytes);
         down.exchange.trace.body_bytes = if context.head_only { 0 } else { body.len() as u64 };
         self.note_status(engine, down, status);
     }

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
-use crate::engine::{self, Address, Engine, EngineChoice, EngineKind, Uring, Waker, socket};
+use crate::engine::{self, Address, Engine, EngineChoice, EngineKind, Glommio, Uring, Waker, socket};
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
@@ -18,8 +18,9 @@ use crate::storage::site::Site;
 
 use super::access_log;
 
-/// The profile of a proxy: the defaults.
-const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n";
+/// The profile of a proxy: the defaults, but all connections may come from one address, as those of a load generator do.
+const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n\
+    [limits]\nconnections_per_address_max = 65536\n";
 
 /// What `twintier proxy` was told.
 #[derive(Clone, Debug)]
@@ -52,7 +53,8 @@ pub fn run(options: ProxyOptions) -> io::Result<()> {
     let kind = choose(options.engine).kind;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
-        EngineKind::Monoio | EngineKind::MonoioEpoll | EngineKind::Glommio => Err(kind.unavailable()),
+        EngineKind::Glommio => run_on::<Glommio>(options),
+        EngineKind::Monoio | EngineKind::MonoioEpoll => Err(kind.unavailable()),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Turns an engine until something happens, or fails with the name of what did not happen.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use twintier::engine::socket::{listen, local_address};
-use twintier::engine::{Address, CloseReason, Config, Conn, Engine, Event, Waker, clock_monotonic_ns};
+use twintier::engine::{Address, CloseReason, Config, Conn, Event, Waker};
+
+use crate::subject::Subject;
 
 /// How long anything may take before a test fails: far more than it ever needs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An engine that listens on a port of the kernel's choice.
 pub struct Driver<E> {
@@ -32,7 +32,7 @@ pub fn small() -> Config {
     }
 }
 
-impl<E: Engine> Driver<E> {
+impl<E: Subject> Driver<E> {
     pub fn new(config: &Config) -> Self {
         Self::on(config, &"127.0.0.1:0".parse().unwrap())
     }
@@ -40,43 +40,41 @@ impl<E: Engine> Driver<E> {
     pub fn on(config: &Config, address: &Address) -> Self {
         let waker = Waker::new().unwrap();
         let mut engine = E::new(config, waker.clone()).unwrap();
-        let socket = listen(address, 1024, false).unwrap();
-        let address = local_address(&socket).unwrap();
-        engine.listen(socket).unwrap();
+        let address = engine.listen_near(address);
         Self { engine, waker, address, seen: VecDeque::new(), events: Vec::new() }
-    }
-
-    pub fn tcp(&self) -> SocketAddr {
-        match &self.address {
-            Address::Tcp(address) => *address,
-            Address::Unix(path) => panic!("listens on {path:?}"),
-        }
     }
 
     /// Hands events to `pick` until it returns something.
     pub fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&mut E, Event) -> Option<T>) -> T {
-        let deadline_ns = clock_monotonic_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap();
+        let deadline_ns = E::clock_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap();
         loop {
             while let Some(event) = self.seen.pop_front() {
                 if let Some(found) = pick(&mut self.engine, event) {
                     return found;
                 }
             }
-            let now_ns = clock_monotonic_ns();
-            assert!(now_ns < deadline_ns, "waited in vain for {what}; {:?}", self.engine.statistics());
+            let now_ns = E::clock_ns();
+            assert!(now_ns < deadline_ns, "{}: waited in vain for {what}; {:?}", E::NAME, self.engine.statistics());
             self.engine.turn((now_ns + 20_000_000).min(deadline_ns), &mut self.events).unwrap();
+            E::after_turn();
             self.seen.extend(self.events.drain(..));
         }
     }
 
     /// Everything that happens within a time.
     pub fn during(&mut self, time: Duration) -> Vec<Event> {
-        let end_ns = clock_monotonic_ns() + u64::try_from(time.as_nanos()).unwrap();
+        let end_ns = E::clock_ns() + u64::try_from(time.as_nanos()).unwrap();
         let mut all: Vec<Event> = self.seen.drain(..).collect();
-        while clock_monotonic_ns() < end_ns {
+        while E::clock_ns() < end_ns {
             self.engine.turn(end_ns, &mut all).unwrap();
+            E::after_turn();
         }
         all
+    }
+
+    /// Drops what was handed over already: only later events count.
+    pub fn forget(&mut self) {
+        self.seen.clear();
     }
 
     pub fn accepted(&mut self) -> Conn {
@@ -97,11 +95,9 @@ impl<E: Engine> Driver<E> {
         reason
     }
 
-    /// A blocking peer and the engine's end of its connection.
-    pub fn peer(&mut self) -> (TcpStream, Conn) {
-        let peer = TcpStream::connect(self.tcp()).unwrap();
-        peer.set_read_timeout(Some(PATIENCE)).unwrap();
-        peer.set_write_timeout(Some(PATIENCE)).unwrap();
+    /// A peer and the engine's end of its connection.
+    pub fn peer(&mut self) -> (E::Peer, Conn) {
+        let peer = E::peer_to(&self.address).unwrap();
         (peer, self.accepted())
     }
 }

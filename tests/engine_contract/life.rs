@@ -2,19 +2,16 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::driver::{Driver, PATIENCE, concerns, pattern, small};
-use twintier::engine::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Event, Lease};
+use crate::subject::Subject;
+use twintier::engine::{Chunk, Close, CloseReason, Config, Conn, Event, Lease};
 
-pub fn a_refused_connect_is_told_and_closed<E: Engine>() {
+pub fn a_refused_connect_is_told_and_closed<E: Subject>() {
     let mut driver = Driver::<E>::new(&small());
-    // A port that was free a moment ago; nobody listens there now.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let conn = driver.engine.connect(&Address::Tcp(port)).unwrap();
+    let conn = driver.engine.connect(&E::nobody()).unwrap();
     let error = driver.wait("the outcome", |_, event| match event {
         Event::Connected { conn: which, result } => Some((which, result.unwrap_err())),
         other => panic!("the outcome comes first, not {other:?}"),
@@ -25,40 +22,42 @@ pub fn a_refused_connect_is_told_and_closed<E: Engine>() {
 }
 
 /// A peer that closes while it has unread input makes its kernel send a reset.
-fn reset_by_peer(mut peer: TcpStream) {
+fn reset_by_peer(mut peer: impl Read) {
     peer.read_exact(&mut [0]).unwrap();
     drop(peer);
 }
 
-pub fn a_reset_ends_the_connection_once<E: Engine>() {
+pub fn a_reset_ends_the_connection_once<E: Subject>() {
     let mut driver = Driver::<E>::new(&small());
     let (peer, conn) = driver.peer();
     driver.engine.receive(conn, true);
     driver.engine.send(conn, Chunk::Static(b"two or more bytes"));
-    let peer = thread::spawn(move || reset_by_peer(peer));
+    let peer = E::spawn(move || reset_by_peer(peer));
     match driver.closed(conn) {
         CloseReason::Failed(_) => {}
         CloseReason::Ordered => panic!("nobody ordered it"),
     }
-    peer.join().unwrap();
+    E::join(peer);
 }
 
-pub fn a_reset_while_nothing_is_armed_shows_at_the_next_send<E: Engine>() {
+pub fn a_reset_while_nothing_is_armed_shows_at_the_next_send<E: Subject>() {
     let mut driver = Driver::<E>::new(&small());
     let (peer, conn) = driver.peer();
     driver.engine.send(conn, Chunk::Static(b"two or more bytes"));
-    let peer = thread::spawn(move || reset_by_peer(peer));
+    let peer = E::spawn(move || reset_by_peer(peer));
     driver.wait("the first send", |_, event| matches!(event, Event::Sent { .. }).then_some(()));
-    peer.join().unwrap();
+    E::join(peer);
+    // The reset takes its way.
+    driver.during(Duration::from_millis(10));
     driver.engine.send(conn, Chunk::Static(b"anybody there?"));
     assert!(matches!(driver.closed(conn), CloseReason::Failed(_)));
 }
 
-pub fn our_reset_drops_what_is_queued<E: Engine>() {
+pub fn our_reset_drops_what_is_queued<E: Subject>() {
     let mut driver = Driver::<E>::new(&small());
     let (mut peer, conn) = driver.peer();
     driver.engine.receive(conn, true);
-    let bytes: Arc<[u8]> = pattern(32 << 20).into();
+    let bytes: Arc<[u8]> = pattern(E::AMPLE_BYTES).into();
     driver.engine.send(conn, Chunk::Shared(Arc::clone(&bytes), 0..bytes.len()));
     driver.during(Duration::from_millis(20));
     driver.engine.close(conn, Close::Reset);
@@ -69,10 +68,10 @@ pub fn our_reset_drops_what_is_queued<E: Engine>() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
-pub fn a_reset_after_a_flush_escalates<E: Engine>() {
+pub fn a_reset_after_a_flush_escalates<E: Subject>() {
     let mut driver = Driver::<E>::new(&Config { linger_ms: 60_000, ..small() });
     let (peer, conn) = driver.peer();
-    let bytes: Arc<[u8]> = pattern(32 << 20).into();
+    let bytes: Arc<[u8]> = pattern(E::AMPLE_BYTES).into();
     driver.engine.send(conn, Chunk::Shared(Arc::clone(&bytes), 0..bytes.len()));
     driver.engine.close(conn, Close::Flush);
     let events = driver.during(Duration::from_millis(30));
@@ -84,26 +83,82 @@ pub fn a_reset_after_a_flush_escalates<E: Engine>() {
 }
 
 /// A peer that never closes holds a flushed connection for the linger time and no longer.
-pub fn lingering_ends_in_time<E: Engine>() {
+pub fn lingering_ends_in_time<E: Subject>() {
     let mut driver = Driver::<E>::new(&Config { linger_ms: 50, ..small() });
     let (mut peer, conn) = driver.peer();
     driver.engine.send(conn, Chunk::Static(b"bye"));
-    let start = Instant::now();
+    let start_ns = E::clock_ns();
     driver.engine.close(conn, Close::Flush);
     assert_eq!(driver.closed(conn), CloseReason::Ordered);
-    assert!(start.elapsed() >= Duration::from_millis(50), "the peer had its time");
+    assert!(E::clock_ns() - start_ns >= 50_000_000, "the peer had its time");
     let mut got = Vec::new();
     peer.read_to_end(&mut got).unwrap();
     assert_eq!(got, b"bye");
 }
 
-pub fn a_connection_moves_between_engines<E: Engine>() {
+/// A connect that is taken back has one end and no outcome, also when it has succeeded meanwhile.
+pub fn a_cancelled_connect_ends_without_an_outcome<E: Subject>() {
+    let mut driver = Driver::<E>::new(&small());
+    for turns in 0..3 {
+        let address = driver.address.clone();
+        let conn = driver.engine.connect(&address).unwrap();
+        driver.engine.send(conn, Chunk::Static(b"never to be sent"));
+        let (mut before, mut told) = (Vec::new(), false);
+        for _ in 0..turns {
+            driver.engine.turn(0, &mut before).unwrap();
+        }
+        for event in before {
+            told |= matches!(event, Event::Connected { conn: which, .. } if which == conn);
+        }
+        driver.engine.close(conn, Close::Reset);
+        let reason = driver.wait("the end of the connect", |_, event| match event {
+            Event::Connected { conn: which, .. } if which == conn => panic!("told {told}, and again after the close"),
+            Event::Closed { conn: which, reason } if which == conn => Some(reason),
+            _ => None,
+        });
+        assert_eq!(reason, CloseReason::Ordered);
+    }
+}
+
+/// With one slot, what the kernel still has to say of an old connection meets the new one in its place: the old peer
+/// sends all the time, is reset in the middle, and nothing of its bytes may show.
+pub fn a_late_completion_meets_no_stranger<E: Subject>() {
+    let mut driver = Driver::<E>::new(&Config { connections_max: 1, ..small() });
+    for round in 0..60_u8 {
+        let (mut peer, conn) = driver.peer();
+        driver.engine.receive(conn, true);
+        driver.engine.send(conn, Chunk::Static(b"welcome"));
+        peer.write_all(&[round; 3000]).unwrap();
+        driver.wait("the first bytes", |_, event| match event {
+            Event::Data { conn: which, bytes } => {
+                assert!(which == conn && bytes.iter().all(|&byte| byte == round), "bytes of another life");
+                Some(())
+            }
+            _ => None,
+        });
+        // More is on its way, a receive is armed, and the order comes in the middle of it.
+        peer.write_all(&[round; 100]).unwrap();
+        driver.forget();
+        driver.engine.close(conn, Close::Reset);
+        driver.wait("the end", |_, event| match event {
+            Event::Closed { conn: which, .. } => {
+                assert_eq!(which, conn);
+                Some(())
+            }
+            Event::Sent { .. } | Event::Data { .. } => panic!("nothing follows the close but its end"),
+            _ => None,
+        });
+    }
+    assert_eq!(driver.engine.statistics().closed, 60);
+}
+
+pub fn a_connection_moves_between_engines<E: Subject>() {
     let mut first = Driver::<E>::new(&small());
     let mut second = Driver::<E>::new(&small());
     let (mut peer, old) = first.peer();
     peer.write_all(b"sent before the move").unwrap();
     let address = first.engine.peer(old);
-    assert_eq!(address, Some(peer.local_addr().unwrap()));
+    assert_eq!(address, Some(E::address_of(&peer)));
     let socket = first.engine.detach(old).expect("nothing is in flight");
     assert_eq!(first.engine.peer(old), None);
     first.engine.send(old, Chunk::Static(b"wrong engine"));
@@ -119,18 +174,18 @@ pub fn a_connection_moves_between_engines<E: Engine>() {
         }
         other => panic!("unexpected {other:?}"),
     });
-    let reader = thread::spawn(move || {
+    let reader = E::spawn(move || {
         let mut got = Vec::new();
         peer.read_to_end(&mut got).unwrap();
         assert_eq!(got, b"sent before the move");
     });
     assert_eq!(second.closed(new), CloseReason::Ordered);
-    reader.join().unwrap();
+    E::join(reader);
     let events = first.during(Duration::from_millis(20));
     assert!(!events.iter().any(|event| concerns(event, old)), "a detached connection is silent: {events:?}");
 }
 
-pub fn a_busy_connection_does_not_detach<E: Engine>() {
+pub fn a_busy_connection_does_not_detach<E: Subject>() {
     let mut driver = Driver::<E>::new(&small());
     let (mut peer, conn) = driver.peer();
     driver.engine.send(conn, Chunk::Static(b"queued"));
@@ -140,15 +195,23 @@ pub fn a_busy_connection_does_not_detach<E: Engine>() {
     driver.during(Duration::from_millis(10));
     assert!(driver.engine.detach(conn).is_none(), "a receive is in flight");
     driver.engine.receive(conn, false);
-    driver.during(Duration::from_millis(10));
-    let mut socket = TcpStream::from(driver.engine.detach(conn).expect("idle once paused"));
+    // A pause takes effect in one of the next turns.
+    let deadline_ns = E::clock_ns() + 10_000_000_000;
+    let socket = loop {
+        driver.during(Duration::from_millis(10));
+        if let Some(socket) = driver.engine.detach(conn) {
+            break socket;
+        }
+        assert!(E::clock_ns() < deadline_ns, "idle once paused");
+    };
+    let mut socket = E::taken_over(socket);
     socket.write_all(b" and free").unwrap();
     let mut got = [0; 15];
     peer.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"queued and free");
 }
 
-pub fn orders_for_an_old_generation_are_ignored<E: Engine>() {
+pub fn orders_for_an_old_generation_are_ignored<E: Subject>() {
     let mut driver = Driver::<E>::new(&Config { connections_max: 1, ..small() });
     let (peer, old) = driver.peer();
     driver.engine.close(old, Close::Reset);
@@ -172,7 +235,7 @@ pub fn orders_for_an_old_generation_are_ignored<E: Engine>() {
 }
 
 /// Both ends of every connection belong to the engine. Three of four are reset, which leaves no TIME-WAIT behind.
-pub fn ten_thousand_connections_come_and_go<E: Engine>() {
+pub fn ten_thousand_connections_come_and_go<E: Subject>() {
     const TOTAL: usize = 10_000;
     const AT_ONCE: usize = 100;
     // Both ends of all of them, and as many again that begin while the ends of the old ones are handed over.
@@ -227,12 +290,11 @@ pub fn ten_thousand_connections_come_and_go<E: Engine>() {
     assert_eq!(leases.len(), 64);
 }
 
-pub fn a_full_engine_refuses_and_recovers<E: Engine>() {
+pub fn a_full_engine_refuses_and_recovers<E: Subject>() {
     let mut driver = Driver::<E>::new(&Config { connections_max: 2, ..small() });
     let (_first, one) = driver.peer();
     let (_second, _) = driver.peer();
-    let mut third = TcpStream::connect(driver.tcp()).unwrap();
-    third.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut third = E::peer_to(&driver.address).unwrap();
     let events = driver.during(Duration::from_millis(30));
     assert!(events.is_empty(), "nobody hears of the third: {events:?}");
     assert_eq!(driver.engine.statistics().refused, 1);
@@ -245,14 +307,14 @@ pub fn a_full_engine_refuses_and_recovers<E: Engine>() {
     let (_fourth, _) = driver.peer();
 }
 
-pub fn stopping_to_listen_keeps_what_is_open<E: Engine>() {
+pub fn stopping_to_listen_keeps_what_is_open<E: Subject>() {
     let mut driver = Driver::<E>::new(&small());
     let (mut peer, conn) = driver.peer();
     driver.engine.receive(conn, true);
     driver.engine.stop_listening();
     driver.during(Duration::from_millis(20));
-    let refused = TcpStream::connect(driver.tcp()).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let refused = E::peer_to(&driver.address).err().map(|error| error.kind());
+    assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
     peer.write_all(b"still here").unwrap();
     let bytes = driver.wait("data of the open connection", |_, event| match event {
         Event::Data { bytes, .. } => Some(bytes),
@@ -262,7 +324,7 @@ pub fn stopping_to_listen_keeps_what_is_open<E: Engine>() {
 }
 
 /// Operations of every kind are in flight when the engine goes; a lease that it handed out stays readable.
-pub fn a_dropped_engine_leaves_leases_alone<E: Engine>() {
+pub fn a_dropped_engine_leaves_leases_alone<E: Subject>() {
     let mut driver = Driver::<E>::new(&small());
     let (mut peer, conn) = driver.peer();
     driver.engine.receive(conn, true);
@@ -271,15 +333,14 @@ pub fn a_dropped_engine_leaves_leases_alone<E: Engine>() {
         Event::Data { bytes, .. } => Some(bytes),
         _ => None,
     });
-    let bytes: Arc<[u8]> = pattern(32 << 20).into();
+    let bytes: Arc<[u8]> = pattern(E::AMPLE_BYTES).into();
     driver.engine.send(conn, Chunk::Shared(Arc::clone(&bytes), 0..bytes.len()));
-    driver.engine.connect(&"127.0.0.1:1".parse().unwrap()).unwrap();
+    driver.engine.connect(&E::nobody()).unwrap();
     driver.during(Duration::from_millis(5));
     let filled = driver.engine.lease().unwrap();
     let start = Instant::now();
     // Accepted by the kernel, perhaps, but by no machine: it must be closed all the same.
-    let mut unseen = TcpStream::connect(driver.tcp()).unwrap();
-    unseen.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut unseen = E::peer_to(&driver.address).unwrap();
     drop(driver);
     assert!(matches!(unseen.read(&mut [0; 8]), Ok(0) | Err(_)) && start.elapsed() < PATIENCE / 2, "closed");
     assert!(start.elapsed() < Duration::from_secs(5), "everything is cancelled, nothing waited for");
@@ -300,13 +361,13 @@ struct Known {
 
 /// Orders drawn by a seed, both ends in one engine: bytes arrive in order, nothing happens after the end, every
 /// connection ends once, and every buffer comes back.
-pub fn random_orders_keep_every_promise<E: Engine>() {
+pub fn random_orders_keep_every_promise<E: Subject>() {
     for seed in 1..=20_u64 {
         random_orders::<E>(seed);
     }
 }
 
-fn random_orders<E: Engine>(seed: u64) {
+fn random_orders<E: Subject>(seed: u64) {
     const TOTAL: usize = 300;
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut draw = move |bound: usize| {

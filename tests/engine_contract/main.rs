@@ -1,12 +1,15 @@
-//! The contract of every engine: the same scenarios, each generic over `E: Engine`.
+//! The contract of every engine: the same scenarios, each generic over the engine and the network around it.
 //!
-//! How: one thread drives the engine under test turn by turn; peers are plain blocking sockets in other threads, or the
-//! same engine on the other end. Every wait has a deadline and names what it waited for. An engine is added with one
-//! line at the end of this file.
+//! How: one thread drives the engine under test turn by turn; peers are blocking connections in other threads, or the
+//! same engine on the other end. Every wait has a deadline and names the engine and what it waited for. In the kernel's
+//! network peers are real sockets (`subject.rs`), in the simulated one they take turns with the engine in virtual time
+//! (`simulated.rs`). An engine is added with one line at the end of this file.
 
 mod driver;
 mod flow;
 mod life;
+mod simulated;
+mod subject;
 mod time;
 
 /// One test per scenario for an engine.
@@ -16,6 +19,7 @@ macro_rules! contract {
             $(
                 #[test]
                 fn $scenario() {
+                    <$engine as crate::subject::Subject>::begin();
                     super::$room::$scenario::<$engine>();
                 }
             )*
@@ -23,8 +27,16 @@ macro_rules! contract {
     };
 }
 
-/// All scenarios for an engine.
+/// All scenarios for an engine in the kernel's network.
 macro_rules! engine {
+    ($name:ident, $engine:ty) => {
+        crate::subject::on_sockets!($engine);
+        scenarios!($name, $engine);
+    };
+}
+
+/// All scenarios for an engine whose network is known.
+macro_rules! scenarios {
     ($name:ident, $engine:ty) => {
         contract!(
             $name,
@@ -50,6 +62,8 @@ macro_rules! engine {
                 life::our_reset_drops_what_is_queued,
                 life::a_reset_after_a_flush_escalates,
                 life::lingering_ends_in_time,
+                life::a_cancelled_connect_ends_without_an_outcome,
+                life::a_late_completion_meets_no_stranger,
                 life::a_connection_moves_between_engines,
                 life::a_busy_connection_does_not_detach,
                 life::orders_for_an_old_generation_are_ignored,
@@ -71,3 +85,5 @@ macro_rules! engine {
 }
 
 engine!(uring, twintier::engine::Uring);
+engine!(glommio, twintier::engine::Glommio);
+scenarios!(sim, twintier::engine::sim::Sim);

@@ -79,10 +79,12 @@ impl Slot {
 pub struct Sim {
     world: World,
     waker: Waker,
+    /// The waker was rung, and no event has told of it.
+    rung: bool,
     config: Config,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Freed in this turn: used again from the next on, when everybody has heard of it.
+    /// Closed in this turn: used again from the next on, when everybody has heard of it, as the kernel's engine does.
     resting: Vec<u32>,
     listeners: Vec<usize>,
     receive_pool: Pool,
@@ -91,6 +93,8 @@ pub struct Sim {
     timers_made: u64,
     now_ns: u64,
     statistics: Statistics,
+    /// Completions that had been counted when the last pass began.
+    entered_at: u64,
 }
 
 impl Sim {
@@ -124,10 +128,11 @@ impl Sim {
         (slot.generation == conn.generation && slot.phase != Phase::Free).then_some(slot)
     }
 
-    fn release(&mut self, index: u32) {
+    /// Makes a slot free: at once if no event tells of it, from the next turn on otherwise.
+    fn release(&mut self, index: u32, told: bool) {
         let slot = &mut self.slots[index as usize];
         *slot = Slot::free(slot.generation.wrapping_add(1));
-        self.resting.push(index);
+        if told { &mut self.resting } else { &mut self.free }.push(index);
     }
 
     /// When something could happen next.
@@ -182,10 +187,12 @@ impl Sim {
                 let Some(peer) = self.world.net.borrow_mut().accept(self.listeners[number]) else { break };
                 if let Some(conn) = self.claim(peer, Phase::Open) {
                     self.slots[conn.slot as usize].accepted = true;
+                    self.statistics.completions += 1;
                     self.statistics.accepted += 1;
                     let listener = ListenerId(u32::try_from(number).unwrap_or(u32::MAX));
                     events.push(Event::Accepted { listener, conn });
                 } else {
+                    self.statistics.completions += 1;
                     self.statistics.refused += 1;
                     self.world.net.borrow_mut().reset(peer);
                 }
@@ -233,7 +240,7 @@ impl Sim {
                 } else {
                     self.world.net.borrow_mut().close(peer);
                 }
-                self.release(number);
+                self.release(number, true);
                 self.statistics.closed += 1;
                 events.push(Event::Closed { conn, reason });
             }
@@ -243,6 +250,7 @@ impl Sim {
     fn step_connect(&mut self, index: usize, conn: Conn, peer: Peer, events: &mut Vec<Event>) {
         let outcome = self.world.net.borrow().connected(peer);
         let Some(good) = outcome else { return };
+        self.statistics.completions += 1;
         let slot = &mut self.slots[index];
         if good {
             self.statistics.connected += 1;
@@ -265,6 +273,8 @@ impl Sim {
         if slot.queue.is_empty() {
             return false;
         }
+        self.statistics.submissions += 1;
+        self.statistics.completions += 1;
         if net.random.chance(reset) {
             net.cut(peer.link);
         }
@@ -329,10 +339,14 @@ impl Sim {
         if slot.ended || !(slot.receive || drops) || !self.world.net.borrow().readable(peer) {
             return;
         }
+        self.statistics.completions += 1;
         let exhaust = self.world.net.borrow().faults.exhaust;
         let lease = self.receive_pool.lease().filter(|_| !self.chance(exhaust));
         let Some(mut lease) = lease else {
             self.statistics.exhaustions += 1;
+            // It is armed again when it is passed over the next time.
+            self.statistics.rearms += 1;
+            self.statistics.submissions += 1;
             return;
         };
         let read = {
@@ -380,7 +394,8 @@ impl Sim {
 
     fn reap(&mut self, events: &mut Vec<Event>, length_max: usize) {
         let late = self.world.net.borrow().faults.late;
-        if self.waker.take() {
+        if std::mem::take(&mut self.rung) {
+            self.statistics.completions += 1;
             self.statistics.wakes += 1;
             events.push(Event::Woken);
         }
@@ -418,6 +433,7 @@ impl Engine for Sim {
         Ok(Self {
             world,
             waker,
+            rung: false,
             config: config.clone(),
             slots: (0..config.connections_max).map(|_| Slot::free(0)).collect(),
             free: (0..config.connections_max).rev().collect(),
@@ -429,6 +445,7 @@ impl Engine for Sim {
             timers_made: 0,
             now_ns,
             statistics: Statistics::default(),
+            entered_at: 0,
         })
     }
 
@@ -449,6 +466,7 @@ impl Engine for Sim {
             return Err(io::Error::other("no free slot"));
         }
         let peer = self.world.net.borrow_mut().connect(to);
+        self.statistics.submissions += 1;
         self.claim(peer, Phase::Connecting).ok_or_else(|| io::Error::other("no free slot"))
     }
 
@@ -472,15 +490,17 @@ impl Engine for Sim {
         // A descriptor whose number stands for the connection.
         let token: OwnedFd = std::fs::File::open("/dev/null").ok()?.into();
         self.world.net.borrow_mut().handed_over.insert(token.as_raw_fd(), peer);
-        self.release(conn.slot);
+        self.release(conn.slot, false);
         Some(token)
     }
 
     fn receive(&mut self, conn: Conn, on: bool) {
-        if let Some(slot) = self.slot(conn) {
-            slot.receive = on;
-            slot.received_ever |= on;
-        }
+        let Some(slot) = self.slot(conn) else { return };
+        let (arms, again) = (on && !slot.receive, slot.received_ever);
+        slot.receive = on;
+        slot.received_ever |= on;
+        self.statistics.submissions += u64::from(arms);
+        self.statistics.rearms += u64::from(arms && again);
     }
 
     fn send(&mut self, conn: Conn, chunk: Chunk) {
@@ -565,7 +585,8 @@ impl Engine for Sim {
         let length_max = events.len().saturating_add(self.config.events_max);
         let before = events.len();
         loop {
-            let next_ns = self.next_ns();
+            self.rung |= self.waker.take();
+            let next_ns = if self.rung { 0 } else { self.next_ns() };
             {
                 let mut net = self.world.net.borrow_mut();
                 // Running code takes time, too.
@@ -577,6 +598,7 @@ impl Engine for Sim {
                 }
                 self.now_ns = net.now_ns;
             }
+            self.statistics.count_enter(&mut self.entered_at);
             self.reap(events, length_max);
             let alarm_ns = self.world.net.borrow().alarm_ns;
             if events.len() > before || self.now_ns >= until_ns.min(alarm_ns) {

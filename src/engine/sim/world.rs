@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::rc::Rc;
 
 use crate::engine::Address;
@@ -165,8 +166,14 @@ impl World {
         CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
     }
 
-    pub(super) fn current() -> Option<Self> {
+    /// The world that this thread has entered last.
+    pub fn current() -> Option<Self> {
         CURRENT.with(|current| current.borrow().clone())
+    }
+
+    /// Takes over a connection that an engine gave away with [`Engine::detach`](crate::engine::Engine::detach).
+    pub fn take_over(&self, socket: &OwnedFd) -> Option<Peer> {
+        self.net.borrow_mut().handed_over.remove(&socket.as_raw_fd())
     }
 
     pub fn now_ns(&self) -> u64 {

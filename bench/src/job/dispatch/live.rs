@@ -132,6 +132,8 @@ pub fn perform(lab: &Lab, root: &Path, plan: &Plan, say: &dyn Fn(&str)) -> Resul
             live.trials.push(trial(lab, root, plan, &live.cheap_path, (block, turn, policy))?);
         }
     }
+    // The database served its purpose; a run directory is kept for its numbers. Where it stays, only space is lost.
+    std::fs::remove_file(folder.join("catalog.duckdb")).ok();
     if let Some(first) = plan.policies.first() {
         live.ratios = ratios(first.as_str(), &plan.policies, &live.trials);
     }
