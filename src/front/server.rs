@@ -16,6 +16,7 @@ use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
 use super::note::Notes;
+use super::pace::Pace;
 use super::part::End;
 use super::reason::Reason;
 use super::respond::Now;
@@ -339,6 +340,8 @@ impl FrontServer {
     fn on_sent<E: Engine>(&mut self, engine: &mut E, conn: Conn) {
         if let Some(mut down) = self.take_downstream(conn) {
             self.emptied(&mut down.queue);
+            // Only what waits without a break is measured: a trickle that is taken at once is not slow.
+            down.pace = Pace::default();
             if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
                 if up.paused && up.downstream() == Some(conn) {
                     up.paused = false;
