@@ -78,6 +78,9 @@ pub struct ProxyArgs {
     /// Core to run on
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
+    /// Write a line for each request; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
     /// Engine: auto, uring, monoio, monoio-epoll or glommio
     #[arg(long, value_name = "NAME", default_value_t)]
     pub engine: EngineChoice,

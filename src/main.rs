@@ -73,6 +73,7 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             listen: args.listen.clone(),
             to: args.to.clone(),
             core: args.core,
+            access_log: args.access_log.clone(),
             engine: args.engine,
             pipeline_max: args.pipeline,
             upstream_options: args.upstream_options(),

@@ -44,6 +44,8 @@ pub struct Profile {
     #[serde(default)]
     pub dispatch: Dispatch,
     #[serde(default)]
+    pub log: Log,
+    #[serde(default)]
     pub replication: Replication,
     #[serde(default)]
     pub database: Database,
@@ -190,6 +192,14 @@ pub struct Dispatch {
     pub queue_max: usize,
     /// A new connection moves when its front has this much more work than the least loaded one.
     pub handoff_threshold: u32,
+}
+
+/// What is written about requests.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// File of the access log, relative to the working directory; `-` is standard output, empty is no log.
+    pub access: PathBuf,
 }
 
 /// Replication between replicas.

@@ -31,6 +31,7 @@ use crate::engine::probe::choose;
 use crate::engine::{self, Address, Engine, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker, socket};
 use crate::error::Fault;
 use crate::front::authorize::Sessions;
+use crate::front::log::Log;
 use crate::front::{FrontServer, Settings};
 use crate::limits;
 use crate::mesh::depth::DepthBoard;
@@ -51,6 +52,7 @@ use crate::tables::ServerId;
 use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
 use crate::tables::data::DataTables;
 use crate::worker::accepted::Accepted;
+use crate::worker::access_log;
 use crate::worker::front_role::{Boards, FrontRole};
 use crate::worker::load_board::LoadBoard;
 use crate::worker::placement::{Placement, Topology, WorkerPlan, place};
@@ -273,6 +275,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         listeners.push(Some(socket));
     }
 
+    let (access_log, mut logs) = access_log(&profile, placement.fronts())?;
     let site = Arc::new(site);
     let shared = Shared {
         profile: profile.clone(),
@@ -303,6 +306,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             waker,
             sender: senders[index].clone(),
             listener: plan.front.and_then(|front| listeners[usize::from(front)].take()),
+            log: plan.front.and_then(|front| logs.get_mut(usize::from(front))?.take()),
             shared: Arc::clone(&shared),
         };
         let (ready, end) = (ready_sender.clone(), end_sender.clone());
@@ -338,6 +342,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             database: database.client().clone(),
             database_statistics: Arc::clone(database.statistics()),
             storage: storage.orders().clone(),
+            access_log: access_log.as_ref().map(|log| Arc::clone(log.statistics())),
             code: Arc::clone(&code),
             site,
         },
@@ -381,6 +386,9 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         let _ = worker.join();
     }
     let _ = admin_thread.join();
+    if let Some(access_log) = access_log {
+        access_log.stop();
+    }
     passwords.stop();
     database.stop().map_err(Failure::failed)?;
     storage_outcome.map_err(|error| Failure::failed(error.to_string()))?;
@@ -419,6 +427,16 @@ pub fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
             .map_err(|error| Failure::failed(format!("signal {signal} cannot be handled: {error}")))?;
     }
     Ok(flag)
+}
+
+/// The access log's thread, if the profile wants one, and each front server's end of it.
+fn access_log(profile: &Profile, fronts: usize) -> Result<(Option<access_log::Handle>, Vec<Option<Log>>), Failure> {
+    let path = &profile.log.access;
+    if path.as_os_str().is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let (handle, logs) = access_log::spawn(path, u16::try_from(fronts).unwrap_or(u16::MAX)).map_err(Failure::failed)?;
+    Ok((Some(handle), logs.into_iter().map(Some).collect()))
 }
 
 fn layout_of(placement: &Placement) -> Layout {
@@ -617,6 +635,7 @@ struct Start {
     waker: Waker,
     sender: ControlSender,
     listener: Option<std::os::fd::OwnedFd>,
+    log: Option<Log>,
     shared: Arc<Shared>,
 }
 
@@ -653,7 +672,10 @@ impl Start {
         let config = shared.profile.engine.config();
         let mut engine = E::new(&config, self.waker.clone()).map_err(|error| error.to_string())?;
         let replica = self.plan.replica.map(|number| self.replica(number));
-        let front = self.plan.front.map(|number| self.front(number));
+        let mut front = self.plan.front.map(|number| self.front(number));
+        if let (Some(front), Some(log)) = (&mut front, self.log) {
+            front.server.log_to(log);
+        }
         if let Some(listener) = self.listener {
             engine.listen(listener).map_err(|error| error.to_string())?;
         }

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::front::latency::Latency;
 use crate::http1::head::Method;
-use crate::worker::{Control, deliver};
+use crate::worker::{Control, WorkerStatus, deliver};
 
 use super::server::{Asked, Reply};
-use super::{Cluster, claim, console, counters};
+use super::{Cluster, claim, console, metrics, rejects};
 
 /// Answers one request.
 pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
@@ -21,28 +22,43 @@ pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
         (Method::Get | Method::Head, ["metrics"]) => Reply {
             status: 200,
             content_type: "text/plain; version=0.0.4",
-            body: counters::render(&status(cluster).await).into_bytes(),
+            body: {
+                let workers = cluster.statuses().await;
+                metrics::render(&report(cluster, &workers), &workers).into_bytes()
+            },
         },
         (Method::Get | Method::Head, ["replication"]) => Reply::json(&replication(cluster).await),
+        (Method::Get | Method::Head, ["rejects"]) => Reply::json(&rejects::to_json(&cluster.rejects().await)),
+        (Method::Get | Method::Head, ["rejects", "text"]) => {
+            Reply::text(200, rejects::to_text(&cluster.rejects().await))
+        }
         (Method::Get | Method::Head, ["claim"]) => Reply::json(&claim::chart(cluster).await),
         (Method::Post, ["servers", "replica", number, order @ ("stop" | "start")]) => replica(cluster, number, order),
         (Method::Post, ["servers", "front", number, order @ ("drain" | "start")]) => front(cluster, number, order),
         (Method::Post, ["deploy"]) => deploy(cluster, &asked.body).await,
-        (_, ["" | "status" | "metrics" | "replication" | "claim"]) => Reply::text(405, "this can only be read (GET)"),
+        (_, ["" | "status" | "metrics" | "replication" | "rejects" | "claim"] | ["rejects", "text"]) => {
+            Reply::text(405, "this can only be read (GET)")
+        }
         (_, ["deploy"] | ["servers", _, _, _]) => Reply::text(405, "this is an order (POST)"),
         (_, _) => Reply::text(
             404,
-            "there are /status /metrics /claim /replication /deploy /servers/replica/N/stop|start /servers/front/N/drain|start",
+            "there are /status /metrics /rejects /claim /replication /deploy /servers/replica/N/stop|start /servers/front/N/drain|start",
         ),
     }
 }
 
 /// The whole status as JSON.
 pub async fn status(cluster: &Cluster) -> Value {
-    let workers = cluster.statuses().await;
+    report(cluster, &cluster.statuses().await)
+}
+
+/// The same from what the workers said.
+fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
     let database = &cluster.database_statistics;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let imports: Vec<Value> = cluster.storage.imports().iter().map(|import| import.to_json(20)).collect();
+    let mut latency = Latency::default();
+    workers.iter().filter_map(|worker| worker.front.as_ref()).for_each(|front| latency.merge(&front.latency));
     json!({
         "name": cluster.profile.cluster.name,
         "profile": cluster.profile.file,
@@ -54,6 +70,7 @@ pub async fn status(cluster: &Cluster) -> Value {
         "uptime_ms": clock::unix_ms().saturating_sub(cluster.started_unix_ms),
         "code_version": cluster.code().version,
         "site_version": cluster.site().version,
+        "latency": latency,
         "workers": workers,
         "database": {
             "kind": cluster.profile.database.kind,
@@ -64,8 +81,10 @@ pub async fn status(cluster: &Cluster) -> Value {
             "updates": count(&database.updates),
             "conflicts": count(&database.conflicts),
             "failures": count(&database.failures),
+            "group_max": count(&database.group_max),
             "group_ns": count(&database.group_ns),
         },
+        "access_log": cluster.access_log.as_ref().map(|log| log.read()),
         "storage": {
             "executor": cluster.storage.executor().name(),
             "orders_waiting": cluster.storage.waiting(),

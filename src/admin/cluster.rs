@@ -14,8 +14,9 @@ use crate::storage::site::Site;
 use crate::storage::unit;
 use crate::tables::ServerId;
 use crate::tables::code::CodeVersion;
+use crate::worker::access_log;
 use crate::worker::placement::Placement;
-use crate::worker::{Control, ControlSender, Layout, WorkerStatus, deliver};
+use crate::worker::{Control, ControlSender, FrontRejects, Layout, WorkerStatus, deliver};
 
 /// How long a worker may take to report.
 const REPORT_NS: u64 = 2_000_000_000;
@@ -33,6 +34,8 @@ pub struct Cluster {
     pub database: database::server::Client,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
+    /// What the access log's thread counts, if there is one.
+    pub access_log: Option<Arc<access_log::Statistics>>,
     code: Mutex<Arc<CodeVersion>>,
     site: Mutex<Arc<Site>>,
 }
@@ -48,6 +51,7 @@ pub struct Parts {
     pub database: database::server::Client,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
+    pub access_log: Option<Arc<access_log::Statistics>>,
     pub code: Arc<CodeVersion>,
     pub site: Arc<Site>,
 }
@@ -64,6 +68,7 @@ impl Cluster {
             database,
             database_statistics,
             storage,
+            access_log,
             code,
             site,
         } = parts;
@@ -79,6 +84,7 @@ impl Cluster {
             database,
             database_statistics,
             storage,
+            access_log,
             code: Mutex::new(code),
             site: Mutex::new(site),
         }
@@ -134,17 +140,19 @@ impl Cluster {
 
     /// The same for the admin thread, whose other connections go on meanwhile.
     pub async fn statuses(&self) -> Vec<WorkerStatus> {
-        let reports = self.ask();
-        let until = clock::monotonic_ns() + REPORT_NS;
-        let mut statuses = Vec::with_capacity(self.workers.len());
-        while statuses.len() < self.workers.len() && clock::monotonic_ns() < until {
-            match reports.try_recv() {
-                Ok(status) => statuses.push(status),
-                Err(_) => monoio::time::sleep(Duration::from_millis(1)).await,
-            }
-        }
+        let mut statuses = collect(&self.ask(), self.workers.len()).await;
         statuses.sort_by_key(|status| status.worker);
         statuses
+    }
+
+    /// The rejected requests that every front remembers, by front number.
+    pub async fn rejects(&self) -> Vec<FrontRejects> {
+        let count = self.layout.front_workers.len();
+        let (sender, reports) = channel::bounded(count);
+        self.broadcast(|| Control::Rejects(sender.clone()));
+        let mut rejects = collect(&reports, count).await;
+        rejects.sort_by_key(|rejects| rejects.front);
+        rejects
     }
 
     fn ask(&self) -> channel::Receiver<WorkerStatus> {
@@ -199,6 +207,19 @@ impl Cluster {
         }
         Err(format!("version {version} is recorded, but not every replica has it yet; GET /replication tells which"))
     }
+}
+
+/// `count` answers, or those that come in time.
+async fn collect<T>(reports: &channel::Receiver<T>, count: usize) -> Vec<T> {
+    let until = clock::monotonic_ns() + REPORT_NS;
+    let mut answers = Vec::with_capacity(count);
+    while answers.len() < count && clock::monotonic_ns() < until {
+        match reports.try_recv() {
+            Ok(answer) => answers.push(answer),
+            Err(_) => monoio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+    answers
 }
 
 fn committed(outcome: database::contract::Outcome) -> Result<(), String> {

@@ -8,7 +8,9 @@ pub mod claim;
 pub mod client;
 pub mod cluster;
 pub mod console;
-pub mod counters;
+pub mod help;
+pub mod metrics;
+pub mod rejects;
 pub mod server;
 
 pub use cluster::Cluster;

@@ -81,7 +81,7 @@ pub struct Decision {
 }
 
 /// Counts since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     /// Sent to the replica of the own core.
     pub picked_local: u64,

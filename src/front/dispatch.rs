@@ -12,8 +12,10 @@ use crate::tables::ServerId;
 use super::FrontServer;
 use super::connection::Downstream;
 use super::exchange::State;
+use super::reason::Reason;
 use super::respond::{self, Context, Timing};
 use super::server::Ticket;
+use super::trace::{Ending, Served};
 
 /// Jobs kept for reuse.
 const JOBS_KEPT_MAX: usize = 1024;
@@ -66,8 +68,8 @@ impl FrontServer {
             }
         }
         self.sessions.identify(head, bytes, self.now.unix_ms, &mut job.identity);
-        job.taken_ns = exchange.taken_ns;
-        job.deadline_ns = exchange.taken_ns + self.settings.job_ns;
+        job.taken_ns = exchange.trace.taken_ns;
+        job.deadline_ns = exchange.trace.taken_ns + self.settings.job_ns;
         exchange.job = Some(job);
         exchange.state = State::Collect;
         self.expect_continue(engine, down);
@@ -109,7 +111,8 @@ impl FrontServer {
         self.counters.to_replicas += 1;
         let now = engine.now_ns();
         match self.dispatcher.pick(now, self.local_replica) {
-            Pick::Replica(replica, _) => {
+            Pick::Replica(replica, reason) => {
+                down.exchange.trace.placed(Served::Replica(replica), Reason::of_pick(reason), now);
                 job.dispatched_ns = now;
                 self.outbox.push((replica, job));
             }
@@ -118,7 +121,7 @@ impl FrontServer {
                 down.exchange.job = Some(job);
                 if self.dispatcher.enqueue(ticket, now, now + self.settings.queue_ns).is_err() {
                     self.counters.queue_refused += 1;
-                    self.refuse(engine, down, 503, "every replica is busy and the queue is full");
+                    self.refuse(engine, down, Reason::QueueFull, "every replica is busy and the queue is full");
                 }
             }
         }
@@ -172,7 +175,7 @@ impl FrontServer {
         while let Some(ticket) = self.dispatcher.expired(now) {
             if let Some(mut down) = self.waiting(ticket) {
                 self.counters.queue_expired += 1;
-                self.refuse(engine, &mut down, 503, "no replica became free in time");
+                self.refuse(engine, &mut down, Reason::QueueExpired, "no replica became free in time");
                 self.advance(engine, &mut down);
                 self.put_downstream(down);
             }
@@ -180,6 +183,7 @@ impl FrontServer {
         while let Some((ticket, replica)) = self.dispatcher.next_ready(now, self.local_replica) {
             if let Some(mut down) = self.waiting(ticket) {
                 if let Some(mut job) = down.exchange.job.take() {
+                    down.exchange.trace.placed(Served::Replica(replica), Reason::Waited, now);
                     job.dispatched_ns = now;
                     self.outbox.push((replica, job));
                 } else {
@@ -222,8 +226,9 @@ impl FrontServer {
         });
         let bytes = respond::from_replica(engine, down.conn, context, &job.response, &cookie, timing, &mut self.now);
         self.given(engine, down, bytes);
-        self.counters.status(job.response.status);
-        self.counters.requests_answered += 1;
+        down.exchange.trace.body_bytes = if context.head_only { 0 } else { job.response.body.len() as u64 };
+        self.note_status(engine, down, job.response.status);
+        self.note_end(engine, down, Ending::Answered);
         self.finish_exchange(engine, down);
     }
 }

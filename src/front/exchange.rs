@@ -5,6 +5,8 @@ use crate::http1::body::BodyReader;
 use crate::http1::head::{RequestHead, Version};
 use crate::replica::job::Job;
 
+use super::record::Record;
+use super::trace::Trace;
 use super::upstream::course::Course;
 
 /// Bytes of memory for heads that an idle connection keeps.
@@ -57,13 +59,16 @@ pub struct Exchange {
     pub attempts: u32,
     /// Whether a part of the response has been sent.
     pub answered: bool,
+    /// The exchange's course: times, reason, who served.
+    pub trace: Trace,
+    /// What the access log keeps of the head, when there is a log.
+    pub line: Option<Box<Record>>,
     /// The browser's offer to change the protocol is passed on.
     pub upgrade: bool,
     /// The browser was told to send its body.
     pub continued: bool,
     /// Interim responses of the upstream server.
     pub interims: u8,
-    pub taken_ns: u64,
     /// When the upstream server was chosen, and when the request's head was sent to it.
     pub picked_ns: u64,
     pub sent_ns: u64,

@@ -5,8 +5,10 @@ use crate::engine::{Close, Conn, Engine};
 use super::connection::Downstream;
 use super::exchange::{Exchange, State};
 use super::forwarding::Asked;
+use super::reason::Reason;
 use super::respond::Writer;
 use super::server::FrontServer;
+use super::trace::Served;
 use super::upstream::group::SharedGroup;
 use super::upstream::health::Outcome;
 use super::upstream::pool::Choice;
@@ -18,7 +20,7 @@ impl FrontServer {
     pub(super) fn begin_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         self.counters.to_upstreams += 1;
         let Some(group) = self.pools.group(down.exchange.route) else {
-            return self.refuse(engine, down, 502, "the statement names no upstream server");
+            return self.refuse(engine, down, Reason::UpstreamNone, "the statement names no upstream server");
         };
         group.borrow_mut().budget.request(engine.now_ns());
         down.exchange.course.group = Some(group);
@@ -29,12 +31,12 @@ impl FrontServer {
     pub(super) fn find_server<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         down.exchange.state = State::Relay;
         let Some(group) = down.exchange.course.group.clone() else {
-            return self.refuse(engine, down, 502, "the statement names no upstream server");
+            return self.refuse(engine, down, Reason::UpstreamNone, "the statement names no upstream server");
         };
         match self.choose_server(&group, down, false, engine.now_ns()) {
             Choice::Server(grant) => self.ask_server(engine, down, &group, grant),
             Choice::Wait => self.wait_for_server(engine, down, &group),
-            Choice::Nobody => self.refuse(engine, down, 503, "every upstream server drains"),
+            Choice::Nobody => self.refuse(engine, down, Reason::UpstreamDrains, "every upstream server drains"),
         }
     }
 
@@ -53,8 +55,11 @@ impl FrontServer {
         let Some(mut up) = self.upstream_connection(engine, grant.server, shared, down.exchange.course.renewed) else {
             // No slot or socket of our own is no fault of the server.
             self.pools.release(grant, Outcome::Unknown, now);
-            return self.refuse(engine, down, 503, "no connection to an upstream server could be opened");
+            let text = "no connection to an upstream server could be opened";
+            return self.refuse(engine, down, Reason::UpstreamSlots, text);
         };
+        let reason = Reason::of_attempt(down.exchange.attempts, down.exchange.course.waited);
+        down.exchange.trace.placed(Served::Upstream(grant.server), reason, now);
         up.rides.push_back(Ride { down: down.conn, method: down.exchange.head.method, grant, abandoned: false });
         down.exchange.upstream = Some(up.conn);
         if up.rides.len() == 1 {
@@ -143,6 +148,7 @@ impl FrontServer {
             self.put_upstream(up);
             return;
         };
+        down.exchange.trace.connected_ns = engine.now_ns();
         up.state = UpstreamState::Exchanging;
         up.deadline_ns = engine.now_ns() + up.first_byte_ns;
         self.send_request(engine, &mut down, &mut up);

@@ -23,7 +23,7 @@ impl FrontServer {
         let count = self.slot_count();
         let slots = (0..count.min(SEARCH_SLOTS_MAX)).map(|offset| (start + offset) % count);
         slots.filter_map(|slot| self.downstream_at(slot)).find_map(|down| {
-            let quiet = down.exchange.taken_ns <= before_ns;
+            let quiet = down.exchange.trace.taken_ns <= before_ns;
             (quiet && self.may_leave(down.conn)).then_some(down.conn)
         })
     }

@@ -4,6 +4,7 @@ use crate::engine::{Close, Engine};
 use crate::http1::head::Framing;
 
 use super::connection::Downstream;
+use super::reason::Reason;
 use super::relay::DROP_BYTES_MAX;
 use super::server::FrontServer;
 use super::upstream::health::Outcome;
@@ -86,6 +87,7 @@ impl FrontServer {
             overdue: end == End::Overdue,
             repeatable: down.exchange.head.method.is_idempotent() && !down.exchange.head.framing.has_body(),
         };
+        let reason = Reason::of_upstream_end(!loss.sent, loss.overdue);
         down.exchange.upstream = None;
         let course = &mut down.exchange.course;
         let probe = up.rides.front().is_some_and(|ride| ride.grant.probe);
@@ -98,27 +100,26 @@ impl FrontServer {
         self.leave_server(up, outcome, now);
         // A retry that failed is over; the next one asks the budget again.
         course.retry = None;
-        let Some(group) = course.group.clone() else { return self.refuse(engine, down, 502, NO_ANSWER) };
+        let Some(group) = course.group.clone() else { return self.refuse(engine, down, reason, NO_ANSWER) };
         let retries_left = group.borrow().retries_max.saturating_sub(course.tried.count().saturating_sub(1));
-        let status = match loss.next(retries_left, course.renewed) {
+        match loss.next(retries_left, course.renewed) {
             Next::Renew => {
                 course.renewed = true;
                 self.counters.upstream_retries += 1;
                 return self.find_server(engine, down);
             }
-            Next::Retry(status) => {
+            Next::Retry => {
                 // A probe was the front's own idea: the request that it was tried with does not pay for it.
                 course.retry = if probe { None } else { group.borrow_mut().budget.begin(now) };
                 if probe || course.retry.is_some() {
                     self.counters.upstream_retries += 1;
                     return self.find_server(engine, down);
                 }
-                status
             }
-            Next::Answer(status) => status,
-        };
-        let reason = if loss.overdue { "the upstream server did not answer in time" } else { NO_ANSWER };
-        self.refuse(engine, down, status, reason);
+            Next::Answer => {}
+        }
+        let text = if loss.overdue { "the upstream server did not answer in time" } else { NO_ANSWER };
+        self.refuse(engine, down, reason, text);
     }
 
     /// Ends the first ride: its place at the server goes back, with what was found out about the server.
@@ -143,15 +144,16 @@ impl FrontServer {
         engine: &mut E,
         down: &mut Downstream,
         up: &mut UpstreamConnection,
-        reason: &str,
+        words: &'static str,
     ) {
         self.part(engine, down, up);
-        self.refuse(engine, down, 502, reason);
+        self.refuse_with(engine, down, Reason::UpstreamBad, words, words);
     }
 
     /// The answer broke off after its head was sent: the browser must see that it is not whole.
     pub(super) fn cut_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         self.part(engine, down, up);
+        down.exchange.trace.blame(Reason::UpstreamCut, "");
         self.abort(engine, down);
     }
 

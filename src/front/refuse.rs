@@ -7,7 +7,10 @@ use crate::http1::parse::Reject;
 use super::FrontServer;
 use super::connection::{Downstream, Input};
 use super::exchange::{Exchange, State};
+use super::reason::Reason;
+use super::rejects::Part;
 use super::respond::{self, Context};
+use super::trace::Ending;
 
 /// Bodies up to this size are read and dropped so that a connection survives an early answer.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
@@ -33,22 +36,63 @@ impl FrontServer {
         body.push('\n');
         let bytes = respond::short(engine, down.conn, context, status, extra, &body, &mut self.now);
         self.given(engine, down, bytes);
-        self.counters.status(status);
+        down.exchange.trace.body_bytes = if context.head_only { 0 } else { body.len() as u64 };
+        self.note_status(engine, down, status);
     }
 
-    /// Answers with an error of the front's own.
-    pub(super) fn refuse<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, status: u16, text: &str) {
+    /// Answers with an error of the front's own; the reason says with which status.
+    pub(super) fn refuse<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, reason: Reason, text: &str) {
+        self.refuse_with(engine, down, reason, "", text);
+    }
+
+    /// The same with the parser's own words for the log.
+    pub(super) fn refuse_with<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        reason: Reason,
+        words: &'static str,
+        text: &str,
+    ) {
+        let status = reason.status();
+        down.exchange.trace.blame(reason, words);
         if let Some(job) = down.exchange.job.take() {
             self.recycle(job);
         }
         let extra: &[(&[u8], &[u8])] = if status == 503 { &[(b"retry-after", b"1")] } else { &[] };
         self.short(engine, down, status, extra, text);
-        self.counters.requests_refused += 1;
+        self.note_end(engine, down, Ending::Refused);
         self.end_early(engine, down);
     }
 
     /// Refuses a message that is not sound: answers and closes (RFC 9112 section 2.2).
     pub(super) fn reject<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, reject: &Reject) {
+        self.reject_for(engine, down, Reason::of_reject(reject), reject);
+    }
+
+    /// The same for a reason of its own; `reject.offset` counts in the input at hand.
+    pub(super) fn reject_for<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        reason: Reason,
+        reject: &Reject,
+    ) {
+        down.exchange.trace.blame(reason, reject.reason);
+        let in_head = matches!(down.exchange.state, State::Idle | State::Head);
+        let part = if in_head { Part::Head } else { Part::Body };
+        self.note_reject(engine, down, down.input.front(), part, reject);
+        self.reject_noted(engine, down, reject);
+    }
+
+    /// The same for a head that was whole; `reject.offset` counts in the head.
+    pub(super) fn reject_head<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, reject: &Reject) {
+        down.exchange.trace.blame(Reason::of_reject(reject), reject.reason);
+        self.note_reject(engine, down, &down.exchange.head_bytes, Part::Head, reject);
+        self.reject_noted(engine, down, reject);
+    }
+
+    fn reject_noted<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, reject: &Reject) {
         self.counters.malformed += 1;
         if let Some(job) = down.exchange.job.take() {
             self.recycle(job);
@@ -60,13 +104,13 @@ impl FrontServer {
             return self.abort(engine, down);
         }
         self.short(engine, down, reject.status, &[], reject.reason);
-        self.counters.requests_refused += 1;
+        self.note_end(engine, down, Ending::Refused);
         self.finish_exchange(engine, down);
     }
 
     /// The answer broke off: the browser sees a reset instead of a whole message.
     pub(super) fn abort<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
-        self.counters.requests_aborted += 1;
+        self.note_end(engine, down, Ending::Aborted);
         down.exchange.state = State::Closing;
         engine.close(down.conn, Close::Reset);
     }

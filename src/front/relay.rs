@@ -9,6 +9,7 @@ use crate::http1::parse::{self, Progress};
 use super::connection::{Downstream, Piece};
 use super::respond::{self, Context, Timing, Writer};
 use super::server::FrontServer;
+use super::trace::Ending;
 use super::upstream::affinity;
 use super::upstream::health::Outcome;
 use super::upstream::{UpstreamConnection, UpstreamState};
@@ -132,17 +133,13 @@ impl FrontServer {
         exchange.answered = true;
         up.body = BodyReader::new(framing, u64::MAX);
         let context = Context::of(&exchange.head, exchange.keep_alive);
-        self.counters.status(up.head.status);
+        let times = (exchange.trace.taken_ns, exchange.picked_ns, exchange.sent_ns);
+        self.note_status(engine, down, up.head.status);
         let head = up.input.take(up.head.head_bytes);
         let set_cookie = self.affinity_cookie(down, up.server);
-        let exchange = &down.exchange;
         let date = *self.now.date();
         let now_ns = engine.now_ns();
-        let timing = self
-            .settings
-            .forwarding
-            .server_timing
-            .then(|| Timing::between(exchange.taken_ns, exchange.picked_ns, exchange.sent_ns, now_ns));
+        let timing = self.settings.forwarding.server_timing.then(|| Timing::between(times.0, times.1, times.2, now_ns));
         let mut out = Writer::new(engine, down.conn);
         respond::upstream_response(
             &mut out,
@@ -166,6 +163,7 @@ impl FrontServer {
                 let before = up.body.clone();
                 match up.body.relay(&front[..length]) {
                     Ok(step) if step.done && step.pass == length => {
+                        down.exchange.trace.body_bytes = length as u64;
                         out.put(&front[..length]);
                         let bytes = out.finish();
                         up.input.skip(length);
@@ -189,6 +187,7 @@ impl FrontServer {
             match step {
                 Ok((0, _, 0)) => break,
                 Ok((consumed, data, skip)) => {
+                    down.exchange.trace.body_bytes += data.len() as u64;
                     let mut piece = up.input.take(consumed);
                     if let Piece::Lease(lease) = &mut piece {
                         lease.truncate(data.end);
@@ -228,7 +227,7 @@ impl FrontServer {
         let group = down.exchange.course.group.as_ref();
         let failed = group.is_some_and(|group| group.borrow().is_failure(up.head.status));
         self.end_ride(engine, up, clean, if failed { Outcome::Failed } else { Outcome::Served });
-        self.counters.requests_answered += 1;
+        self.note_end(engine, down, Ending::Answered);
         self.finish_exchange(engine, down);
     }
 

@@ -13,7 +13,9 @@ use crate::storage::site::Target;
 
 use super::FrontServer;
 use super::connection::Downstream;
+use super::reason::Reason;
 use super::respond::{self, Context};
+use super::trace::{Ending, Served};
 use super::{forwarding, tunnel};
 
 /// What `Allow` says where no statement decides.
@@ -32,13 +34,15 @@ impl FrontServer {
         exchange.head_bytes.clear();
         exchange.head_bytes.extend_from_slice(&down.input.front()[..head_bytes]);
         down.input.skip(head_bytes);
+        self.note_head(down);
+        let exchange = &mut down.exchange;
         exchange.body = BodyReader::new(exchange.head.framing, self.settings.body_bytes_max);
         exchange.body_done = !exchange.head.framing.has_body();
         down.deadline_ns = engine.now_ns() + self.settings.body.base_ns;
         if let Framing::Length(bytes) = exchange.head.framing
             && bytes > self.settings.body_bytes_max
         {
-            return self.refuse(engine, down, 413, "the body is larger than limits.body_bytes_max");
+            return self.refuse(engine, down, Reason::BodyTooLarge, "the body is larger than limits.body_bytes_max");
         }
         if self.answer_here(engine, down) {
             return;
@@ -49,13 +53,14 @@ impl FrontServer {
         let decoded = form::decode_path(exchange.head.path.of(bytes), &mut path);
         if let Err(reject) = decoded {
             self.path = path;
-            return self.reject(engine, down, &reject);
+            let offset = exchange.head.path.range().start + reject.offset;
+            return self.reject_head(engine, down, &Reject { offset, ..reject });
         }
         let site = Rc::clone(&self.site);
         let route = site.0.table.lookup(exchange.head.host.of(bytes), &path);
         let found = route.map(|route| (route.index, route.mount.len()));
         match found {
-            None => self.refuse(engine, down, 404, "no statement maps this host and path"),
+            None => self.refuse(engine, down, Reason::NoRoute, "no statement maps this host and path"),
             Some((index, mount)) => {
                 down.exchange.route = index;
                 self.follow(engine, down, &site.0.targets[index], &path, mount);
@@ -70,8 +75,9 @@ impl FrontServer {
         match head.method {
             Method::Trace => {
                 // RFC 9110 section 9.3.8: a reflected request shows its reader what others have put into it.
-                self.short(engine, down, 405, &[(b"allow", METHODS)], "TRACE is not answered");
-                self.counters.requests_refused += 1;
+                down.exchange.trace.blame(Reason::Trace, "");
+                self.short(engine, down, Reason::Trace.status(), &[(b"allow", METHODS)], "TRACE is not answered");
+                self.note_end(engine, down, Ending::Refused);
                 self.end_early(engine, down);
                 return true;
             }
@@ -92,7 +98,7 @@ impl FrontServer {
                 Some(hops) => last |= hops == 0,
                 None => {
                     let offset = field.value.range().start;
-                    self.reject(engine, down, &Reject::new(400, "Max-Forwards is no plain number", offset));
+                    self.reject_head(engine, down, &Reject::new(400, "Max-Forwards is no plain number", offset));
                     return true;
                 }
             }
@@ -100,7 +106,8 @@ impl FrontServer {
         // RFC 9110 section 9.3.7: `*` asks the server in general.
         if last || head.form == TargetForm::Asterisk {
             self.short(engine, down, 200, &[(b"allow", METHODS)], "");
-            self.counters.requests_answered += 1;
+            down.exchange.trace.placed(Served::Front, Reason::Options, engine.now_ns());
+            self.note_end(engine, down, Ending::Answered);
             self.end_early(engine, down);
             return true;
         }
@@ -116,13 +123,15 @@ impl FrontServer {
             }
             Target::Files { objects } => self.send_object(engine, down, objects, path.get(mount..).unwrap_or("")),
             Target::Fail { status } => {
+                down.exchange.trace.placed(Served::Statement, Reason::Statement, engine.now_ns());
                 self.short(engine, down, *status, &[], reason(*status));
-                self.counters.requests_answered += 1;
+                self.note_end(engine, down, Ending::Answered);
                 self.end_early(engine, down);
             }
             Target::Redirect { location, status } => {
+                down.exchange.trace.placed(Served::Statement, Reason::Statement, engine.now_ns());
                 self.short(engine, down, *status, &[(b"location", location.as_bytes())], reason(*status));
-                self.counters.requests_answered += 1;
+                self.note_end(engine, down, Ending::Answered);
                 self.end_early(engine, down);
             }
         }
@@ -156,11 +165,18 @@ impl FrontServer {
         self.counters.to_files += 1;
         let exchange = &down.exchange;
         let Some(object) = objects.get(path) else {
-            return self.refuse(engine, down, 404, "there is no such file");
+            return self.refuse(engine, down, Reason::NoFile, "there is no such file");
         };
         if !matches!(exchange.head.method, Method::Get | Method::Head) {
-            self.short(engine, down, 405, &[(b"allow", b"GET, HEAD")], "files can be read only");
-            self.counters.requests_refused += 1;
+            down.exchange.trace.blame(Reason::FileMethod, "");
+            self.short(
+                engine,
+                down,
+                Reason::FileMethod.status(),
+                &[(b"allow", b"GET, HEAD")],
+                "files can be read only",
+            );
+            self.note_end(engine, down, Ending::Refused);
             return self.end_early(engine, down);
         }
         let bytes = exchange.head_bytes.as_slice();
@@ -176,8 +192,11 @@ impl FrontServer {
         let context = Context::of(&exchange.head, exchange.keep_alive && exchange.body_done);
         let bytes = respond::object(engine, down.conn, context, object, &plan, &mut self.now);
         self.given(engine, down, bytes);
-        self.counters.status(plan.status());
-        self.counters.requests_answered += 1;
+        let body_bytes = if context.head_only { 0 } else { plan.body(object).len() as u64 };
+        down.exchange.trace.placed(Served::File, Reason::File, engine.now_ns());
+        down.exchange.trace.body_bytes = body_bytes;
+        self.note_status(engine, down, plan.status());
+        self.note_end(engine, down, Ending::Answered);
         self.end_early(engine, down);
     }
 }

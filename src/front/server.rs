@@ -15,10 +15,13 @@ use super::authorize::Sessions;
 use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
+use super::note::Notes;
 use super::pace::Pace;
 use super::part::End;
+use super::reason::Reason;
 use super::respond::Now;
 use super::settings::Settings;
+use super::trace::Ending;
 use super::upstream::{Offers, Pools, UpstreamConnection, UpstreamState};
 
 /// How often deadlines of connections are looked at, in nanoseconds.
@@ -46,6 +49,7 @@ enum Slot {
 pub struct FrontServer {
     pub(super) settings: Settings,
     pub(super) counters: Counters,
+    pub(super) notes: Notes,
     pub(super) pools: Pools,
     /// Checks of upstream servers under way.
     pub(super) checks_running: u32,
@@ -83,6 +87,7 @@ impl FrontServer {
             admission: Admission::new(settings.connections_max, settings.connections_per_address_max),
             settings,
             counters: Counters::default(),
+            notes: Notes::default(),
             pools: Pools::default(),
             checks_running: 0,
             offers: Offers::default(),
@@ -136,6 +141,21 @@ impl FrontServer {
 
     pub fn dispatcher_mut(&mut self) -> &mut RequestDispatcher<Ticket> {
         &mut self.dispatcher
+    }
+
+    /// Requests taken, less those ended, less those in progress by a count of the connections: 0, or the accounting is
+    /// wrong.
+    pub fn books(&self) -> i64 {
+        let in_progress = self.slots.iter().filter(|slot| match slot {
+            Slot::Downstream(down) => match down.exchange.state {
+                State::Collect | State::Queued | State::Waiting | State::Relay | State::Tunnel => true,
+                State::Idle | State::Head | State::Closing => false,
+            },
+            Slot::Free | Slot::Upstream(_) => false,
+        });
+        let Counters { requests_taken, requests_answered, requests_refused, requests_aborted, .. } = self.counters;
+        let ended = requests_answered + requests_refused + requests_aborted + in_progress.count() as u64;
+        requests_taken.cast_signed() - ended.cast_signed()
     }
 
     /// Work in hand: open connections and requests in progress, what the first dispatcher goes by.
@@ -371,13 +391,13 @@ impl FrontServer {
     fn leave<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         match down.exchange.state {
             State::Idle | State::Head | State::Closing => {}
-            State::Collect | State::Queued | State::Waiting => self.counters.requests_aborted += 1,
+            State::Collect | State::Queued | State::Waiting => self.note_left(engine, down),
             State::Relay => {
-                self.counters.requests_aborted += 1;
+                self.note_left(engine, down);
                 self.drop_upstream(engine, down);
             }
             State::Tunnel => {
-                self.counters.requests_answered += 1;
+                self.note_end(engine, down, Ending::Answered);
                 self.counters.tunnels_closed += 1;
                 self.drop_upstream(engine, down);
             }
@@ -451,7 +471,7 @@ impl FrontServer {
                 engine.close(down.conn, Close::Flush);
             }
             State::Collect => {
-                self.counters.requests_aborted += 1;
+                self.note_left(engine, down);
                 if let Some(job) = down.exchange.job.take() {
                     self.recycle(job);
                 }
@@ -462,7 +482,7 @@ impl FrontServer {
             State::Relay if !down.exchange.body_done && self.is_connecting(down) => {}
             State::Waiting if !down.exchange.body_done => {}
             State::Relay if !down.exchange.body_done => {
-                self.counters.requests_aborted += 1;
+                self.note_left(engine, down);
                 self.drop_upstream(engine, down);
                 down.exchange.state = State::Closing;
                 engine.close(down.conn, Close::Reset);
@@ -489,6 +509,7 @@ impl FrontServer {
             Ok(Progress::Incomplete) => {
                 if down.exchange.state == State::Idle {
                     down.exchange.state = State::Head;
+                    down.exchange.trace.begun_ns = engine.now_ns();
                     down.deadline_ns = engine.now_ns() + self.settings.head_ns;
                 }
                 down.scan = HeadScan::after(down.input.front().len());
@@ -510,7 +531,7 @@ impl FrontServer {
         self.counters.requests_taken += 1;
         down.requests += 1;
         down.exchange.number = down.exchange.number.wrapping_add(1);
-        down.exchange.taken_ns = engine.now_ns();
+        self.note_taken(engine, down);
     }
 
     /// Looks at every connection's deadline; called each [`TICK_NS`].
@@ -568,7 +589,7 @@ impl FrontServer {
         }
         if matches!(down.exchange.state, State::Collect | State::Relay) && !down.exchange.body_done {
             // Each byte of the body has earned it time; and it is not the browser's fault when the server takes none.
-            let until_ns = down.exchange.taken_ns + self.settings.body.ns(down.exchange.body.payload_bytes());
+            let until_ns = down.exchange.trace.taken_ns + self.settings.body.ns(down.exchange.body.payload_bytes());
             if now < until_ns || down.paused {
                 down.deadline_ns = until_ns.max(now + self.settings.body.base_ns / 8);
                 return;
@@ -583,23 +604,18 @@ impl FrontServer {
                 self.counters.timed_out += 1;
                 self.begin_counting(engine, down);
                 down.exchange.head.clear();
-                self.reject(
-                    engine,
-                    down,
-                    &Reject { status: 408, reason: "the request's head took too long", offset: 0 },
-                );
+                let offset = down.input.front().len();
+                let late = Reject { status: 408, reason: "the request's head took too long", offset };
+                self.reject_for(engine, down, Reason::HeadTimeout, &late);
             }
             State::Collect => {
                 self.counters.timed_out += 1;
-                self.reject(
-                    engine,
-                    down,
-                    &Reject { status: 408, reason: "the request's body took too long", offset: 0 },
-                );
+                let late = Reject { status: 408, reason: "the request's body took too long", offset: 0 };
+                self.reject_for(engine, down, Reason::BodyTimeout, &late);
             }
             State::Queued => {
                 self.counters.timed_out += 1;
-                self.refuse(engine, down, 503, "the replica did not answer in time");
+                self.refuse(engine, down, Reason::ReplicaTimeout, "the replica did not answer in time");
             }
             // The upstream connection has deadlines of its own; a closing one is bounded by the engine's linger, or
             // by this when the browser does not read.
@@ -607,7 +623,7 @@ impl FrontServer {
                 self.counters.timed_out += 1;
                 self.drop_upstream(engine, down);
                 let late = Reject { status: 408, reason: "the request's body took too long", offset: 0 };
-                self.reject(engine, down, &late);
+                self.reject_for(engine, down, Reason::BodyTimeout, &late);
             }
             // The queue has a deadline of its own.
             State::Relay | State::Waiting => {}

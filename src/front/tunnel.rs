@@ -16,6 +16,7 @@ use super::connection::Downstream;
 use super::exchange::State;
 use super::part::End;
 use super::respond::{self, Writer};
+use super::trace::Ending;
 use super::upstream::health::Outcome;
 use super::upstream::{UpstreamConnection, UpstreamState};
 
@@ -74,6 +75,7 @@ impl FrontServer {
         respond::switching(&mut out, &up.head, head.as_slice());
         let bytes = out.finish();
         self.given(engine, down, bytes);
+        self.note_status(engine, down, up.head.status);
         up.head_done = true;
         up.state = UpstreamState::Tunnel;
         // The browser's side keeps the time for both.
@@ -176,7 +178,7 @@ impl FrontServer {
         down.deadline_ns = until_ns;
         engine.close(down.conn, how);
         self.counters.tunnels_closed += 1;
-        self.counters.requests_answered += 1;
+        self.note_end(engine, down, Ending::Answered);
     }
 }
 

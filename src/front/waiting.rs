@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use super::FrontServer;
 use super::connection::Downstream;
 use super::exchange::State;
+use super::reason::Reason;
 use super::server::Ticket;
 use super::upstream::affinity;
 use super::upstream::group::SharedGroup;
@@ -33,11 +34,12 @@ impl FrontServer {
             Some(place) => {
                 down.exchange.state = State::Waiting;
                 down.exchange.course.place = Some(place);
+                down.exchange.course.waited = true;
             }
             None => {
                 drop(group);
                 self.counters.queue_refused += 1;
-                self.refuse(engine, down, 503, "every upstream server is busy and the queue is full");
+                self.refuse(engine, down, Reason::UpstreamFull, "every upstream server is busy and the queue is full");
             }
         }
     }
@@ -66,7 +68,7 @@ impl FrontServer {
                 group.borrow_mut().queue.pop();
                 group.borrow_mut().queue.note_expired();
                 self.counters.queue_expired += 1;
-                self.refuse(engine, &mut down, 503, "no upstream server became free in time");
+                self.refuse(engine, &mut down, Reason::UpstreamExpired, "no upstream server became free in time");
             } else {
                 match self.choose_server(group, &down, true, now) {
                     Choice::Wait => {
@@ -75,7 +77,7 @@ impl FrontServer {
                     }
                     Choice::Nobody => {
                         group.borrow_mut().queue.pop();
-                        self.refuse(engine, &mut down, 503, "every upstream server drains");
+                        self.refuse(engine, &mut down, Reason::UpstreamDrains, "every upstream server drains");
                     }
                     Choice::Server(grant) => {
                         group.borrow_mut().queue.pop();

@@ -63,6 +63,15 @@ struct Peer<T> {
     incoming: Consumer<T>,
 }
 
+/// Messages since the start, by the port's own worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub sent: u64,
+    /// Messages that found their ring full and were given back.
+    pub full: u64,
+    pub received: u64,
+}
+
 /// One worker's access to the mesh. It moves to the worker's thread and stays there.
 pub struct Port<T, W> {
     id: usize,
@@ -74,6 +83,7 @@ pub struct Port<T, W> {
     touched: Vec<usize>,
     /// Where the next [`Port::receive`] begins, so that no peer is always served last.
     start: usize,
+    counters: Counters,
 }
 
 /// Makes the ports of `workers` workers, joined by rings of `slots` slots; `wakers` are theirs, in order.
@@ -90,6 +100,7 @@ pub fn grid<T, W: Wake>(workers: usize, slots: usize, wakers: Vec<W>) -> Vec<Por
             bells: bells.clone(),
             touched: Vec::with_capacity(workers),
             start: 0,
+            counters: Counters::default(),
         })
         .collect();
     for one in 0..workers {
@@ -107,6 +118,10 @@ impl<T, W: Wake> Port<T, W> {
     /// The number of this worker.
     pub fn id(&self) -> usize {
         self.id
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// Workers in the mesh, this one included.
@@ -130,7 +145,11 @@ impl<T, W: Wake> Port<T, W> {
     pub fn send(&mut self, to: usize, message: T) -> Result<(), T> {
         let peer = self.peers[to].as_mut().expect("invariant: a worker sends to others and calls itself directly");
         let first = peer.outgoing.staged() == 0;
-        peer.outgoing.stage(message)?;
+        if let Err(message) = peer.outgoing.stage(message) {
+            self.counters.full += 1;
+            return Err(message);
+        }
+        self.counters.sent += 1;
         if first {
             self.touched.push(to);
         }
@@ -175,6 +194,7 @@ impl<T, W: Wake> Port<T, W> {
             peer.incoming.release();
         }
         self.start = (self.start + 1) % workers;
+        self.counters.received += (limit - left) as u64;
         limit - left
     }
 

@@ -43,7 +43,7 @@ pub enum Output {
 }
 
 /// Since the replica was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     pub executed: u64,
     pub finished: u64,

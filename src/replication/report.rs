@@ -33,7 +33,7 @@ pub enum Event {
 }
 
 /// Since the replicator was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     pub batches_sent: u64,
     pub batches_received: u64,

@@ -82,6 +82,7 @@ impl<E: Engine> Worker<E> {
             let next_ns = self.timers(now);
             let idle = self.settle(now);
             if let Some(front) = &mut self.front {
+                front.settle_notes();
                 front.hand_over(&mut self.engine, &mut self.port, &self.layout);
                 front.publish_load();
             }
@@ -178,6 +179,11 @@ impl<E: Engine> Worker<E> {
             Control::Status(sender) => {
                 // The asker may have given up; its loss is no concern of ours.
                 let _ = sender.try_send(self.status());
+            }
+            Control::Rejects(sender) => {
+                if let Some(front) = &self.front {
+                    let _ = sender.try_send(front.rejects());
+                }
             }
             Control::Site(site) => {
                 if let Some(front) = &mut self.front {
@@ -290,6 +296,7 @@ impl<E: Engine> Worker<E> {
             core: self.core,
             cpu_ns: engine::thread::thread_cpu_ns(),
             engine: self.engine.statistics(),
+            mesh: self.port.counters().into(),
             front: self.front.as_ref().map(|front| front.status(self.engine.now_ns())),
             replica: self.replica.as_ref().map(ReplicaRole::status),
         }

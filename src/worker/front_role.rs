@@ -1,12 +1,15 @@
 //! The front server of a worker, with the first network dispatcher before it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::clock;
 use crate::dispatch::connections::{self, ConnectionDispatcher, Load};
 use crate::dispatch::relocation::{MOVES_MAX, Relocator};
 use crate::dispatch::requests;
 use crate::engine::{self, Conn, Engine, Event};
 use crate::front::FrontServer;
+use crate::front::reason::Reason;
 use crate::front::server::TICK_NS;
 use crate::front::upstream::group::SharedGroup;
 use crate::front::upstream::server::UpstreamServer;
@@ -14,7 +17,7 @@ use crate::mesh::depth::DepthBoard;
 
 use super::load_board::LoadBoard;
 use super::movers::Movers;
-use super::status::{FrontStatus, UpstreamGroupStatus, UpstreamStatus};
+use super::status::{FrontRejects, FrontStatus, UpstreamGroupStatus, UpstreamStatus};
 use super::{Layout, Message, Port};
 
 /// A connection that took no request for so long is given away first: whoever sends all the time is what makes a core
@@ -205,6 +208,13 @@ impl FrontRole {
         }
     }
 
+    /// Ends a turn: what was taken and answered within it has taken until now.
+    pub fn settle_notes(&mut self) {
+        if self.server.has_ended() {
+            self.server.settle_notes(clock::monotonic_ns());
+        }
+    }
+
     /// Ends a turn: tells the other fronts how much work is here.
     pub fn publish_load(&mut self) {
         self.fresh = false;
@@ -238,6 +248,10 @@ impl FrontRole {
         self.server.drain(engine, on);
     }
 
+    pub fn rejects(&self) -> FrontRejects {
+        FrontRejects { front: self.front, rejects: self.server.notes().rejects.clone() }
+    }
+
     pub fn status(&self, now_ns: u64) -> FrontStatus {
         let dispatcher = self.server.dispatcher();
         let counters = dispatcher.counters();
@@ -250,6 +264,14 @@ impl FrontRole {
             draining: self.server.is_draining(),
             site_version: self.server.site_version(),
             counters: *self.server.counters(),
+            endings: endings(&self.server),
+            books: self.server.books(),
+            latency: self.server.notes().latency.clone(),
+            rejected: self.server.notes().rejects.total(),
+            log_lines: self.server.notes().log().map_or(0, |log| log.pushed),
+            log_dropped: self.server.notes().log().map_or(0, |log| log.dropped),
+            dispatch: counters,
+            placement: self.placer.counters(),
             outstanding: dispatcher.replicas().iter().map(|replica| replica.outstanding).collect(),
             waiting: dispatcher.waiting(),
             dispatched_local: counters.picked_local,
@@ -300,6 +322,11 @@ fn upstream_group(group: &SharedGroup, now_ns: u64) -> UpstreamGroupStatus {
         retries_denied: group.budget.denied(),
         retries_left: group.budget.left(now_ns),
     }
+}
+
+fn endings(server: &FrontServer) -> BTreeMap<&'static str, u64> {
+    let counts = Reason::ALL.iter().zip(server.notes().endings);
+    counts.filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.word(), count)).collect()
 }
 
 fn request_decision(decision: &requests::Decision) -> String {

@@ -3,6 +3,7 @@
 //! Architecture invariant: workers share nothing but the mesh, their inboxes and the depth boards.
 
 pub mod accepted;
+pub mod access_log;
 pub mod event_loop;
 pub mod front_role;
 pub mod load_board;
@@ -27,7 +28,7 @@ use crate::tables::code::CodeVersion;
 use crate::tables::{Batch, ServerId};
 
 pub use event_loop::Worker;
-pub use status::WorkerStatus;
+pub use status::{FrontRejects, WorkerStatus};
 
 /// What travels between workers.
 pub enum Message {
@@ -60,6 +61,8 @@ pub enum Control {
     Deploy(Arc<CodeVersion>),
     /// Asks for a status report.
     Status(channel::Sender<WorkerStatus>),
+    /// Asks the front of this worker, if there is one, for its rejected requests.
+    Rejects(channel::Sender<FrontRejects>),
     /// Stops or starts the replica of this worker.
     Replica {
         running: bool,

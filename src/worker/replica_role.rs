@@ -103,6 +103,7 @@ impl ReplicaRole {
             Control::Deploy(_)
             | Control::Site(_)
             | Control::Status(_)
+            | Control::Rejects(_)
             | Control::Replica { .. }
             | Control::Available { .. }
             | Control::Drain { .. }

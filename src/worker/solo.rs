@@ -1,7 +1,7 @@
 //! `twintier proxy`: one front server on one worker, without replicas, that relays everything.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +18,8 @@ use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
 use crate::storage::site::Site;
 
+use super::access_log;
+
 /// The profile of a proxy: the defaults, but all connections may come from one address, as those of a load generator do.
 const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n\
     [limits]\nconnections_per_address_max = 65536\n";
@@ -31,6 +33,8 @@ pub struct ProxyOptions {
     pub to: Vec<Address>,
     /// The core to run on; the scheduler's choice without it.
     pub core: Option<usize>,
+    /// Where lines about requests go; nowhere without it.
+    pub access_log: Option<PathBuf>,
     /// The engine to run on.
     pub engine: EngineChoice,
     /// Safe requests that may share an upstream connection.
@@ -60,8 +64,18 @@ pub fn run(options: ProxyOptions) -> io::Result<()> {
 }
 
 fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
-    let ProxyOptions { listen, to, core, engine: _, pipeline_max, connections_max, upstream_options, stop, waker } =
-        options;
+    let ProxyOptions {
+        listen,
+        to,
+        core,
+        access_log,
+        engine: _,
+        pipeline_max,
+        connections_max,
+        upstream_options,
+        stop,
+        waker,
+    } = options;
     if let Some(core) = core {
         engine::thread::pin_to_core(core)?;
     }
@@ -96,6 +110,14 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
         Arc::new(site),
         slots,
     );
+    let access_log = match access_log {
+        Some(path) => {
+            let (handle, logs) = access_log::spawn(&path, 1).map_err(io::Error::other)?;
+            logs.into_iter().for_each(|log| front.log_to(log));
+            Some(handle)
+        }
+        None => None,
+    };
     println!("ready proxy={bound} engine={}", E::NAME);
     let mut events = Vec::new();
     let mut next_tick_ns = 0;
@@ -105,6 +127,7 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
         for event in events.drain(..) {
             front.on_event(&mut engine, event);
         }
+        settle_notes(&mut front);
         if engine.now_ns() >= next_tick_ns {
             front.tick(&mut engine);
             next_tick_ns = engine.now_ns() + crate::front::server::TICK_NS;
@@ -118,6 +141,17 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
         for event in events.drain(..) {
             front.on_event(&mut engine, event);
         }
+        settle_notes(&mut front);
+    }
+    if let Some(access_log) = access_log {
+        access_log.stop();
     }
     Ok(())
+}
+
+/// What was taken and answered within the turn has taken until now.
+fn settle_notes(front: &mut FrontServer) {
+    if front.has_ended() {
+        front.settle_notes(clock::monotonic_ns());
+    }
 }

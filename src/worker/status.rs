@@ -1,10 +1,18 @@
 //! What a worker reports of itself to the admin thread.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::dispatch::{connections, requests};
 use crate::engine::Statistics;
 use crate::front::Counters;
+use crate::front::latency::Latency;
+use crate::front::rejects::Rejects;
+use crate::mesh::grid;
+use crate::replica;
 use crate::replica::server::ReplicaServer;
+use crate::replication;
 
 /// One worker's report.
 #[derive(Clone, Debug, Serialize)]
@@ -13,8 +21,31 @@ pub struct WorkerStatus {
     pub core: usize,
     pub cpu_ns: u64,
     pub engine: Statistics,
+    pub mesh: MeshStatus,
     pub front: Option<FrontStatus>,
     pub replica: Option<ReplicaStatus>,
+}
+
+/// A worker's end of the mesh.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MeshStatus {
+    pub sent: u64,
+    pub full: u64,
+    pub received: u64,
+}
+
+impl From<grid::Counters> for MeshStatus {
+    fn from(counters: grid::Counters) -> Self {
+        let grid::Counters { sent, full, received } = counters;
+        Self { sent, full, received }
+    }
+}
+
+/// The rejected requests of one front server.
+#[derive(Clone, Debug)]
+pub struct FrontRejects {
+    pub front: u16,
+    pub rejects: Rejects,
 }
 
 /// A front server's report.
@@ -28,6 +59,20 @@ pub struct FrontStatus {
     pub draining: bool,
     pub site_version: u64,
     pub counters: Counters,
+    /// Ended requests by reason, those that there were.
+    pub endings: BTreeMap<&'static str, u64>,
+    /// Requests taken, less those ended, less those in progress by a count of the connections: 0, or the accounting is
+    /// wrong.
+    pub books: i64,
+    pub latency: Latency,
+    /// Requests rejected for their content.
+    pub rejected: u64,
+    /// Access log lines given to the log's thread, and those dropped because its queue was full.
+    pub log_lines: u64,
+    pub log_dropped: u64,
+    /// The second and the first dispatcher.
+    pub dispatch: requests::Counters,
+    pub placement: connections::Counters,
     /// Jobs that this front has outstanding at each replica.
     pub outstanding: Vec<u32>,
     pub waiting: usize,
@@ -95,22 +140,12 @@ pub struct ReplicaStatus {
     pub applied: Vec<u64>,
     /// Own updates that each peer has not acknowledged.
     pub peers: Vec<PeerStatus>,
-    pub executed: u64,
-    pub finished: u64,
-    pub parked: usize,
-    pub committed: u64,
-    pub commits_failed: u64,
-    pub conflicts_retried: u64,
-    pub expired: u64,
-    pub shed: u64,
-    pub panicked: u64,
-    pub faults: u64,
-    pub sweeps: u64,
-    pub batches_sent: u64,
-    pub batches_received: u64,
-    pub updates_received: u64,
-    pub rows_swept: u64,
-    pub conflicts: u64,
+    /// Jobs that wait now.
+    pub parked_now: usize,
+    #[serde(flatten)]
+    pub counters: replica::contract::Counters,
+    #[serde(flatten)]
+    pub replication: replication::Counters,
 }
 
 /// One table of one replica. Equal on all replicas once writes stop.
@@ -135,7 +170,6 @@ pub struct PeerStatus {
 impl ReplicaStatus {
     pub fn new(running: bool, server: &ReplicaServer) -> Self {
         let status = server.status();
-        let counters = status.counters;
         let replication = status.replication;
         let origins = replication.peers.len() + 2;
         Self {
@@ -160,22 +194,9 @@ impl ReplicaStatus {
                 .iter()
                 .map(|peer| PeerStatus { peer: peer.peer, live: peer.live, lag: peer.lag, dirty: peer.dirty })
                 .collect(),
-            executed: counters.executed,
-            finished: counters.finished,
-            parked: status.parked,
-            committed: counters.committed,
-            commits_failed: counters.commits_failed,
-            conflicts_retried: counters.conflicts_retried,
-            expired: counters.expired,
-            shed: counters.shed,
-            panicked: counters.panicked,
-            faults: counters.faults,
-            sweeps: replication.counters.sweeps,
-            batches_sent: replication.counters.batches_sent,
-            batches_received: replication.counters.batches_received,
-            updates_received: replication.counters.updates_received,
-            rows_swept: replication.counters.rows_swept,
-            conflicts: replication.counters.conflicts,
+            parked_now: status.parked,
+            counters: status.counters,
+            replication: replication.counters,
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Course {
     /// Its part of the retry budget.
     pub retry: Option<Retry>,
     pub tried: Tried,
+    /// No server had room when it came.
+    pub waited: bool,
     /// It was sent again because of an old connection, on a new one.
     pub renewed: bool,
 }

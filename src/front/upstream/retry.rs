@@ -25,10 +25,10 @@ pub enum Next {
     /// Send it on a new connection: the server closed the old one between two requests (RFC 9112 section 9.3.1). No
     /// fault of the server, and no part of the budget.
     Renew,
-    /// Send it to another server, if the budget has a retry left; otherwise answer with this status.
-    Retry(u16),
-    /// Answer with this status.
-    Answer(u16),
+    /// Send it to another server, if the budget has a retry left; otherwise answer that there was no answer.
+    Retry,
+    /// Answer that there was no answer.
+    Answer,
 }
 
 impl Loss {
@@ -40,14 +40,13 @@ impl Loss {
     /// `retries_left` is what the statement allows this request; `renewed` says that it was sent on a new connection
     /// before.
     pub fn next(self, retries_left: u32, renewed: bool) -> Next {
-        let status = if self.overdue { 504 } else { 502 };
         let harmless = !self.sent || (self.repeatable && !self.overdue);
         if self.is_race() && self.repeatable && !renewed {
             Next::Renew
         } else if harmless && retries_left > 0 {
-            Next::Retry(status)
+            Next::Retry
         } else {
-            Next::Answer(status)
+            Next::Answer
         }
     }
 }
@@ -72,7 +71,7 @@ mod tests {
             assert_eq!(again, !loss.sent || (loss.repeatable && !loss.overdue), "{loss:?}");
             let race = loss.sent && loss.reused && !loss.began && !loss.overdue;
             assert_eq!(loss.next(1, renewed) == Next::Renew, race && loss.repeatable && !renewed, "{loss:?}");
-            assert_eq!(loss.next(0, true), Next::Answer(if loss.overdue { 504 } else { 502 }));
+            assert_eq!(loss.next(0, true), Next::Answer);
         }
     }
 }

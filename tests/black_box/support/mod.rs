@@ -3,6 +3,7 @@
 pub mod appliance;
 pub mod blocked;
 pub mod browser;
+pub mod exposition;
 pub mod origin;
 pub mod program;
 pub mod site;
