@@ -18,6 +18,8 @@ use super::vector::{self, Vector};
 const LANES: usize = 3;
 /// Places where each vector is cut in two.
 const CUTS: usize = 5;
+/// Plays after one that left a part of a request, in which that part may still be on its way.
+const LATE_PLAYS: usize = 10;
 /// Bytes of a vector that is sent byte by byte, at most.
 const BYTES_MAX: usize = 600;
 
@@ -33,12 +35,12 @@ pub enum Cuts {
 /// A vector to play, and how.
 type Play<'v> = (&'v Vector, Cut);
 
-/// Plays all vectors on an engine; `VECTOR=text` picks those whose name or place has the text, `VECTOR_SEED=N` another
+/// Plays all vectors on an engine with options of the proxy; `VECTOR=text` picks those whose name or place has the text, `VECTOR_SEED=N` another
 /// order and other cuts.
 ///
 /// # Panics
 /// With every vector that was not as it should be, or if a proxy ended.
-pub fn run(engine: &str, cuts: Cuts) {
+pub fn run(engine: &str, options: &[&str], cuts: Cuts) {
     if !is_there(engine) {
         return println!("the engine {engine} is not part of this build: its vectors are not played");
     }
@@ -51,7 +53,7 @@ pub fn run(engine: &str, cuts: Cuts) {
     let faults = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..LANES {
-            scope.spawn(|| lane(engine, &plays, &next, &faults));
+            scope.spawn(|| lane(engine, options, &plays, &next, &faults));
         }
     });
     let faults = faults.into_inner().unwrap();
@@ -64,13 +66,14 @@ pub fn run(engine: &str, cuts: Cuts) {
     );
 }
 
-fn start(engine: &str, to: &str) -> Program {
-    Program::start(twintier().args(["proxy", "--listen", "127.0.0.1:0", "--to", to, "--engine", engine]))
+fn start(engine: &str, options: &[&str], to: &str) -> Program {
+    let usual = ["proxy", "--listen", "127.0.0.1:0", "--to", to, "--engine", engine];
+    Program::start(twintier().args(usual).args(options))
 }
 
 /// Whether the program knows the engine; any other reason not to start fails the test later.
 fn is_there(engine: &str) -> bool {
-    let mut proxy = start(engine, "127.0.0.1:9");
+    let mut proxy = start(engine, &[], "127.0.0.1:9");
     super::eventually("the proxy's first word", || {
         let ended = !proxy.is_running();
         (ended || proxy.stdout().contains("ready ")).then_some(())
@@ -100,21 +103,23 @@ fn plays<'v>(vectors: impl Iterator<Item = &'v Vector>, cuts: Cuts, seed: u64) -
     plays
 }
 
-fn lane(engine: &str, plays: &[Play<'_>], next: &AtomicUsize, faults: &Mutex<Vec<String>>) {
+fn lane(engine: &str, options: &[&str], plays: &[Play<'_>], next: &AtomicUsize, faults: &Mutex<Vec<String>>) {
     let origin = Origin::start();
     let to = origin.address.to_string();
-    let mut proxy = start(engine, &to);
+    let mut proxy = start(engine, options, &to);
     let address: SocketAddr = proxy.ready("proxy").parse().unwrap();
     assert_eq!(proxy.ready("engine"), engine);
-    let mut late = false;
+    let mut since_partial = LATE_PLAYS;
     while let Some((vector, cut)) = plays.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| play::play(address, &origin, vector, *cut, late)));
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            play::play(address, &origin, vector, *cut, since_partial < LATE_PLAYS)
+        }));
         let wrong = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(wrong)) => Some(wrong),
             Err(_) => Some("the test itself panicked, see above".to_owned()),
         };
-        late = vector.partial || wrong.is_some();
+        since_partial = if vector.partial || wrong.is_some() { 0 } else { since_partial + 1 };
         if let Some(wrong) = wrong {
             faults.lock().unwrap().push(format!("{}: {}; {cut:?}: {wrong}", vector.place, vector.name));
         }

@@ -47,25 +47,25 @@ fn there_are_at_least_400_vectors_with_names_of_their_own() {
     assert!(vectors.len() >= 400, "only {} vectors", vectors.len());
 }
 
-/// The three ways to play all vectors, on one engine.
+/// The three ways to play all vectors, on one engine with these options of the proxy.
 macro_rules! engine {
-    ($module:ident, $name:literal) => {
+    ($module:ident, $name:literal $(, $option:literal)*) => {
         mod $module {
             use super::lane::{self, Cuts};
 
             #[test]
             fn every_vector_whole() {
-                lane::run($name, Cuts::Whole);
+                lane::run($name, &[$($option),*], Cuts::Whole);
             }
 
             #[test]
             fn every_vector_cut_in_two() {
-                lane::run($name, Cuts::InTwo);
+                lane::run($name, &[$($option),*], Cuts::InTwo);
             }
 
             #[test]
             fn every_vector_byte_by_byte() {
-                lane::run($name, Cuts::Bytes);
+                lane::run($name, &[$($option),*], Cuts::Bytes);
             }
         }
     };
@@ -75,3 +75,5 @@ engine!(uring, "uring");
 engine!(monoio, "monoio");
 engine!(monoio_epoll, "monoio-epoll");
 engine!(glommio, "glommio");
+// Safe requests may share upstream connections: nobody may see a difference.
+engine!(sharing, "uring", "--pipeline", "8");

@@ -66,13 +66,13 @@ pub fn text(content: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     let bytes = content.as_bytes();
-    let mut begin = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
-            continue;
-        }
+    let (mut begin, mut at) = (0, 0);
+    while at < bytes.len() {
+        at = plain_end(bytes, at);
+        let Some(byte) = bytes.get(at) else { break };
         out.extend_from_slice(&bytes[begin..at]);
-        begin = at + 1;
+        at += 1;
+        begin = at;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -88,6 +88,25 @@ pub fn text(content: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&bytes[begin..]);
     out.push(b'"');
+}
+
+/// Where the run of bytes ends that stand for themselves; looks at eight at a time.
+fn plain_end(bytes: &[u8], start: usize) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // Sets the high bit of each byte that is zero; may set others above the first such byte only.
+    let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut at = start;
+    while let Some(word) = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes) {
+        let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let found = below_space | zeroes(word ^ (ONES * u64::from(b'"'))) | zeroes(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            break;
+        }
+        at += 8;
+    }
+    let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    bytes[at..].iter().position(special).map_or(bytes.len(), |length| at + length)
 }
 
 /// `"name":` within an object; with a comma before it unless it is the first.
