@@ -42,6 +42,8 @@ struct Slot {
     peer: Option<Peer>,
     receive: bool,
     received_ever: bool,
+    /// The turn that handed over its last event: a caller may still have that before it.
+    told_in: u64,
     ended: bool,
     flush: bool,
     reset: bool,
@@ -61,6 +63,7 @@ impl Slot {
             peer: None,
             receive: false,
             received_ever: false,
+            told_in: 0,
             ended: false,
             flush: false,
             reset: false,
@@ -116,7 +119,11 @@ impl Sim {
     }
 
     fn claim(&mut self, peer: Peer, phase: Phase) -> Option<Conn> {
-        let index = self.free.pop()?;
+        let index = if self.world.net.borrow().faults.slots_rest && !self.free.is_empty() {
+            self.free.remove(0)
+        } else {
+            self.free.pop()?
+        };
         let slot = &mut self.slots[index as usize];
         slot.phase = phase;
         slot.peer = Some(peer);
@@ -142,6 +149,9 @@ impl Sim {
         if let Some((&(at, _), _)) = self.timers.first_key_value() {
             next = next.min(at);
         }
+        // Without a buffer nothing is received: time goes on until one comes back, as it does in the kernel.
+        let fed = self.receive_pool.available() > 0;
+        let readable_at = |peer| net.readable_at(peer).filter(|_| fed);
         for &listener in &self.listeners {
             if let Some(&link) = net.listeners[listener].backlog.front() {
                 next = next.min(net.links[link].connect_at);
@@ -156,14 +166,16 @@ impl Sim {
                     if slot.shutdown && !slot.fin && slot.queued == 0 {
                         Some(0)
                     } else if slot.receive && !slot.ended {
-                        net.readable_at(peer)
+                        readable_at(peer)
                     } else {
                         net.links[peer.link].reset_at[peer.side].filter(|_| slot.queued > 0)
                     }
                 }
                 Phase::Flushing if slot.queued == 0 => Some(0),
-                Phase::Flushing => net.readable_at(peer),
-                Phase::Lingering(until) => Some(net.readable_at(peer).map_or(until, |at| at.min(until))),
+                // An end of input stays readable: it is no reason to look again.
+                Phase::Flushing if slot.ended => None,
+                Phase::Flushing => readable_at(peer),
+                Phase::Lingering(until) => Some(readable_at(peer).map_or(until, |at| at.min(until))),
                 Phase::Closing => Some(0),
             };
             if let Some(at) = wants {
@@ -416,7 +428,11 @@ impl Sim {
                     return;
                 }
                 if !self.chance(late) {
+                    let before = events.len();
                     self.step(index, events);
+                    if events.len() > before {
+                        self.slots[index].told_in = self.statistics.turns;
+                    }
                 }
             }
         }
@@ -481,8 +497,9 @@ impl Engine for Sim {
     fn detach(&mut self, conn: Conn) -> Option<OwnedFd> {
         let slot = self.slot(conn)?;
         let quiet = slot.phase == Phase::Open && !slot.receive && slot.queued == 0 && !slot.shutdown && !slot.fin;
+        let (told_in, received_ever) = (slot.told_in, slot.received_ever);
         // A pause takes effect when it does.
-        if !quiet || (slot.received_ever && self.chance(300)) {
+        if !quiet || told_in == self.statistics.turns || (received_ever && self.chance(300)) {
             return None;
         }
         let slot = self.slot(conn)?;
