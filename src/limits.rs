@@ -6,6 +6,17 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HEADER_COUNT_MAX: usize = 100;
 /// Bytes of a request body (default).
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Connections of one client address at one front server (default): far beyond a browser's six, and an office behind
+/// one address still fits.
+pub const CONNECTIONS_PER_ADDRESS_MAX: u32 = 1024;
+/// Bytes a second below which a transfer that has used up its time is ended (default): slower than any modem.
+pub const TRANSFER_BYTES_PER_S_MIN: u64 = 1024;
+/// Interim responses of an upstream server before its answer: hints come once or twice.
+pub const INTERIM_RESPONSES_MAX: u8 = 16;
+/// Pieces in one connection's send queue before their source must wait, however small they are.
+pub const QUEUED_PIECES_MAX: u32 = 1024;
+/// Milliseconds of the longest time that a profile may allow: thirty days.
+pub const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3_600_000;
 /// Messages that a worker takes from the mesh in one turn.
 pub const MESH_BATCH_MAX: usize = 256;
 /// Slots of each mesh ring (a power of two).

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+pub mod forwarding;
+
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::REPLICAS_MAX;
 use crate::engine::{self, Address, EngineChoice};
@@ -32,6 +34,8 @@ pub struct Profile {
     pub limits: Limits,
     #[serde(default)]
     pub timeouts: Timeouts,
+    #[serde(default)]
+    pub forwarding: forwarding::Forwarding,
     #[serde(default)]
     pub dispatch: Dispatch,
     #[serde(default)]
@@ -122,6 +126,8 @@ pub struct Limits {
     pub body_bytes_max: usize,
     pub connection_requests_max: u32,
     pub connection_buffer_bytes_max: usize,
+    pub connections_per_address_max: u32,
+    pub transfer_bytes_per_s_min: u64,
     /// Safe requests that may share an upstream connection at the same time; 0 or 1: none do.
     pub upstream_pipeline_max: usize,
     pub parked_jobs_max: usize,
@@ -133,11 +139,14 @@ pub struct Limits {
 pub struct Timeouts {
     pub head_ms: u64,
     pub body_ms: u64,
+    pub send_ms: u64,
     pub idle_ms: u64,
+    pub tunnel_idle_ms: u64,
     pub queue_ms: u64,
     pub job_ms: u64,
     pub upstream_connect_ms: u64,
     pub upstream_first_byte_ms: u64,
+    pub upstream_answer_ms: u64,
     pub upstream_idle_ms: u64,
     pub drain_ms: u64,
 }
@@ -296,6 +305,8 @@ impl Default for Limits {
             body_bytes_max: limits::BODY_BYTES_MAX,
             connection_requests_max: 1_000_000,
             connection_buffer_bytes_max: 256 * 1024,
+            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
+            transfer_bytes_per_s_min: limits::TRANSFER_BYTES_PER_S_MIN,
             upstream_pipeline_max: 0,
             parked_jobs_max: 4096,
         }
@@ -307,11 +318,14 @@ impl Default for Timeouts {
         Self {
             head_ms: 10_000,
             body_ms: 30_000,
+            send_ms: 30_000,
             idle_ms: 60_000,
+            tunnel_idle_ms: 600_000,
             queue_ms: 1_000,
             job_ms: 10_000,
             upstream_connect_ms: 2_000,
             upstream_first_byte_ms: 30_000,
+            upstream_answer_ms: 3_600_000,
             upstream_idle_ms: 55_000,
             drain_ms: 10_000,
         }
@@ -424,6 +438,7 @@ impl Profile {
                 return Err(fault("engine", key, format!("{entries} entries"), "a power of two up to 65536"));
             }
         }
+        self.validate_bounds().map_err(|(section, key, wrong, cure)| fault(section, key, wrong, cure))?;
         if self.engine.send_buffer_bytes < 4096
             || (self.engine.send_buffer_bytes as usize) < self.limits.head_bytes_max / 4
         {
@@ -468,6 +483,54 @@ impl Profile {
         for (name, address) in &self.backends {
             if let Err(wrong) = Address::from_str(address) {
                 return Err(fault("backends", name, wrong, ""));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Section and key of a bound that cannot hold, what is wrong with it, and what would be right.
+type WrongBound = (&'static str, &'static str, String, &'static str);
+
+impl Profile {
+    /// Every bound lets something through, and none is endless.
+    fn validate_bounds(&self) -> Result<(), WrongBound> {
+        let (bounds, times) = (&self.limits, &self.timeouts);
+        for (key, is_zero) in [
+            ("head_bytes_max", bounds.head_bytes_max == 0),
+            ("header_count_max", bounds.header_count_max == 0),
+            ("connection_requests_max", bounds.connection_requests_max == 0),
+            ("connection_buffer_bytes_max", bounds.connection_buffer_bytes_max == 0),
+            ("connections_per_address_max", bounds.connections_per_address_max == 0),
+            ("transfer_bytes_per_s_min", bounds.transfer_bytes_per_s_min == 0),
+            ("parked_jobs_max", bounds.parked_jobs_max == 0),
+        ] {
+            if is_zero {
+                return Err((
+                    "limits",
+                    key,
+                    "0 lets nothing through".into(),
+                    "write 1 or more; no limit can be switched off",
+                ));
+            }
+        }
+        for (key, value) in [
+            ("head_ms", times.head_ms),
+            ("body_ms", times.body_ms),
+            ("send_ms", times.send_ms),
+            ("idle_ms", times.idle_ms),
+            ("tunnel_idle_ms", times.tunnel_idle_ms),
+            ("queue_ms", times.queue_ms),
+            ("job_ms", times.job_ms),
+            ("upstream_connect_ms", times.upstream_connect_ms),
+            ("upstream_first_byte_ms", times.upstream_first_byte_ms),
+            ("upstream_answer_ms", times.upstream_answer_ms),
+            ("upstream_idle_ms", times.upstream_idle_ms),
+            ("drain_ms", times.drain_ms),
+        ] {
+            if !(1..=limits::TIMEOUT_MS_MAX).contains(&value) {
+                let cure = "1 to 2592000000, which is thirty days; no time can be switched off";
+                return Err(("timeouts", key, format!("{value} milliseconds"), cure));
             }
         }
         Ok(())
@@ -591,5 +654,27 @@ mod tests {
         assert!(wrong.contains("without a token"), "{wrong}");
         let wrong = read(&LEAST.replace("name =", "replicas = 1\nname ="), &[]).unwrap_err();
         assert!(wrong.starts_with("p.toml:2:1: a cluster of one server"), "{wrong}");
+    }
+
+    #[test]
+    fn no_bound_is_endless_and_none_lets_nothing_through() {
+        let wrong = read(&format!("{LEAST}[timeouts]\nidle_ms = 1\nsend_ms = 0\n"), &[]).unwrap_err();
+        assert!(wrong.starts_with("p.toml:7:1: 0 milliseconds"), "{wrong}");
+        let wrong = read(LEAST, &["timeouts.tunnel_idle_ms=99999999999"]).unwrap_err();
+        assert!(wrong.contains("thirty days"), "{wrong}");
+        let wrong = read(LEAST, &["limits.connections_per_address_max=0"]).unwrap_err();
+        assert!(wrong.contains("0 lets nothing through"), "{wrong}");
+    }
+
+    #[test]
+    fn forwarding_names_networks_and_fields() {
+        let text = format!("{LEAST}[forwarding]\ntrusted = [\"127.0.0.0/8\", \"::1\"]\nheaders = \"both\"\n");
+        let forwarding = read(&text, &[]).unwrap().forwarding;
+        assert!(forwarding.trusts(Some("127.0.0.1".parse().unwrap())) && forwarding.headers.has_forwarded());
+        assert!(!read(LEAST, &[]).unwrap().forwarding.trusts(Some("127.0.0.1".parse().unwrap())), "nobody is trusted");
+        let wrong = read(&format!("{LEAST}[forwarding]\ntrusted = [\"10.0.0.1/8\"]\n"), &[]).unwrap_err();
+        assert!(wrong.starts_with("p.toml:6:") && wrong.contains("bits behind its prefix"), "{wrong}");
+        let wrong = read(&format!("{LEAST}[forwarding]\nheaders = \"some\"\n"), &[]).unwrap_err();
+        assert!(wrong.contains("x-forwarded"), "{wrong}");
     }
 }

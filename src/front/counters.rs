@@ -12,6 +12,10 @@ pub struct Counters {
     pub connections_relocated: u64,
     pub connections_closed: u64,
     pub connections_shed: u64,
+    /// Shed because their address had as many as it may have; these count as shed, too.
+    pub connections_crowded: u64,
+    /// Ended because the browser took its answer too slowly.
+    pub connections_too_slow: u64,
     pub requests_taken: u64,
     /// Answered with what a replica, an upstream server, a static object or a statement gave.
     pub requests_answered: u64,
@@ -34,6 +38,9 @@ pub struct Counters {
     pub upstream_reuses: u64,
     pub upstream_failures: u64,
     pub upstream_retries: u64,
+    /// Connections on which an upstream server has switched to another protocol.
+    pub tunnels_opened: u64,
+    pub tunnels_closed: u64,
 }
 
 impl Counters {
@@ -62,6 +69,8 @@ impl Counters {
             connections_relocated,
             connections_closed,
             connections_shed,
+            connections_crowded,
+            connections_too_slow,
             requests_taken,
             requests_answered,
             requests_refused,
@@ -81,6 +90,8 @@ impl Counters {
             upstream_reuses,
             upstream_failures,
             upstream_retries,
+            tunnels_opened,
+            tunnels_closed,
         } = other;
         self.connections_accepted += connections_accepted;
         self.connections_adopted += connections_adopted;
@@ -88,6 +99,8 @@ impl Counters {
         self.connections_relocated += connections_relocated;
         self.connections_closed += connections_closed;
         self.connections_shed += connections_shed;
+        self.connections_crowded += connections_crowded;
+        self.connections_too_slow += connections_too_slow;
         self.requests_taken += requests_taken;
         self.requests_answered += requests_answered;
         self.requests_refused += requests_refused;
@@ -107,5 +120,7 @@ impl Counters {
         self.upstream_reuses += upstream_reuses;
         self.upstream_failures += upstream_failures;
         self.upstream_retries += upstream_retries;
+        self.tunnels_opened += tunnels_opened;
+        self.tunnels_closed += tunnels_closed;
     }
 }

@@ -12,7 +12,7 @@ use crate::tables::ServerId;
 use super::FrontServer;
 use super::connection::Downstream;
 use super::exchange::State;
-use super::respond::{self, Context};
+use super::respond::{self, Context, Timing};
 use super::server::Ticket;
 
 /// Jobs kept for reuse.
@@ -102,14 +102,17 @@ impl FrontServer {
 
     /// Asks the second dispatcher for a replica.
     fn dispatch<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
-        let Some(job) = down.exchange.job.take() else { return };
+        let Some(mut job) = down.exchange.job.take() else { return };
         down.exchange.state = State::Queued;
         down.exchange.forget_head_bytes();
         down.deadline_ns = job.deadline_ns;
         self.counters.to_replicas += 1;
         let now = engine.now_ns();
         match self.dispatcher.pick(now, self.local_replica) {
-            Pick::Replica(replica, _) => self.outbox.push((replica, job)),
+            Pick::Replica(replica, _) => {
+                job.dispatched_ns = now;
+                self.outbox.push((replica, job));
+            }
             Pick::Wait => {
                 let ticket = Ticket { conn: down.conn, exchange: down.exchange.number };
                 down.exchange.job = Some(job);
@@ -176,7 +179,8 @@ impl FrontServer {
         }
         while let Some((ticket, replica)) = self.dispatcher.next_ready(now, self.local_replica) {
             if let Some(mut down) = self.waiting(ticket) {
-                if let Some(job) = down.exchange.job.take() {
+                if let Some(mut job) = down.exchange.job.take() {
+                    job.dispatched_ns = now;
                     self.outbox.push((replica, job));
                 } else {
                     self.dispatcher.returned(replica);
@@ -213,7 +217,11 @@ impl FrontServer {
         }
         exchange.answered = true;
         let context = Context::of(&exchange.head, exchange.keep_alive);
-        respond::from_replica(engine, down.conn, context, &job.response, &cookie, &mut self.now);
+        let timing = self.settings.forwarding.server_timing.then(|| {
+            Timing::between(job.taken_ns, job.dispatched_ns, job.started_ns.max(job.dispatched_ns), engine.now_ns())
+        });
+        let bytes = respond::from_replica(engine, down.conn, context, &job.response, &cookie, timing, &mut self.now);
+        self.given(engine, down, bytes);
         self.counters.status(job.response.status);
         self.counters.requests_answered += 1;
         self.finish_exchange(engine, down);

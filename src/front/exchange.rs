@@ -22,6 +22,8 @@ pub enum State {
     Queued,
     /// The request goes to an upstream server and its response comes back.
     Relay,
+    /// The browser and an upstream server speak another protocol, whose bytes pass through.
+    Tunnel,
     /// The last answer is on its way out; nothing that arrives is read.
     Closing,
 }
@@ -49,7 +51,16 @@ pub struct Exchange {
     pub attempts: u32,
     /// Whether a part of the response has been sent.
     pub answered: bool,
+    /// The browser's offer to change the protocol is passed on.
+    pub upgrade: bool,
+    /// The browser was told to send its body.
+    pub continued: bool,
+    /// Interim responses of the upstream server.
+    pub interims: u8,
     pub taken_ns: u64,
+    /// When the upstream server was chosen, and when the request's head was sent to it.
+    pub picked_ns: u64,
+    pub sent_ns: u64,
 }
 
 impl Exchange {
@@ -73,5 +84,8 @@ impl Exchange {
         self.upstream = None;
         self.attempts = 0;
         self.answered = false;
+        self.upgrade = false;
+        self.continued = false;
+        self.interims = 0;
     }
 }

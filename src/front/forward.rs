@@ -1,24 +1,14 @@
 //! The way up: an exchange's request to an upstream server, without copying bodies.
 
-use crate::engine::{Chunk, Close, Conn, Engine};
+use crate::engine::{Close, Conn, Engine};
 use crate::storage::site::Target;
 
-use super::connection::{Downstream, Piece};
-use super::exchange::State;
-use super::respond::{self, Writer};
+use super::connection::Downstream;
+use super::exchange::{Exchange, State};
+use super::forwarding::Asked;
+use super::respond::Writer;
 use super::server::FrontServer;
 use super::upstream::{Ride, UpstreamConnection, UpstreamState};
-
-pub(super) fn chunk_of(piece: Piece) -> Option<Chunk> {
-    match piece {
-        Piece::Empty => None,
-        Piece::Lease(lease) => Some(Chunk::Lease(lease)),
-        Piece::Heap(bytes) => {
-            let end = bytes.len();
-            Some(Chunk::Shared(bytes.into(), 0..end))
-        }
-    }
-}
 
 impl FrontServer {
     /// Sends the exchange's request to an upstream server; on no server or no connection answers 502 or 503.
@@ -33,6 +23,7 @@ impl FrontServer {
         let Some(server) = self.pools.pick(candidates, now) else {
             return self.refuse(engine, down, 502, "the statement names no upstream server");
         };
+        down.exchange.picked_ns = now;
         let shared = self.may_ride_together(down);
         let Some(mut up) = self.upstream_connection(engine, server, shared) else {
             self.pools.server(server).failed(now);
@@ -46,7 +37,7 @@ impl FrontServer {
             up.shared = shared;
             up.deadline_ns = match up.state {
                 UpstreamState::Connecting => now + self.settings.upstream_connect_ns,
-                UpstreamState::Idle | UpstreamState::Exchanging | UpstreamState::Closing => {
+                UpstreamState::Idle | UpstreamState::Exchanging | UpstreamState::Tunnel | UpstreamState::Closing => {
                     now + self.settings.upstream_first_byte_ns
                 }
             };
@@ -131,11 +122,24 @@ impl FrontServer {
     }
 
     fn send_request<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
-        let peer = engine.peer(down.conn).map(|address| address.ip());
+        let exchange = &mut down.exchange;
+        exchange.sent_ns = engine.now_ns();
+        let asked = Asked {
+            head: &exchange.head,
+            bytes: &exchange.head_bytes,
+            peer: engine.peer(down.conn).map(|address| address.ip()),
+            upgrade: exchange.upgrade,
+        };
         let mut out = Writer::new(engine, up.conn);
-        respond::upstream_request(&mut out, &down.exchange.head, down.exchange.head_bytes.as_slice(), peer);
+        asked.encode(&mut out, &self.settings.forwarding);
         out.finish();
         self.relay_request_body(engine, down, up);
+    }
+
+    /// Until when the next piece of an answer must come: the time between two pieces is bounded, and so is the whole.
+    pub(super) fn answer_deadline_ns(&self, now_ns: u64, exchange: &Exchange, up: &UpstreamConnection) -> u64 {
+        let whole_ns = exchange.sent_ns.saturating_add(self.settings.answer.ns(up.body.payload_bytes()));
+        whole_ns.min(now_ns + self.settings.upstream_first_byte_ns)
     }
 
     /// Passes on what has arrived of the request's body, validated but with its framing untouched.
@@ -148,14 +152,17 @@ impl FrontServer {
         if down.exchange.body_done {
             return;
         }
+        if up.state == UpstreamState::Exchanging {
+            self.expect_continue(engine, down);
+        }
         while !down.exchange.body_done && !down.input.is_empty() && up.state == UpstreamState::Exchanging {
             match down.exchange.body.relay(down.input.front()) {
                 Ok(step) => {
                     down.exchange.body_done = step.done;
                     up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
-                    if let Some(chunk) = chunk_of(down.input.take(step.pass)) {
-                        engine.send(up.conn, chunk);
-                    }
+                    let piece = down.input.take(step.pass);
+                    self.pass_up(engine, up, piece);
+                    down.input.skip(step.skip);
                 }
                 Err(reject) => {
                     self.close_upstream(engine, up);
@@ -167,8 +174,7 @@ impl FrontServer {
                 }
             }
         }
-        let ahead = engine.queued_bytes(up.conn) > self.settings.buffer_bytes_max;
-        if ahead && !down.paused {
+        if !down.paused && self.is_full(engine, up.conn, up.queue) {
             down.paused = true;
             engine.receive(down.conn, false);
         }

@@ -58,8 +58,10 @@ impl FrontServer {
             return None;
         }
         let socket = engine.detach(conn)?;
-        drop(self.take_downstream(conn));
-        self.admission.left();
+        if let Some(mut down) = self.take_downstream(conn) {
+            self.emptied(&mut down.queue);
+            self.admission.left(down.address);
+        }
         self.counters.connections_relocated += 1;
         Some(socket)
     }

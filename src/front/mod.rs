@@ -5,21 +5,27 @@
 //!            Accepted                      head complete
 //!   (free) ───────────▶ Idle ──▶ Head ──▶ route ─┬─▶ Collect ─▶ Queued ─▶ (replica) ─▶ respond ─┐
 //!                        ▲                       ├─▶ Relay ──▶ (upstream server) ──▶ respond ───┤
+//!                        │                       │     └─ 101 ─▶ Tunnel ─▶ (closed)            │
 //!                        │                       └─▶ static object, redirect, refusal ──────────┤
 //!                        └───────────────────── keep-alive ─────────────────────────────────────┘
 //! ```
 //! Architecture invariants: a front never opens the database and never decides a permission; a byte goes upstream only
 //! after the whole request head was found sound; an upstream connection is used again only when its response was read
-//! to the end.
+//! to the end; in a tunnel, no byte of the browser goes upstream before the server's 101.
 
+mod addresses;
 pub mod admit;
 pub mod authorize;
 pub mod connection;
 pub mod counters;
 mod dispatch;
 pub mod exchange;
+pub mod flow;
 mod forward;
+mod forwarding;
 pub mod hand_over;
+mod interim;
+pub mod pace;
 mod part;
 mod refuse;
 mod relay;
@@ -27,6 +33,7 @@ mod respond;
 mod route;
 pub mod server;
 pub mod settings;
+mod tunnel;
 pub mod upstream;
 
 pub use counters::Counters;

@@ -28,10 +28,13 @@ impl FrontServer {
     /// The upstream connection ended, failed or timed out.
     pub(super) fn on_upstream_end<E: Engine>(&mut self, engine: &mut E, mut up: Box<UpstreamConnection>, end: End) {
         let state = up.state;
+        if state == UpstreamState::Tunnel {
+            return self.on_tunnel_end(engine, up, end);
+        }
         up.state = UpstreamState::Closing;
         match state {
             UpstreamState::Idle => self.pools.server(up.server).forget(up.conn),
-            UpstreamState::Closing => {}
+            UpstreamState::Closing | UpstreamState::Tunnel => {}
             UpstreamState::Connecting | UpstreamState::Exchanging => {
                 if let Some(mut down) = up.downstream().and_then(|conn| self.take_downstream(conn)) {
                     if end == End::Orderly && up.head_done && up.head.framing == Framing::UntilClose {

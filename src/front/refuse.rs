@@ -31,7 +31,8 @@ impl FrontServer {
         let mut body = String::with_capacity(text.len() + 1);
         body.push_str(text);
         body.push('\n');
-        respond::short(engine, down.conn, context, status, extra, &body, &mut self.now);
+        let bytes = respond::short(engine, down.conn, context, status, extra, &body, &mut self.now);
+        self.given(engine, down, bytes);
         self.counters.status(status);
     }
 

@@ -7,8 +7,7 @@ use crate::http1::head::Framing;
 use crate::http1::parse::{self, Progress};
 
 use super::connection::{Downstream, Piece};
-use super::forward::chunk_of;
-use super::respond::{self, Context, Writer};
+use super::respond::{self, Context, Timing, Writer};
 use super::server::FrontServer;
 use super::upstream::{UpstreamConnection, UpstreamState};
 
@@ -44,6 +43,13 @@ impl FrontServer {
             UpstreamState::Exchanging => {
                 up.input.push(bytes);
                 return self.relay_responses(engine, up);
+            }
+            UpstreamState::Tunnel => {
+                up.input.push(bytes);
+                if let Some(mut down) = up.downstream().and_then(|conn| self.take_downstream(conn)) {
+                    self.tunnel_down(engine, &mut down, &mut up);
+                    self.put_downstream(down);
+                }
             }
         }
         self.put_upstream(up);
@@ -88,22 +94,18 @@ impl FrontServer {
             {
                 Ok(Progress::Incomplete) => {
                     if !up.input.gather() {
-                        // Each piece of an answer earns the upstream server as much time again.
-                        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
                         return;
                     }
                 }
                 Ok(Progress::Complete) if up.head.status == 101 => {
-                    return self.fail_relay(engine, down, up, "the upstream server switched protocols unasked");
+                    if let Err(reason) = self.begin_tunnel(engine, down, up) {
+                        self.fail_relay(engine, down, up, reason);
+                    }
+                    return;
                 }
                 Ok(Progress::Complete) if up.head.is_interim() => {
-                    // The front has answered `Expect` itself; other interim responses are passed on to HTTP/1.1.
-                    let head = up.input.take(up.head.head_bytes);
-                    if up.head.status != 100
-                        && !down.exchange.is_http10()
-                        && let Some(chunk) = chunk_of(head)
-                    {
-                        engine.send(down.conn, chunk);
+                    if let Err(reason) = self.relay_interim(engine, down, up) {
+                        return self.fail_relay(engine, down, up, reason);
                     }
                 }
                 Ok(Progress::Complete) => self.relay_head(engine, down, up),
@@ -130,8 +132,15 @@ impl FrontServer {
         let context = Context::of(&exchange.head, exchange.keep_alive);
         self.counters.status(up.head.status);
         let head = up.input.take(up.head.head_bytes);
+        let date = *self.now.date();
+        let now_ns = engine.now_ns();
+        let timing = self
+            .settings
+            .forwarding
+            .server_timing
+            .then(|| Timing::between(exchange.taken_ns, exchange.picked_ns, exchange.sent_ns, now_ns));
         let mut out = Writer::new(engine, down.conn);
-        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk);
+        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk, timing, &date);
         drop(head);
         let front = up.input.front();
         if !up.unchunk && !front.is_empty() {
@@ -145,27 +154,28 @@ impl FrontServer {
                 match up.body.relay(&front[..length]) {
                     Ok(step) if step.done && step.pass == length => {
                         out.put(&front[..length]);
-                        out.finish();
+                        let bytes = out.finish();
                         up.input.skip(length);
-                        return;
+                        return self.given(engine, down, bytes);
                     }
                     Ok(_) | Err(_) => up.body = before,
                 }
             }
         }
-        out.finish();
+        let bytes = out.finish();
+        self.given(engine, down, bytes);
     }
 
     fn relay_body<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         while !up.body.is_done() && !up.input.is_empty() {
             let step = if up.unchunk {
-                up.body.read(up.input.front()).map(|step| (step.consumed, step.data))
+                up.body.read(up.input.front()).map(|step| (step.consumed, step.data, 0))
             } else {
-                up.body.relay(up.input.front()).map(|step| (step.pass, 0..step.pass))
+                up.body.relay(up.input.front()).map(|step| (step.pass, 0..step.pass, step.skip))
             };
             match step {
-                Ok((0, _)) => break,
-                Ok((consumed, data)) => {
+                Ok((0, _, 0)) => break,
+                Ok((consumed, data, skip)) => {
                     let mut piece = up.input.take(consumed);
                     if let Piece::Lease(lease) = &mut piece {
                         lease.truncate(data.end);
@@ -174,11 +184,8 @@ impl FrontServer {
                         bytes.truncate(data.end);
                         bytes.drain(..data.start);
                     }
-                    if !data.is_empty()
-                        && let Some(chunk) = chunk_of(piece)
-                    {
-                        engine.send(down.conn, chunk);
-                    }
+                    self.pass_down(engine, down, piece);
+                    up.input.skip(skip);
                 }
                 Err(_) => return self.cut_relay(engine, down, up),
             }
@@ -186,11 +193,12 @@ impl FrontServer {
         if up.body.is_done() {
             return self.finish_relay(engine, down, up);
         }
-        // The time between two pieces is bounded, not that of a long body.
-        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
-        if engine.queued_bytes(down.conn) > self.settings.buffer_bytes_max && !up.paused {
+        up.deadline_ns = self.answer_deadline_ns(engine.now_ns(), &down.exchange, up);
+        if !up.paused && self.is_full(engine, down.conn, down.queue) {
             up.paused = true;
             up.paused_ns = engine.now_ns();
+            // Now it is the browser that must move: its pace is watched.
+            up.deadline_ns = u64::MAX;
             engine.receive(up.conn, false);
         }
     }
@@ -235,6 +243,7 @@ impl FrontServer {
     pub(super) fn read_on<E: Engine>(&mut self, engine: &mut E, up: &mut UpstreamConnection) {
         if up.paused {
             up.paused = false;
+            up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
             engine.receive(up.conn, true);
         }
     }

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use crate::dispatch::requests::RequestDispatcher;
 use crate::engine::{Close, CloseReason, Conn, Engine, Event};
-use crate::http1::parse::{self, Progress, Reject};
+use crate::http1::parse::{self, HeadScan, Progress, Reject};
 use crate::replica::job::Job;
 use crate::storage::site::Site;
 use crate::tables::ServerId;
 
-use super::admit::Admission;
+use super::admit::{Admission, Verdict};
 use super::authorize::Sessions;
 use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
+use super::pace::Pace;
 use super::part::End;
 use super::respond::Now;
 use super::settings::Settings;
@@ -63,6 +64,8 @@ pub struct FrontServer {
     pub(super) now: Now,
     /// The decoded path of the request in hand; kept for its memory.
     pub(super) path: String,
+    /// Receive buffers in send queues, see [`super::flow`].
+    pub(super) leases_out: u32,
     slots: Vec<Slot>,
 }
 
@@ -77,7 +80,7 @@ impl FrontServer {
         slots: u32,
     ) -> Self {
         let mut front = Self {
-            admission: Admission::new(settings.connections_max),
+            admission: Admission::new(settings.connections_max, settings.connections_per_address_max),
             settings,
             counters: Counters::default(),
             pools: Pools::default(),
@@ -93,6 +96,7 @@ impl FrontServer {
             sessions,
             now: Now::default(),
             path: String::new(),
+            leases_out: 0,
         };
         front.publish(site);
         front
@@ -235,13 +239,22 @@ impl FrontServer {
         } else {
             self.counters.connections_accepted += 1;
         }
-        if !self.admission.admit(conn) {
-            self.counters.connections_shed += 1;
-            engine.close(conn, Close::Reset);
-            return;
+        // A trusted peer speaks for many clients.
+        let peer = engine.peer(conn).map(|address| address.ip());
+        let address = peer.filter(|_| !self.settings.forwarding.trusts(peer));
+        match self.admission.admit(address) {
+            Verdict::Admitted => {}
+            verdict @ (Verdict::Full | Verdict::Crowded) => {
+                self.counters.connections_shed += 1;
+                self.counters.connections_crowded += u64::from(verdict == Verdict::Crowded);
+                engine.close(conn, Close::Reset);
+                return;
+            }
         }
         let deadline = engine.now_ns() + self.settings.idle_ns;
-        self.put_downstream(Box::new(Downstream::new(conn, deadline)));
+        let mut down = Box::new(Downstream::new(conn, deadline));
+        down.address = address;
+        self.put_downstream(down);
         engine.receive(conn, true);
     }
 
@@ -276,6 +289,8 @@ impl FrontServer {
         if let Some(mut down) = self.take_downstream(conn) {
             down.input.push(bytes);
             self.advance(engine, &mut down);
+            // What must wait does so in memory of its own: receive buffers are for reading.
+            down.input.gather();
             self.hold_back(engine, &mut down);
             self.put_downstream(down);
         } else if let Some(up) = self.take_upstream(conn) {
@@ -293,7 +308,10 @@ impl FrontServer {
         if !down.paused && down.input.bytes() > bytes_max {
             down.paused = true;
             engine.receive(down.conn, false);
-        } else if down.paused && down.input.bytes() <= bytes_max && down.exchange.state != State::Relay {
+        } else if down.paused
+            && down.input.bytes() <= bytes_max
+            && !matches!(down.exchange.state, State::Relay | State::Tunnel)
+        {
             down.paused = false;
             engine.receive(down.conn, true);
         }
@@ -301,10 +319,15 @@ impl FrontServer {
 
     fn on_sent<E: Engine>(&mut self, engine: &mut E, conn: Conn) {
         if let Some(mut down) = self.take_downstream(conn) {
+            self.emptied(&mut down.queue);
+            // Only what waits without a break is measured: a trickle that is taken at once is not slow.
+            down.pace = Pace::default();
             if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
                 if up.paused && up.downstream() == Some(conn) {
                     up.paused = false;
-                    up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+                    if up.state == UpstreamState::Exchanging {
+                        up.deadline_ns = self.answer_deadline_ns(engine.now_ns(), &down.exchange, &up);
+                    }
                     engine.receive(up.conn, true);
                 }
                 self.put_upstream(up);
@@ -312,7 +335,8 @@ impl FrontServer {
             self.advance(engine, &mut down);
             self.hold_back(engine, &mut down);
             self.put_downstream(down);
-        } else if let Some(up) = self.take_upstream(conn) {
+        } else if let Some(mut up) = self.take_upstream(conn) {
+            self.emptied(&mut up.queue);
             self.on_upstream_sent(engine, &up);
             self.put_upstream(up);
         }
@@ -321,9 +345,11 @@ impl FrontServer {
     fn on_closed<E: Engine>(&mut self, engine: &mut E, conn: Conn, _reason: CloseReason) {
         if let Some(mut down) = self.take_downstream(conn) {
             self.leave(engine, &mut down);
-            self.admission.left();
+            self.emptied(&mut down.queue);
+            self.admission.left(down.address);
             self.counters.connections_closed += 1;
-        } else if let Some(up) = self.take_upstream(conn) {
+        } else if let Some(mut up) = self.take_upstream(conn) {
+            self.emptied(&mut up.queue);
             self.on_upstream_end(engine, up, End::Closed);
         }
     }
@@ -335,6 +361,11 @@ impl FrontServer {
             State::Collect | State::Queued => self.counters.requests_aborted += 1,
             State::Relay => {
                 self.counters.requests_aborted += 1;
+                self.drop_upstream(engine, down);
+            }
+            State::Tunnel => {
+                self.counters.requests_answered += 1;
+                self.counters.tunnels_closed += 1;
                 self.drop_upstream(engine, down);
             }
         }
@@ -363,6 +394,13 @@ impl FrontServer {
                 State::Relay => {
                     if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
                         self.relay_request_body(engine, down, &mut up);
+                        self.put_upstream(up);
+                    }
+                    break;
+                }
+                State::Tunnel => {
+                    if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
+                        self.tunnel_up(engine, down, &mut up);
                         self.put_upstream(up);
                     }
                     break;
@@ -416,7 +454,8 @@ impl FrontServer {
                 engine.close(down.conn, Close::Reset);
             }
             State::Queued | State::Relay => down.exchange.keep_alive &= !down.input.is_empty(),
-            State::Closing => {}
+            // The tunnel has passed the end on.
+            State::Tunnel | State::Closing => {}
         }
     }
 
@@ -425,12 +464,20 @@ impl FrontServer {
         if down.input.is_empty() {
             return false;
         }
+        if down.exchange.state == State::Head {
+            // A head that comes in drops is parsed once a line, not once a drop.
+            down.input.gather();
+            if !down.scan.is_worth_parsing(down.input.front(), &self.settings.parse) {
+                return false;
+            }
+        }
         match parse::parse_request(down.input.front(), &self.settings.parse, &mut down.exchange.head) {
             Ok(Progress::Incomplete) => {
                 if down.exchange.state == State::Idle {
                     down.exchange.state = State::Head;
                     down.deadline_ns = engine.now_ns() + self.settings.head_ns;
                 }
+                down.scan = HeadScan::after(down.input.front().len());
                 down.input.gather()
             }
             Ok(Progress::Complete) => {
@@ -458,12 +505,18 @@ impl FrontServer {
         for index in 0..self.slots.len() {
             let due = match &self.slots[index] {
                 Slot::Free => None,
-                Slot::Downstream(down) => (down.deadline_ns <= now).then_some(down.conn),
+                Slot::Downstream(down) => (down.deadline_ns <= now || down.pace.is_due(now)).then_some(down.conn),
                 Slot::Upstream(up) => (up.deadline_ns <= now || up.paused).then_some(up.conn),
             };
             let Some(conn) = due else { continue };
             if let Some(mut down) = self.take_downstream(conn) {
-                self.overdue(engine, &mut down, now);
+                if down.pace.is_due(now) && self.is_too_slow(engine, &mut down, now) {
+                    self.counters.connections_too_slow += 1;
+                    // `Closed` follows, and gives up what is under way.
+                    engine.close(down.conn, Close::Reset);
+                } else if down.deadline_ns <= now {
+                    self.overdue(engine, &mut down, now);
+                }
                 self.put_downstream(down);
             } else if let Some(mut up) = self.take_upstream(conn) {
                 if up.deadline_ns > now {
@@ -480,11 +533,15 @@ impl FrontServer {
 
     fn overdue<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, now: u64) {
         down.deadline_ns = now + self.settings.idle_ns;
-        if matches!(down.exchange.state, State::Idle | State::Closing) {
-            // A browser that reads a long answer slowly is not idle.
-            let queued = engine.queued_bytes(down.conn);
-            if queued > 0 && queued != down.queued_seen {
-                down.queued_seen = queued;
+        if matches!(down.exchange.state, State::Idle | State::Closing) && engine.queued_bytes(down.conn) > 0 {
+            // A browser that still reads an answer is not idle; its pace says when it is too slow.
+            return;
+        }
+        if matches!(down.exchange.state, State::Collect | State::Relay) && !down.exchange.body_done {
+            // Each byte of the body has earned it time; and it is not the browser's fault when the server takes none.
+            let until_ns = down.exchange.taken_ns + self.settings.body.ns(down.exchange.body.payload_bytes());
+            if now < until_ns || down.paused {
+                down.deadline_ns = until_ns.max(now + self.settings.body.base_ns / 8);
                 return;
             }
         }
@@ -524,6 +581,13 @@ impl FrontServer {
                 self.reject(engine, down, &late);
             }
             State::Relay => {}
+            State::Tunnel => {
+                self.counters.timed_out += 1;
+                if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {
+                    self.end_tunnel(engine, down, &mut up, Close::Flush);
+                    self.put_upstream(up);
+                }
+            }
             State::Closing => engine.close(down.conn, Close::Reset),
         }
     }

@@ -22,8 +22,9 @@ const TRAILER_BYTES_MAX: u32 = 8192;
 const SIZE_DIGITS_MAX: u8 = 16;
 /// Bytes of the longest name that a trailer must not have, see [`FORBIDDEN_TRAILERS`].
 const TRAILER_NAME_BYTES: usize = 19;
-/// Fields that frame, route or authorize a message, and so must stand in its head (RFC 9110 section 6.5.1).
-const FORBIDDEN_TRAILERS: [&str; 18] = [
+/// Fields that frame, route or authorize a message or tell its way, and so must stand in its head (RFC 9110 section
+/// 6.5.1). A name that has `_` for `-` counts as the same.
+const FORBIDDEN_TRAILERS: [&str; 28] = [
     "authorization",
     "cache-control",
     "connection",
@@ -33,15 +34,25 @@ const FORBIDDEN_TRAILERS: [&str; 18] = [
     "content-type",
     "cookie",
     "expect",
+    "forwarded",
     "host",
+    "keep-alive",
     "max-forwards",
+    "proxy-authenticate",
     "proxy-authorization",
+    "proxy-connection",
     "range",
     "set-cookie",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "via",
+    "www-authenticate",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
 ];
 
 /// One step of [`BodyReader::read`].
@@ -60,6 +71,9 @@ pub struct BodyStep {
 pub struct RelayStep {
     /// Bytes, framing included, that may be passed on unchanged.
     pub pass: usize,
+    /// Bytes behind them that are not passed on: a part of a chunk extension, which is for this connection only
+    /// (RFC 9112 section 7.1.1) and which two parsers may end at different bytes.
+    pub skip: usize,
     /// The body is complete; bytes behind `pass` belong to the next message.
     pub done: bool,
 }
@@ -198,6 +212,11 @@ impl BodyReader {
     /// # Errors
     /// 400 for malformed chunks, 413 beyond the limit; the offset counts from the start of `bytes`.
     pub fn read(&mut self, bytes: &[u8]) -> Result<BodyStep, Reject> {
+        self.step(bytes, false)
+    }
+
+    /// [`BodyReader::read`], which may stop in front of a chunk extension.
+    fn step(&mut self, bytes: &[u8], stops: bool) -> Result<BodyStep, Reject> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             let rest = bytes.len() - at;
@@ -224,7 +243,12 @@ impl BodyReader {
                 | State::TrailerName
                 | State::TrailerValue
                 | State::TrailerLf
-                | State::LastLf => self.frame(*byte).map_err(|(status, reason)| Reject::new(status, reason, at))?,
+                | State::LastLf => {
+                    if stops && self.is_extension(*byte) {
+                        break;
+                    }
+                    self.frame_at(*byte, at)?;
+                }
             }
             at += 1;
         }
@@ -233,19 +257,54 @@ impl BodyReader {
         Ok(BodyStep { consumed: at, data: at..at, done: self.is_done() })
     }
 
-    /// How many of these bytes belong to the body and are sound.
+    /// How many of these bytes belong to the body and are sound: up to its end, the end of the bytes, or the next
+    /// chunk extension, which is left out. To be called again with what is behind `pass + skip`.
     ///
     /// # Errors
     /// As [`BodyReader::read`]; then none of `bytes` may be passed on, and the message must be cut off.
     pub fn relay(&mut self, bytes: &[u8]) -> Result<RelayStep, Reject> {
         let mut pass = 0;
         loop {
-            let step = self.read(&bytes[pass..]).map_err(|reject| Reject { offset: reject.offset + pass, ..reject })?;
+            let step =
+                self.step(&bytes[pass..], true).map_err(|reject| Reject { offset: reject.offset + pass, ..reject })?;
             pass += step.consumed;
             if step.done || pass == bytes.len() {
-                return Ok(RelayStep { pass, done: step.done });
+                return Ok(RelayStep { pass, skip: 0, done: step.done });
+            }
+            let mut end = pass;
+            while let Some(byte) = bytes.get(end).filter(|byte| self.is_extension(**byte)) {
+                self.frame_at(*byte, end)?;
+                end += 1;
+            }
+            if end > pass {
+                return Ok(RelayStep { pass, skip: end - pass, done: false });
             }
         }
+    }
+
+    /// The next byte begins or continues a chunk extension.
+    fn is_extension(&self, byte: u8) -> bool {
+        match self.state {
+            State::Size(digits) => digits > 0 && matches!(byte, b';' | b' ' | b'\t'),
+            State::Extension(_) => byte != b'\r',
+            State::Counted(_)
+            | State::UntilClose
+            | State::TooLarge
+            | State::SizeLf
+            | State::Data(_)
+            | State::DataCr
+            | State::DataLf
+            | State::Trailer
+            | State::TrailerName
+            | State::TrailerValue
+            | State::TrailerLf
+            | State::LastLf
+            | State::Done => false,
+        }
+    }
+
+    fn frame_at(&mut self, byte: u8, at: usize) -> Result<(), Reject> {
+        self.frame(byte).map_err(|(status, reason)| Reject::new(status, reason, at))
     }
 
     fn payload(&mut self, at: usize, taken: usize) -> Result<BodyStep, Reject> {
@@ -369,7 +428,7 @@ impl BodyReader {
 
     fn name_byte(&mut self, byte: u8) {
         if let Some(place) = usize::try_from(self.name_bytes).ok().and_then(|at| self.name.get_mut(at)) {
-            *place = byte.to_ascii_lowercase();
+            *place = if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
         }
         self.name_bytes = self.name_bytes.saturating_add(1);
     }

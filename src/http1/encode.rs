@@ -30,12 +30,13 @@ pub fn status_line_with(sink: &mut impl Sink, status: u16, reason: &[u8]) {
     sink.put(b"\r\n");
 }
 
-/// `GET /path?query HTTP/1.1` from parts that a parser has found sound. `query` is without `?`, empty if absent.
-pub fn request_line(sink: &mut impl Sink, method: &[u8], path: &[u8], query: &[u8]) {
+/// `GET /path?query HTTP/1.1` from parts that a parser has found sound. `query` is without `?`; an empty one is not
+/// the same as none.
+pub fn request_line(sink: &mut impl Sink, method: &[u8], path: &[u8], query: Option<&[u8]>) {
     sink.put(method);
     sink.put(b" ");
     sink.put(path);
-    if !query.is_empty() {
+    if let Some(query) = query {
         sink.put(b"?");
         sink.put(query);
     }
@@ -260,7 +261,9 @@ mod tests {
     fn lines() {
         assert_eq!(text(|out| status_line(out, 404)), "HTTP/1.1 404 Not Found\r\n");
         assert_eq!(text(|out| status_line(out, 299)), "HTTP/1.1 299 \r\n");
-        assert_eq!(text(|out| request_line(out, b"GET", b"/a", b"b=c")), "GET /a?b=c HTTP/1.1\r\n");
+        assert_eq!(text(|out| request_line(out, b"GET", b"/a", Some(b"b=c"))), "GET /a?b=c HTTP/1.1\r\n");
+        assert_eq!(text(|out| request_line(out, b"GET", b"/a", Some(b""))), "GET /a? HTTP/1.1\r\n");
+        assert_eq!(text(|out| request_line(out, b"GET", b"/a", None)), "GET /a HTTP/1.1\r\n");
         assert_eq!(text(|out| header_safe(out, b"x", b"a\r\nb: c\0")), "x: a  b: c \r\n");
         assert_eq!(text(|out| header_safe(out, b"x", b"")), "x: \r\n");
         assert_eq!(text(|out| connection(out, Version::Http11, false)), "connection: close\r\n");

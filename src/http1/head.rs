@@ -161,6 +161,11 @@ pub enum Known {
     XForwardedHost,
     XForwardedProto,
     XRealIp,
+    /// A framing field's name with `_` for a `-`, such as `Content_Length`: servers behind a gateway interface see no
+    /// difference, so a request that has it is refused.
+    FramingMimic,
+    /// The same for a field that tells where a request came from: it is not passed on.
+    ForwardingMimic,
     #[default]
     Other,
 }
@@ -227,11 +232,39 @@ impl Known {
         let same = |text: &&(&[u8], Self)| {
             text.0[0] == first && text.0.ends_with(&[last]) && name.eq_ignore_ascii_case(text.0)
         };
-        candidates.iter().find(same).map_or(Self::Other, |(_, known)| *known)
+        match candidates.iter().find(same) {
+            Some((_, known)) => *known,
+            None if matches!(name.len(), 9 | 14..=17) && name.contains(&b'_') => Self::mimic(name),
+            None => Self::Other,
+        }
+    }
+
+    /// A name that is a known one but for `_` in the place of `-`.
+    fn mimic(name: &[u8]) -> Self {
+        let is = |text: &[u8]| {
+            name.len() == text.len()
+                && name
+                    .iter()
+                    .zip(text)
+                    .all(|(byte, expected)| byte.eq_ignore_ascii_case(expected) || (*byte == b'_' && *expected == b'-'))
+        };
+        if is(b"content-length") || is(b"transfer-encoding") {
+            Self::FramingMimic
+        } else if is(b"x-forwarded-for")
+            || is(b"x-forwarded-host")
+            || is(b"x-forwarded-proto")
+            || is(b"x-forwarded-port")
+            || is(b"x-real-ip")
+        {
+            Self::ForwardingMimic
+        } else {
+            Self::Other
+        }
     }
 
     /// Fields about one connection that a proxy consumes and never passes on (RFC 9110 section 7.6.1, RFC 9112
     /// section 9.6 and appendix C.2.2). Fields that `Connection` names besides these: [`RequestHead::is_hop_by_hop`].
+    /// `Trailer` is none: it announces what follows a body, and goes as far as the body's chunks do.
     pub const fn is_hop_by_hop(self) -> bool {
         matches!(
             self,
@@ -241,7 +274,6 @@ impl Known {
                 | Self::ProxyAuthenticate
                 | Self::ProxyAuthorization
                 | Self::Te
-                | Self::Trailer
                 | Self::TransferEncoding
                 | Self::Upgrade
         )
@@ -301,13 +333,15 @@ pub struct RequestHead {
     /// The request target as received.
     pub target: Span,
     pub form: TargetForm,
-    /// The path as received, never empty: `/` also where an absolute URI has none, `*` for the asterisk form.
+    /// The path as received, never empty: `/` also where an absolute URI has none (then also if the form counts as
+    /// asterisk), `*` for `OPTIONS *`.
     pub path: Span,
-    /// Behind `?`; empty if absent.
+    /// Behind `?`; empty if absent, see [`RequestHead::query_text`].
     pub query: Span,
     pub version: Version,
     pub headers: Vec<Header>,
-    /// Host and port as the target URI or the `Host` field has them; empty only for HTTP/1.0 without `Host`.
+    /// Host and port of the target URI, else of the `Host` field; empty only for HTTP/1.0 without `Host`. An absolute
+    /// target overrules the field (RFC 9112 section 3.2.2): pass on this one.
     pub host: Span,
     pub framing: Framing,
     /// The client expects the connection to live on (RFC 9112 section 9.3).
@@ -328,6 +362,13 @@ impl RequestHead {
         let mut headers = std::mem::take(&mut self.headers);
         headers.clear();
         *self = Self { headers, ..Self::default() };
+    }
+
+    /// The query, which may be empty; `None` if the target has no `?`. A proxy passes on which of both it is (RFC 9110
+    /// section 7.7).
+    pub fn query_text<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        // A query begins behind a method and a path, never at the first byte.
+        (self.query.end > 0).then(|| self.query.of(bytes))
     }
 
     /// The first field of this name.

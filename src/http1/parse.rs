@@ -71,8 +71,8 @@ const METHOD_BYTES_MAX: usize = 32;
 /// Parses a request head from its first byte on.
 ///
 /// # Errors
-/// A [`Reject`] with 400 (malformed or ambiguous), 414 or 431 (beyond `limits`), 417 (unknown expectation), 501
-/// (CONNECT, unknown transfer coding) or 505 (other major version). `head` is then unspecified.
+/// A [`Reject`] with 400 (malformed or ambiguous), 414 or 431 (beyond `limits`), 417 (unknown expectation), 421 (an
+/// https target), 501 (CONNECT, unknown transfer coding) or 505 (other major version). `head` is then unspecified.
 pub fn parse_request(bytes: &[u8], limits: &ParseLimits, head: &mut RequestHead) -> Result<Progress, Reject> {
     head.clear();
     let window = window(bytes, limits);
@@ -218,7 +218,8 @@ fn absolute(bytes: &[u8], start: usize, head: &mut RequestHead) -> Step<usize> {
         }
         at += 1;
     }
-    if byte(bytes, at)?.eq_ignore_ascii_case(&b's') {
+    let secure = byte(bytes, at)?.eq_ignore_ascii_case(&b's');
+    if secure {
         at += 1;
     }
     for expected in b"://" {
@@ -226,6 +227,10 @@ fn absolute(bytes: &[u8], start: usize, head: &mut RequestHead) -> Step<usize> {
             return reject(400, "target is neither a path nor an http URI", at);
         }
         at += 1;
+    }
+    if secure {
+        // RFC 9110 section 7.4: an https resource must not be served over a connection that is not secured.
+        return reject(421, "https target on a connection without TLS", start);
     }
     let mut end = at;
     loop {
@@ -370,6 +375,11 @@ pub struct HeadScan {
 }
 
 impl HeadScan {
+    /// A parse has seen the first `bytes` and wants more.
+    pub fn after(bytes: usize) -> Self {
+        Self { seen: bytes }
+    }
+
     /// `bytes` are all bytes of the head so far. True if [`parse_request`] may now say something new; a head at
     /// `limits.head_bytes_max` always is, so that it is refused.
     pub fn is_worth_parsing(&mut self, bytes: &[u8], limits: &ParseLimits) -> bool {

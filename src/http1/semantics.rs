@@ -118,7 +118,8 @@ fn connection(value: &[u8], offset: usize, status: u16, options: &mut Options) -
 /// Fills host, framing, persistence, expectation and upgrade of a head whose lines are parsed.
 pub(super) fn of_request(bytes: &[u8], head: &mut RequestHead) -> Result<(), Reject> {
     let mut fields = Fields::default();
-    let (mut host, mut expect, mut upgrade) = (None, None, false);
+    let modern = head.version == Version::Http11;
+    let (mut host, mut expect, mut upgrade) = (None, false, false);
     for header in &head.headers {
         if header.known == Known::Other {
             continue;
@@ -132,8 +133,15 @@ pub(super) fn of_request(bytes: &[u8], head: &mut RequestHead) -> Result<(), Rej
             host = Some(header.value);
         } else if header.known == Known::Upgrade {
             upgrade |= !header.value.is_empty();
-        } else if header.known == Known::Expect {
-            expect = Some(header.value);
+        } else if header.known == Known::Expect && modern {
+            // RFC 9110 section 10.1.1: ignored in HTTP/1.0; 417 for anything but 100-continue.
+            if !header.value.of(bytes).eq_ignore_ascii_case(b"100-continue") {
+                return Err(Reject::new(417, "unknown expectation", header.value.range().start));
+            }
+            expect = true;
+        } else if header.known == Known::FramingMimic {
+            // What RFC 3875 section 4.1.18 makes of both names is the same.
+            return Err(Reject::new(400, "name that a gateway takes for a framing field", header.name.range().start));
         }
     }
     request_host(bytes, head, host)?;
@@ -143,18 +151,16 @@ pub(super) fn of_request(bytes: &[u8], head: &mut RequestHead) -> Result<(), Rej
         // RFC 9110 section 9.3.8: a client must not send content in a TRACE request.
         return Err(Reject::new(400, "TRACE with a body", 0));
     }
-    head.keep_alive = fields.options.keep_alive(head.version);
+    // RFC 1945 section 8.3: a body without a length may follow all the same, until the close. It is not read as another
+    // request: the answer to this one is the connection's last.
+    let may_hide_a_body = head.version == Version::Http10
+        && head.framing == Framing::None
+        && !matches!(head.method, Method::Get | Method::Head | Method::Options | Method::Delete);
+    head.keep_alive = fields.options.keep_alive(head.version) && !may_hide_a_body;
     head.connection_names_fields = fields.options.field_count > 0;
-    let modern = head.version == Version::Http11;
     // RFC 9110 section 7.8: Upgrade counts only with its connection option, and is ignored in HTTP/1.0.
     head.upgrade = modern && upgrade && fields.options.upgrade;
-    if let Some(value) = expect.filter(|_| modern) {
-        // RFC 9110 section 10.1.1: ignored in HTTP/1.0; 417 for anything but 100-continue.
-        if !value.of(bytes).eq_ignore_ascii_case(b"100-continue") {
-            return Err(Reject::new(417, "unknown expectation", value.range().start));
-        }
-        head.expect_continue = head.framing.has_body();
-    }
+    head.expect_continue = expect && head.framing.has_body();
     Ok(())
 }
 
@@ -171,10 +177,8 @@ fn request_host(bytes: &[u8], head: &mut RequestHead, field: Option<Span>) -> Re
     check_host(value, offset, 400)?;
     if head.host.is_empty() {
         head.host = field;
-    } else if !head.host.of(bytes).eq_ignore_ascii_case(value) {
-        // RFC 9112 section 3.2.2 prefers the target; section 3.2 demands that both be identical. So they must be.
-        return Err(Reject::new(400, "Host differs from the target's authority", offset));
     }
+    // RFC 9112 section 3.2.2: an absolute target has named the host already, and the field is ignored.
     debug_assert!(head.form != TargetForm::Absolute || !head.host.is_empty());
     Ok(())
 }
@@ -233,6 +237,10 @@ pub(super) fn of_response(bytes: &[u8], request_method: Method, head: &mut Respo
     if bodiless_status && fields.coding.is_some() {
         // RFC 9112 section 6.1: a server must not send Transfer-Encoding in 1xx and 204.
         return Err(Reject::new(502, "Transfer-Encoding in a response without a body", 0));
+    }
+    if let Some((1.., offset)) = fields.length.filter(|_| bodiless_status) {
+        // RFC 9110 section 8.6: neither has a length. Zero is what some servers write, and it misleads nobody.
+        return Err(Reject::new(502, "Content-Length in a response without a body", offset));
     }
     let bodiless = bodiless_status || head.status == 304 || request_method == Method::Head;
     head.framing = if bodiless { Framing::None } else { declared.unwrap_or(Framing::UntilClose) };

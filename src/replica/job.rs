@@ -48,7 +48,8 @@ pub struct Job {
     /// Monotonic nanoseconds: when the front took the request, and when it stops being worth serving.
     pub taken_ns: u64,
     pub deadline_ns: u64,
-    /// When the replica began, for `Server-Timing`.
+    /// When the front chose a replica, and when the replica began, for `Server-Timing`.
+    pub dispatched_ns: u64,
     pub started_ns: u64,
     pub response: Response,
 }

@@ -118,8 +118,8 @@ impl Backend {
             return Err(Failure::CannotAsk(format!("path {:?} cannot stand in a request", call.path)));
         }
         let mut bytes = Vec::with_capacity(512 + call.body.len());
-        let (path, query) = call.path.split_once('?').unwrap_or((call.path, ""));
-        encode::request_line(&mut bytes, call.method.as_str().as_bytes(), path.as_bytes(), query.as_bytes());
+        let (path, query) = call.path.split_once('?').map_or((call.path, None), |(path, query)| (path, Some(query)));
+        encode::request_line(&mut bytes, call.method.as_str().as_bytes(), path.as_bytes(), query.map(str::as_bytes));
         encode::header(&mut bytes, b"Host", self.host.as_bytes());
         encode::header(&mut bytes, b"User-Agent", b"twintier");
         encode::header(&mut bytes, b"Accept", b"application/json");

@@ -16,8 +16,9 @@ use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
 use crate::storage::site::Site;
 
-/// The profile of a proxy: the defaults.
-const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n";
+/// The profile of a proxy: the defaults, but all connections may come from one address, as those of a load generator do.
+const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n\
+    [limits]\nconnections_per_address_max = 65536\n";
 
 /// What `twintier proxy` was told.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ mod claims;
 mod deploys;
 mod durability;
 mod help;
+mod hops;
 mod journeys;
 mod protocol;
 mod proxying;

@@ -19,6 +19,12 @@ enum Kind {
     Fail,
     Nowhere,
     Malformed,
+    /// Offers another protocol, which the upstream server accepts: it sends everything back.
+    Tunnel,
+    /// The same, and the server answers as if it had not heard.
+    Declined,
+    /// The same, and the server switches to a protocol that was not offered.
+    Betrayed,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +64,12 @@ pub struct Browser {
     next_read_ns: u64,
     progress_ns: u64,
     half_closed: bool,
+    /// The script's last request opens a tunnel.
+    tunnels: bool,
+    /// What must still come back through the tunnel, once it is open.
+    tunnel: Option<Vec<u8>>,
+    /// The tunnel did not open: what was sent into it is now taken for requests, and nothing is expected any more.
+    lost: bool,
     pub closed: bool,
 }
 
@@ -94,6 +106,9 @@ impl Browser {
             next_read_ns: 0,
             progress_ns: world.now_ns(),
             half_closed: false,
+            tunnels: false,
+            tunnel: None,
+            lost: false,
             closed: false,
         };
         browser.write_script(random);
@@ -131,7 +146,7 @@ impl Browser {
             self.script.push_back(Do::HalfClose);
         }
         self.script.push_back(Do::Answers(self.asked));
-        if random.chance(500) {
+        if self.tunnels || random.chance(500) {
             self.script.push_back(Do::HalfClose);
         }
     }
@@ -163,7 +178,7 @@ impl Browser {
             16 => Kind::Fail,
             17 => Kind::Nowhere,
             18 => Kind::Malformed,
-            _ => Kind::Upstream,
+            _ => [Kind::Tunnel, Kind::Tunnel, Kind::Declined, Kind::Betrayed][random.size(4)],
         };
         let mut expect =
             Expect { id, kind, head_only: false, length: 0, body: 0, last: false, http10: false, post: false };
@@ -179,6 +194,9 @@ impl Browser {
             7 | 8 => random.size(20_000),
             _ => random.size(150_000),
         };
+        if matches!(kind, Kind::Tunnel | Kind::Declined | Kind::Betrayed) {
+            return self.offer(wire, expect);
+        }
         let posts = matches!(kind, Kind::Upstream | Kind::Replica) && random.chance(400);
         expect.post = posts;
         expect.head_only = !posts && random.chance(150);
@@ -191,7 +209,9 @@ impl Browser {
             Kind::File => "/s/a.txt".into(),
             Kind::Redirect => "/r".into(),
             Kind::Fail => format!("/f/{id}"),
-            Kind::Nowhere | Kind::Malformed => format!("/nowhere/{id}"),
+            Kind::Nowhere | Kind::Malformed | Kind::Tunnel | Kind::Declined | Kind::Betrayed => {
+                format!("/nowhere/{id}")
+            }
         };
         let method = if posts {
             "POST"
@@ -260,6 +280,41 @@ impl Browser {
         !keeps
     }
 
+    /// Appends a request that offers another protocol; what goes through the tunnel is sent at once, also before the
+    /// server has agreed. True if it is the connection's last.
+    fn offer(&mut self, wire: &mut Vec<u8>, mut expect: Expect) -> bool {
+        let (id, length) = (expect.id, expect.length);
+        let answer = match expect.kind {
+            Kind::Tunnel => "accept",
+            Kind::Declined => "decline",
+            _ => "betray",
+        };
+        let head = format!(
+            "GET /u/{id}/{length}/{answer} HTTP/1.1\r\nHost: a\r\nX-Id: {id}\r\nConnection: Upgrade\r\n\
+             Upgrade: echo\r\n\r\n"
+        );
+        wire.extend_from_slice(head.as_bytes());
+        expect.last = expect.kind == Kind::Tunnel;
+        if expect.last {
+            wire.extend_from_slice(&pattern(id ^ 0x7E, length));
+            self.tunnels = true;
+        }
+        let last = expect.last;
+        self.expected.push_back(expect);
+        last
+    }
+
+    /// What has come through the tunnel is what was sent into it.
+    fn read_tunnel(&mut self) -> Result<(), String> {
+        let Some(rest) = self.tunnel.as_mut() else { return Ok(()) };
+        if !rest.starts_with(&self.input) {
+            return Err(format!("browser {}: a tunnel with other bytes", self.number));
+        }
+        rest.drain(..self.input.len());
+        self.input.clear();
+        Ok(())
+    }
+
     pub fn waits(&self) -> bool {
         !self.closed
     }
@@ -294,7 +349,7 @@ impl Browser {
         while self.until_ns <= now {
             match self.script.front_mut() {
                 None => {
-                    if self.answered >= self.asked && self.expected.is_empty() {
+                    if self.answered >= self.asked && self.expected.is_empty() && self.tunnel.is_none() {
                         world.close(self.peer);
                         self.closed = true;
                     }
@@ -354,11 +409,16 @@ impl Browser {
                 self.progress_ns = now;
                 self.input.extend_from_slice(&bytes);
                 while self.answer(false)? {}
+                self.read_tunnel()?;
                 Ok(now.max(self.next_read_ns))
             }
             Read::Pending => Ok(world.readable_at(self.peer).unwrap_or(u64::MAX)),
             end @ (Read::Eof | Read::Reset) => {
                 while self.answer(end == Read::Eof)? {}
+                self.read_tunnel()?;
+                if self.fair && self.tunnel.as_ref().is_some_and(|rest| !rest.is_empty()) {
+                    return Err(format!("browser {}: a fair tunnel ended ({end:?}) early", self.number));
+                }
                 if self.fair && !self.expected.is_empty() {
                     return Err(format!("a fair connection ended ({end:?}) before {:?}", self.expected.front()));
                 }
@@ -371,7 +431,10 @@ impl Browser {
 
     /// Takes one answer from what has arrived.
     fn answer(&mut self, ended: bool) -> Result<bool, String> {
-        if self.input.is_empty() {
+        if self.lost {
+            self.input.clear();
+        }
+        if self.input.is_empty() || self.tunnel.is_some() {
             return Ok(false);
         }
         let Some(head) = message::head(&self.input)? else { return Ok(false) };
@@ -380,7 +443,20 @@ impl Browser {
             return Err(format!("browser {}: status line {:?}", self.number, head.line));
         }
         if status < 200 {
+            if head.field("x-hop").is_some() {
+                return Err(format!("browser {}: a field of another hop in {}", self.number, head.line));
+            }
             self.input.drain(..head.bytes);
+            if status == 101 {
+                let expect = self.expected.pop_front().filter(|expect| expect.kind == Kind::Tunnel);
+                let expect = expect.ok_or("a 101 that nobody asked for")?;
+                if head.field("upgrade") != Some("echo") || head.field("connection") != Some("upgrade") {
+                    return Err(format!("a 101 without its fields: {:?}", head.fields));
+                }
+                self.answered += 1;
+                self.tunnel = Some(pattern(expect.id ^ 0x7E, expect.length));
+                return Ok(false);
+            }
             return Ok(true);
         }
         let Some(expect) = self.expected.front().cloned() else {
@@ -415,17 +491,19 @@ impl Browser {
         };
         if status == 200 {
             let expected = match expect.kind {
-                Kind::Upstream | Kind::Replica => {
+                Kind::Upstream | Kind::Replica | Kind::Declined => {
                     if head.field("x-id").is_some_and(|id| id != expect.id.to_string()) {
                         return wrong("another request's answer");
                     }
-                    if expect.kind == Kind::Upstream && head.field("x-id").is_none() {
+                    if expect.kind != Kind::Replica && head.field("x-id").is_none() {
                         return wrong("an answer from nowhere");
                     }
                     pattern(expect.id, expect.length)
                 }
                 Kind::File => super::stage::file(),
-                Kind::Redirect | Kind::Fail | Kind::Nowhere | Kind::Malformed => return wrong("200"),
+                Kind::Redirect | Kind::Fail | Kind::Nowhere | Kind::Malformed | Kind::Tunnel | Kind::Betrayed => {
+                    return wrong("200");
+                }
             };
             if !expected.starts_with(&payload) {
                 return wrong("a body of something else");
@@ -439,7 +517,11 @@ impl Browser {
             }
         }
         let good = match expect.kind {
-            Kind::Upstream => status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 502 | 503 | 504)),
+            Kind::Tunnel => !self.fair && matches!(status, 408 | 502 | 503 | 504),
+            Kind::Betrayed => status == 502 || (!self.fair && matches!(status, 408 | 503 | 504)),
+            Kind::Upstream | Kind::Declined => {
+                status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 502 | 503 | 504))
+            }
             Kind::Replica => status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 503)),
             Kind::File => status == 200 || (!self.fair && status == 408),
             Kind::Redirect => status == 302 || (!self.fair && status == 408),
@@ -449,6 +531,13 @@ impl Browser {
         };
         if !good {
             return wrong("an unexpected status");
+        }
+        if expect.kind == Kind::Tunnel {
+            self.lost = true;
+            self.expected.clear();
+            self.answered = self.asked;
+            self.script.clear();
+            return Ok(true);
         }
         let Some(used) = used else { return Ok(false) };
         self.input.drain(..head.bytes + used);

@@ -25,6 +25,8 @@ struct Connection {
     /// After such an answer nothing is expected any more.
     last: bool,
     gone: bool,
+    /// Sends back what comes, once its 101 is written.
+    echoes: bool,
     paused_until: u64,
 }
 
@@ -57,6 +59,7 @@ impl Upstream {
                 whole: false,
                 last: false,
                 gone: false,
+                echoes: false,
                 paused_until,
             });
         }
@@ -130,6 +133,9 @@ impl Upstream {
             connection.acts.pop_front();
             next = now;
         }
+        if connection.echoes && connection.planned && connection.acts.is_empty() {
+            connection.planned = false;
+        }
         if connection.acts.is_empty() && connection.planned && connection.whole && !connection.last {
             connection.planned = false;
             connection.whole = false;
@@ -143,6 +149,16 @@ impl Upstream {
     fn understand(&mut self, index: usize, now: u64, random: &mut Random) -> Result<(), String> {
         let fair = self.fair;
         let connection = &mut self.connections[index];
+        if connection.echoes {
+            if connection.input.is_empty() {
+                return Ok(());
+            }
+            if connection.planned {
+                return Err("bytes before the 101 was written".into());
+            }
+            connection.acts.push_back((now, Act::Write(std::mem::take(&mut connection.input))));
+            return Ok(());
+        }
         if connection.last {
             if connection.whole && !connection.input.is_empty() && !self.pipelined {
                 return Err(format!(
@@ -169,6 +185,24 @@ impl Upstream {
         let length: usize = parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
         if head.field("x-id") != Some(&id.to_string()) {
             return Err(format!("request {id} carries the id {:?}", head.field("x-id")));
+        }
+        let answer = parts.next();
+        if answer.is_some_and(|answer| answer != "decline") {
+            if head.field("upgrade") != Some("echo") || head.field("connection") != Some("upgrade") {
+                return Err(format!("an offer without its fields: {:?}", head.fields));
+            }
+            connection.input.drain(..head.bytes);
+            if !connection.input.is_empty() {
+                return Err("bytes of a tunnel that is not open".into());
+            }
+            let protocol = if answer == Some("accept") { "echo" } else { "other" };
+            let reply = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: x-hop, Upgrade\r\nX-Hop: 1\r\nUpgrade: {protocol}\r\n\r\n"
+            );
+            connection.acts.push_back((now + random.below(20_000_000), Act::Write(reply.into_bytes())));
+            connection.echoes = true;
+            connection.planned = true;
+            return Ok(());
         }
         if !connection.planned && !fair && random.chance(40) {
             // Answers before it has read the body.
@@ -238,7 +272,7 @@ fn plan(connection: &mut Connection, fair: bool, method: &str, id: u64, length: 
     let mut reply = good(method, id, length, kind, random);
     let mut at = now + if random.chance(300) { random.below(50_000_000) } else { 0 };
     if random.chance(100) {
-        let mut interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_vec();
+        let mut interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n".to_vec();
         interim.append(&mut reply);
         reply = interim;
     }

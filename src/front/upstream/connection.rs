@@ -16,6 +16,7 @@ use crate::http1::body::BodyReader;
 use crate::http1::head::{Method, ResponseHead};
 
 use crate::front::connection::Input;
+use crate::front::flow::Queue;
 
 /// Where an upstream connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum UpstreamState {
     Idle,
     /// Carries at least one request.
     Exchanging,
+    /// Carries the bytes of another protocol.
+    Tunnel,
     /// Being closed; what it still says is dropped.
     Closing,
 }
@@ -69,6 +72,11 @@ pub struct UpstreamConnection {
     pub paused: bool,
     /// Since when.
     pub paused_ns: u64,
+    pub queue: Queue,
+    /// In a tunnel: the server sends no more.
+    pub eof: bool,
+    /// In a tunnel: the server was told that the browser sends no more.
+    pub told_end: bool,
     pub deadline_ns: u64,
 }
 
@@ -90,6 +98,9 @@ impl UpstreamConnection {
             offered: false,
             paused: false,
             paused_ns: 0,
+            queue: Queue::default(),
+            eof: false,
+            told_end: false,
             deadline_ns: u64::MAX,
         }
     }

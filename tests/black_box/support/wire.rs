@@ -155,6 +155,14 @@ impl Wire {
         }
     }
 
+    /// So many bytes of whatever follows.
+    #[track_caller]
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     /// Waits until the server has closed; a byte that comes instead is an error.
     #[track_caller]
     pub fn assert_closed(&mut self) {
