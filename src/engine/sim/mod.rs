@@ -42,6 +42,8 @@ struct Slot {
     peer: Option<Peer>,
     receive: bool,
     received_ever: bool,
+    /// The turn that handed over its last event: a caller may still have that before it.
+    told_in: u64,
     ended: bool,
     flush: bool,
     reset: bool,
@@ -51,8 +53,6 @@ struct Slot {
     shutdown: bool,
     fin: bool,
     accepted: bool,
-    /// The turn of its last event but `Accepted`: within it more of them may lie in the batch.
-    told_in: u64,
 }
 
 impl Slot {
@@ -63,6 +63,7 @@ impl Slot {
             peer: None,
             receive: false,
             received_ever: false,
+            told_in: 0,
             ended: false,
             flush: false,
             reset: false,
@@ -72,7 +73,6 @@ impl Slot {
             shutdown: false,
             fin: false,
             accepted: false,
-            told_in: 0,
         }
     }
 }
@@ -119,7 +119,11 @@ impl Sim {
     }
 
     fn claim(&mut self, peer: Peer, phase: Phase) -> Option<Conn> {
-        let index = self.free.pop()?;
+        let index = if self.world.net.borrow().faults.slots_rest && !self.free.is_empty() {
+            self.free.remove(0)
+        } else {
+            self.free.pop()?
+        };
         let slot = &mut self.slots[index as usize];
         slot.phase = phase;
         slot.peer = Some(peer);
@@ -145,6 +149,9 @@ impl Sim {
         if let Some((&(at, _), _)) = self.timers.first_key_value() {
             next = next.min(at);
         }
+        // Without a buffer nothing is received: time goes on until one comes back, as it does in the kernel.
+        let fed = self.receive_pool.available() > 0;
+        let readable_at = |peer| net.readable_at(peer).filter(|_| fed);
         for &listener in &self.listeners {
             if let Some(&link) = net.listeners[listener].backlog.front() {
                 next = next.min(net.links[link].connect_at);
@@ -159,14 +166,16 @@ impl Sim {
                     if slot.shutdown && !slot.fin && slot.queued == 0 {
                         Some(0)
                     } else if slot.receive && !slot.ended {
-                        net.readable_at(peer)
+                        readable_at(peer)
                     } else {
                         net.links[peer.link].reset_at[peer.side].filter(|_| slot.queued > 0)
                     }
                 }
                 Phase::Flushing if slot.queued == 0 => Some(0),
-                Phase::Flushing => net.readable_at(peer),
-                Phase::Lingering(until) => Some(net.readable_at(peer).map_or(until, |at| at.min(until))),
+                // An end of input stays readable: it is no reason to look again.
+                Phase::Flushing if slot.ended => None,
+                Phase::Flushing => readable_at(peer),
+                Phase::Lingering(until) => Some(readable_at(peer).map_or(until, |at| at.min(until))),
                 Phase::Closing => Some(0),
             };
             if let Some(at) = wants {
@@ -213,14 +222,6 @@ impl Sim {
 
     /// One step of one connection; at most two events.
     fn step(&mut self, index: usize, events: &mut Vec<Event>) {
-        let before = events.len();
-        self.step_quietly(index, events);
-        if events.len() > before {
-            self.slots[index].told_in = self.statistics.turns;
-        }
-    }
-
-    fn step_quietly(&mut self, index: usize, events: &mut Vec<Event>) {
         let Some(peer) = self.slots[index].peer else { return };
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let conn = Conn { slot: number, generation: self.slots[index].generation };
@@ -427,7 +428,11 @@ impl Sim {
                     return;
                 }
                 if !self.chance(late) {
+                    let before = events.len();
                     self.step(index, events);
+                    if events.len() > before {
+                        self.slots[index].told_in = self.statistics.turns;
+                    }
                 }
             }
         }
@@ -490,13 +495,11 @@ impl Engine for Sim {
     }
 
     fn detach(&mut self, conn: Conn) -> Option<OwnedFd> {
-        let turns = self.statistics.turns;
         let slot = self.slot(conn)?;
         let quiet = slot.phase == Phase::Open && !slot.receive && slot.queued == 0 && !slot.shutdown && !slot.fin;
-        // Events of this turn may still be on their way to the caller.
-        let quiet = quiet && slot.told_in != turns;
+        let (told_in, received_ever) = (slot.told_in, slot.received_ever);
         // A pause takes effect when it does.
-        if !quiet || (slot.received_ever && self.chance(300)) {
+        if !quiet || told_in == self.statistics.turns || (received_ever && self.chance(300)) {
             return None;
         }
         let slot = self.slot(conn)?;

@@ -26,6 +26,9 @@ pub struct Faults {
     pub exhaust: u64,
     /// Bytes that a connection holds in one direction.
     pub window: usize,
+    /// The slot that has been free for the longest is used next. Otherwise it is the one freed last, as the kernel's
+    /// engine does it: from the turn after its `Closed` on a slot is soon another connection's.
+    pub slots_rest: bool,
 }
 
 impl Default for Faults {
@@ -39,6 +42,7 @@ impl Default for Faults {
             reset: 0,
             exhaust: 50,
             window: 32 * 1024,
+            slots_rest: false,
         }
     }
 }
