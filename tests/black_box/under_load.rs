@@ -1,4 +1,4 @@
-//! Reloads and slow browsers while others ask without a pause: no request may fail.
+//! Reload, drain, kill and restart while browsers ask without a pause: no `GET` may fail that could have been sent again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -102,6 +102,47 @@ fn statements_are_changed_again_and_again_and_no_request_fails() {
         };
         publish(&appliance, &format!("proxy /x/* upstream {servers}"), number);
         load.go_on();
+    }
+    load.end();
+}
+
+#[test]
+fn a_server_is_drained_and_comes_back_and_no_request_fails() {
+    let folder = Folder::new();
+    let (one, other) = (echo(&folder, "first.sock"), echo(&folder, "second.sock"));
+    let (appliance, first, second) = start(&folder);
+    let load = Load::start(appliance.http);
+    load.go_on();
+    for round in 0..2 {
+        publish(&appliance, &format!("proxy /x/* upstream {first} drain {second}"), 2 * round);
+        load.go_on();
+        let (drained, others) = (one.asked().len(), other.asked().len());
+        load.go_on();
+        assert_eq!(one.asked().len(), drained, "a drained server gets no requests");
+        assert!(other.asked().len() > others, "the other one does the work");
+        publish(&appliance, &format!("proxy /x/* upstream {first} {second}"), 2 * round + 1);
+        eventually("requests for the server that came back", || (one.asked().len() > drained).then_some(()));
+    }
+    load.end();
+}
+
+#[test]
+fn servers_are_killed_and_restarted_and_no_request_fails() {
+    let folder = Folder::new();
+    let mut first = echo(&folder, "first.sock");
+    let mut second = echo(&folder, "second.sock");
+    let (appliance, _, _) = start(&folder);
+    let load = Load::start(appliance.http);
+    for _ in 0..2 {
+        for (server, name) in [(&mut first, "first.sock"), (&mut second, "second.sock")] {
+            load.go_on();
+            // The old server ends, with requests in its hands, before the new one begins.
+            let stand_in = Origin::tcp(|_| Said::ok(""));
+            drop(std::mem::replace(server, stand_in));
+            load.go_on();
+            *server = echo(&folder, name);
+            eventually("requests for the restarted server", || (!server.asked().is_empty()).then_some(()));
+        }
     }
     load.end();
 }
