@@ -229,7 +229,9 @@ fn open(order: &Order, number: u32) -> io::Result<TcpStream> {
     let mut stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     if order.drip.is_some() {
-        write!(stream, "GET {} HTTP/1.1\r\nHost: {}\r\nX-Slow: ", order.path, order.authority)?;
+        // In one piece: formatting into the socket would send many.
+        let head = format!("GET {} HTTP/1.1\r\nHost: {}\r\nX-Slow: ", order.path, order.authority);
+        stream.write_all(head.as_bytes())?;
     } else {
         stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
         ask(order, &mut stream)?;

@@ -10,6 +10,7 @@ mod program;
 #[allow(dead_code)] // The black-box tests use all of it.
 #[path = "../black_box/support/site.rs"]
 mod site;
+mod websocket;
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};

@@ -51,6 +51,8 @@ struct Slot {
     shutdown: bool,
     fin: bool,
     accepted: bool,
+    /// The turn of its last event but `Accepted`: within it more of them may lie in the batch.
+    told_in: u64,
 }
 
 impl Slot {
@@ -70,6 +72,7 @@ impl Slot {
             shutdown: false,
             fin: false,
             accepted: false,
+            told_in: 0,
         }
     }
 }
@@ -210,6 +213,14 @@ impl Sim {
 
     /// One step of one connection; at most two events.
     fn step(&mut self, index: usize, events: &mut Vec<Event>) {
+        let before = events.len();
+        self.step_quietly(index, events);
+        if events.len() > before {
+            self.slots[index].told_in = self.statistics.turns;
+        }
+    }
+
+    fn step_quietly(&mut self, index: usize, events: &mut Vec<Event>) {
         let Some(peer) = self.slots[index].peer else { return };
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let conn = Conn { slot: number, generation: self.slots[index].generation };
@@ -479,8 +490,11 @@ impl Engine for Sim {
     }
 
     fn detach(&mut self, conn: Conn) -> Option<OwnedFd> {
+        let turns = self.statistics.turns;
         let slot = self.slot(conn)?;
         let quiet = slot.phase == Phase::Open && !slot.receive && slot.queued == 0 && !slot.shutdown && !slot.fin;
+        // Events of this turn may still be on their way to the caller.
+        let quiet = quiet && slot.told_in != turns;
         // A pause takes effect when it does.
         if !quiet || (slot.received_ever && self.chance(300)) {
             return None;
