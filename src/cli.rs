@@ -87,6 +87,30 @@ pub struct ProxyArgs {
     /// Connections at a time, half of them downstream
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=65_536))]
     pub connections_max: u32,
+    /// Requests that each upstream server may have under way; more wait
+    #[arg(long, value_name = "N")]
+    pub max: Option<u32>,
+    /// Check the upstream servers: tcp, or http:/PATH
+    #[arg(long, value_name = "CHECK")]
+    pub check: Option<String>,
+    /// Keep each browser with its server by a cookie of this name
+    #[arg(long, value_name = "COOKIE")]
+    pub affinity: Option<String>,
+    /// Any other option of `proxy … upstream` (profiles/README.md), such as wait=500ms; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub option: Vec<String>,
+}
+
+impl ProxyArgs {
+    /// The options as a statement has them, before its first server.
+    pub fn upstream_options(&self) -> Vec<String> {
+        let Self { max, check, affinity, option, .. } = self;
+        let mut options = option.clone();
+        options.extend(max.map(|max| format!("max={max}")));
+        options.extend(check.as_ref().map(|check| format!("check={check}")));
+        options.extend(affinity.as_ref().map(|affinity| format!("affinity={affinity}")));
+        options
+    }
 }
 
 #[derive(Debug, Args)]

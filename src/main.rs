@@ -75,6 +75,7 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             core: args.core,
             engine: args.engine,
             pipeline_max: args.pipeline,
+            upstream_options: args.upstream_options(),
             connections_max: args.connections_max,
             stop,
             waker,

@@ -21,6 +21,9 @@ use crate::tables::stamp::SERVERS_MAX;
 // The last server number is the application server's.
 const _: () = assert!(SERVERS_MAX - 1 <= REPLICAS_MAX);
 
+/// More fronts than any machine has: each must have a share of an upstream server's cap.
+const FRONTS_MAX: u32 = 256;
+
 /// A profile as written, with the folder that its relative paths start from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +37,8 @@ pub struct Profile {
     pub limits: Limits,
     #[serde(default)]
     pub timeouts: Timeouts,
+    #[serde(default)]
+    pub upstream: Upstream,
     #[serde(default)]
     pub forwarding: forwarding::Forwarding,
     #[serde(default)]
@@ -149,6 +154,26 @@ pub struct Timeouts {
     pub upstream_answer_ms: u64,
     pub upstream_idle_ms: u64,
     pub drain_ms: u64,
+}
+
+/// What holds for upstream servers where a statement does not say otherwise.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    /// Requests that one server may have under way, over all fronts.
+    pub outstanding_max: u32,
+    /// Requests of one statement that wait at one front for a server with room.
+    pub queue_max: u32,
+    /// Times that a request may be sent again.
+    pub retries: u32,
+    /// Retries for a hundred requests.
+    pub retry_percent: u32,
+    /// Failures in a row that eject a server.
+    pub eject_failures: u32,
+    pub check_interval_ms: u64,
+    pub check_timeout_ms: u64,
+    pub check_rise: u32,
+    pub check_fall: u32,
 }
 
 /// The two dispatchers.
@@ -332,6 +357,22 @@ impl Default for Timeouts {
     }
 }
 
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            outstanding_max: 1024,
+            queue_max: 1024,
+            retries: 2,
+            retry_percent: 20,
+            eject_failures: 3,
+            check_interval_ms: 2_000,
+            check_timeout_ms: 1_000,
+            check_rise: 2,
+            check_fall: 3,
+        }
+    }
+}
+
 impl Default for Dispatch {
     fn default() -> Self {
         Self { policy: "jbsq".into(), credit: 4, outstanding_max: 16, queue_max: 4096, handoff_threshold: 2 }
@@ -478,6 +519,27 @@ impl Profile {
         for (key, value) in [("credit", self.dispatch.credit), ("outstanding_max", self.dispatch.outstanding_max)] {
             if value == 0 {
                 return Err(fault("dispatch", key, "0 lets no request through".into(), "write 1 or more"));
+            }
+        }
+        if self.upstream.outstanding_max < FRONTS_MAX {
+            let wrong = format!("{} requests at a time", self.upstream.outstanding_max);
+            let cure = "write 256 or more, so that every front has a share; max= in a statement may be lower";
+            return Err(fault("upstream", "outstanding_max", wrong, cure));
+        }
+        for (key, value, most) in
+            [("retries", self.upstream.retries, 5), ("retry_percent", self.upstream.retry_percent, 100)]
+        {
+            if value > most {
+                return Err(fault("upstream", key, format!("{value} is too much"), &format!("at most {most}")));
+            }
+        }
+        for (key, value) in [
+            ("eject_failures", self.upstream.eject_failures),
+            ("check_rise", self.upstream.check_rise),
+            ("check_fall", self.upstream.check_fall),
+        ] {
+            if value == 0 {
+                return Err(fault("upstream", key, "0 of them decide nothing".into(), "write 1 or more"));
             }
         }
         for (name, address) in &self.backends {

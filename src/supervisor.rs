@@ -115,7 +115,7 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
             return Err(Failure::usage(format!("{}: {wrong}; its application.toml says another name", file.display())));
         }
     }
-    let site = load_site(&profile, 1)?;
+    let site = load_site(&profile, placement.fronts(), 1)?;
     check_agents(&profile, &code)?;
     Ok(Plan { profile, placement, code, site })
 }
@@ -199,9 +199,12 @@ pub fn describe(file: &Path, plan: &Plan) -> String {
     out
 }
 
-fn load_site(profile: &Profile, version: u64) -> Result<Site, Vec<Fault>> {
+fn load_site(profile: &Profile, fronts: usize, version: u64) -> Result<Site, Vec<Fault>> {
     let applications: Vec<&str> = profile.applications.iter().map(|application| application.name.as_str()).collect();
-    Site::load(&profile.path(&profile.storage.statements), &applications, profile.storage.object_bytes_max, version)
+    let file = profile.path(&profile.storage.statements);
+    let site = Site::load(&file, &applications, profile.storage.object_bytes_max, version)?;
+    site.check_shares(&file, fronts)?;
+    Ok(site)
 }
 
 /// Runs the appliance until SIGTERM or SIGINT.
@@ -664,10 +667,13 @@ impl Start {
     fn front(&self, number: u16) -> FrontRole {
         let shared = &self.shared;
         let dispatch = &shared.profile.dispatch;
-        let settings = dispatch_settings(dispatch, shared.replicas);
-        let dispatcher = RequestDispatcher::new(&requests::Settings { seed: random_seed(), ..settings });
+        let dispatching = dispatch_settings(dispatch, shared.replicas);
+        let dispatcher = RequestDispatcher::new(&requests::Settings { seed: random_seed(), ..dispatching });
+        let mut settings = Settings::of(&shared.profile);
+        settings.upstream.front = u32::from(number);
+        settings.upstream.fronts = u32::try_from(shared.layout.front_workers.len()).unwrap_or(u32::MAX);
         let server = FrontServer::new(
-            Settings::of(&shared.profile),
+            settings,
             u16::try_from(self.index).unwrap_or(u16::MAX),
             self.plan.replica,
             dispatcher,
@@ -731,14 +737,17 @@ fn dispatch_settings(dispatch: &crate::profile::Dispatch, replicas: usize) -> re
 fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
     let profile = &cluster.profile;
     let watched = Arc::clone(cluster);
-    let notify: unit::Notify = Arc::new(move |_| match load_site(&watched.profile, watched.site().version + 1) {
-        Ok(site) => {
-            eprintln!("statements: version {} is in force", site.version);
-            watched.publish_site(Arc::new(site));
-        }
-        Err(faults) => {
-            for fault in faults {
-                eprintln!("statements refused, the old ones stay: {fault}");
+    let notify: unit::Notify = Arc::new(move |_| {
+        let fronts = watched.placement.fronts();
+        match load_site(&watched.profile, fronts, watched.site().version + 1) {
+            Ok(site) => {
+                eprintln!("statements: version {} is in force", site.version);
+                watched.publish_site(Arc::new(site));
+            }
+            Err(faults) => {
+                for fault in faults {
+                    eprintln!("statements refused, the old ones stay: {fault}");
+                }
             }
         }
     });

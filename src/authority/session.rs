@@ -15,6 +15,7 @@ pub const COOKIE_BYTES_MAX: usize = 512;
 /// Each use of the key hashes its own prefix, so that no output of one passes for another's.
 const SIGNATURE_USE: &[u8] = b"twintier session signature 1\0";
 const CSRF_USE: &[u8] = b"twintier csrf token 1\0";
+const SERVER_USE: &[u8] = b"twintier upstream server 1\0";
 
 /// Who asks. The front has verified the session's signature; the replica decides what it may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,6 +121,11 @@ impl SessionKey {
     /// The token that forms of a session carry; `session` as in [`Identity::session`].
     pub fn csrf(&self, session: &str) -> impl std::ops::Deref<Target = str> + use<> {
         self.hash(CSRF_USE, session.as_bytes()).to_hex()
+    }
+
+    /// What an upstream server is called in affinity cookies: 64 hexadecimal digits that do not tell its address.
+    pub fn server_name(&self, address: &str) -> impl std::ops::Deref<Target = str> + use<> {
+        self.hash(SERVER_USE, address.as_bytes()).to_hex()
     }
 
     fn hash(&self, purpose: &[u8], data: &[u8]) -> blake3::Hash {

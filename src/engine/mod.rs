@@ -21,14 +21,14 @@ pub mod uring;
 pub mod waker;
 pub mod wheel;
 
+#[cfg(feature = "appliance")]
+pub use self::monoio::{MonoioEpoll, MonoioUring};
 pub use buffers::{Lease, Pool};
 pub use contract::{Address, Chunk, Close, CloseReason, Config, Conn, Engine, Event, ListenerId, Statistics};
 #[cfg(feature = "appliance")]
 pub use glommio::Glommio;
 #[cfg(feature = "appliance")]
 pub use kind::{EngineChoice, EngineKind};
-#[cfg(feature = "appliance")]
-pub use self::monoio::{MonoioEpoll, MonoioUring};
 pub use thread::clock_monotonic_ns;
 pub use uring::Uring;
 pub use waker::Waker;

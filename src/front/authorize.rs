@@ -26,6 +26,11 @@ impl Sessions {
         Self { key, seed, begun: 0 }
     }
 
+    /// The cluster's secret.
+    pub fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
     /// Fills `identity` from the request's cookies; without a valid session it stays empty, a visitor's.
     pub fn identify(&self, head: &RequestHead, bytes: &[u8], unix_ms: u64, identity: &mut Identity) {
         for header in head.headers.iter().filter(|header| header.known == Known::Cookie) {

@@ -5,6 +5,8 @@ use crate::http1::body::BodyReader;
 use crate::http1::head::{RequestHead, Version};
 use crate::replica::job::Job;
 
+use super::upstream::course::Course;
+
 /// Bytes of memory for heads that an idle connection keeps.
 const HEAD_BYTES_KEPT: usize = 1024;
 
@@ -20,6 +22,8 @@ pub enum State {
     Collect,
     /// A job is with a replica, or waits for one.
     Queued,
+    /// The request waits until an upstream server has room.
+    Waiting,
     /// The request goes to an upstream server and its response comes back.
     Relay,
     /// The browser and an upstream server speak another protocol, whose bytes pass through.
@@ -45,6 +49,8 @@ pub struct Exchange {
     pub job: Option<Box<Job>>,
     /// The upstream connection of a relay.
     pub upstream: Option<Conn>,
+    /// What the exchange holds of its upstream servers.
+    pub course: Course,
     /// Index into the routes of the statement that matched.
     pub route: usize,
     /// Times the request was sent upstream.
@@ -82,6 +88,7 @@ impl Exchange {
         self.forget_head_bytes();
         self.body_done = false;
         self.upstream = None;
+        self.course = Course::default();
         self.attempts = 0;
         self.answered = false;
         self.upgrade = false;

@@ -1,44 +1,71 @@
 //! The way up: an exchange's request to an upstream server, without copying bodies.
 
 use crate::engine::{Close, Conn, Engine};
-use crate::storage::site::Target;
 
 use super::connection::Downstream;
 use super::exchange::{Exchange, State};
 use super::forwarding::Asked;
 use super::respond::Writer;
 use super::server::FrontServer;
+use super::upstream::group::SharedGroup;
+use super::upstream::health::Outcome;
+use super::upstream::pool::Choice;
+use super::upstream::server::Grant;
 use super::upstream::{Ride, UpstreamConnection, UpstreamState};
 
 impl FrontServer {
-    /// Sends the exchange's request to an upstream server; on no server or no connection answers 502 or 503.
+    /// Sends the exchange's request to a server of its statement, at once or when one has room.
     pub(super) fn begin_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
-        down.exchange.state = State::Relay;
-        down.exchange.attempts += 1;
         self.counters.to_upstreams += 1;
+        let Some(group) = self.pools.group(down.exchange.route) else {
+            return self.refuse(engine, down, 502, "the statement names no upstream server");
+        };
+        group.borrow_mut().budget.request(engine.now_ns());
+        down.exchange.course.group = Some(group);
+        self.find_server(engine, down);
+    }
+
+    /// Chooses a server for a new request, or for one that is sent again.
+    pub(super) fn find_server<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
+        down.exchange.state = State::Relay;
+        let Some(group) = down.exchange.course.group.clone() else {
+            return self.refuse(engine, down, 502, "the statement names no upstream server");
+        };
+        match self.choose_server(&group, down, false, engine.now_ns()) {
+            Choice::Server(grant) => self.ask_server(engine, down, &group, grant),
+            Choice::Wait => self.wait_for_server(engine, down, &group),
+            Choice::Nobody => self.refuse(engine, down, 503, "every upstream server drains"),
+        }
+    }
+
+    /// Sends the request to the server that has a place for it.
+    pub(super) fn ask_server<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        group: &SharedGroup,
+        grant: Grant,
+    ) {
         let now = engine.now_ns();
-        let Some(candidates) = self.upstream_indexes.get(down.exchange.route) else {
-            return self.refuse(engine, down, 502, "the statement names no upstream server");
-        };
-        let Some(server) = self.pools.pick(candidates, now) else {
-            return self.refuse(engine, down, 502, "the statement names no upstream server");
-        };
+        down.exchange.attempts += 1;
         down.exchange.picked_ns = now;
         let shared = self.may_ride_together(down);
-        let Some(mut up) = self.upstream_connection(engine, server, shared) else {
-            self.pools.server(server).failed(now);
+        let Some(mut up) = self.upstream_connection(engine, grant.server, shared, down.exchange.course.renewed) else {
+            // No slot or socket of our own is no fault of the server.
+            self.pools.release(grant, Outcome::Unknown, now);
             return self.refuse(engine, down, 503, "no connection to an upstream server could be opened");
         };
-        self.pools.server(server).outstanding += 1;
-        self.pools.server(server).requests += 1;
-        up.rides.push_back(Ride { down: down.conn, method: down.exchange.head.method, abandoned: false });
+        up.rides.push_back(Ride { down: down.conn, method: down.exchange.head.method, grant, abandoned: false });
         down.exchange.upstream = Some(up.conn);
         if up.rides.len() == 1 {
             up.shared = shared;
+            let group = group.borrow();
+            up.first_byte_ns = group.first_byte_ns;
+            up.idle_ns = group.idle_ns;
             up.deadline_ns = match up.state {
-                UpstreamState::Connecting => now + self.settings.upstream_connect_ns,
+                UpstreamState::Connecting => now + group.connect_ns,
                 UpstreamState::Idle | UpstreamState::Exchanging | UpstreamState::Tunnel | UpstreamState::Closing => {
-                    now + self.settings.upstream_first_byte_ns
+                    now + up.first_byte_ns
                 }
             };
         }
@@ -69,12 +96,14 @@ impl FrontServer {
         }
     }
 
-    /// A connection that carries others of its kind, an idle one of the pool, or a new one. It is out of its slot.
+    /// A connection that carries others of its kind, an idle one of the pool, or a new one; `fresh` asks for a new
+    /// one. It is out of its slot.
     fn upstream_connection<E: Engine>(
         &mut self,
         engine: &mut E,
         server: usize,
         shared: bool,
+        fresh: bool,
     ) -> Option<Box<UpstreamConnection>> {
         while shared && let Some(conn) = self.offers.last(server) {
             if let Some(mut up) = self.take_upstream(conn) {
@@ -87,7 +116,7 @@ impl FrontServer {
             }
             self.offers.remove_last(server);
         }
-        while let Some(conn) = self.pools.server(server).take_idle() {
+        while !fresh && let Some(conn) = self.pools.server(server).take_idle() {
             if let Some(up) = self.take_upstream(conn) {
                 self.counters.upstream_reuses += 1;
                 return Some(up);
@@ -95,6 +124,7 @@ impl FrontServer {
         }
         let conn = engine.connect(&self.pools.server(server).address).ok()?;
         self.counters.upstream_connects += 1;
+        self.pools.server(server).opened();
         Some(Box::new(UpstreamConnection::new(conn, server)))
     }
 
@@ -114,7 +144,7 @@ impl FrontServer {
             return;
         };
         up.state = UpstreamState::Exchanging;
-        up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+        up.deadline_ns = engine.now_ns() + up.first_byte_ns;
         self.send_request(engine, &mut down, &mut up);
         self.put_upstream(up);
         self.advance(engine, &mut down);
@@ -139,7 +169,7 @@ impl FrontServer {
     /// Until when the next piece of an answer must come: the time between two pieces is bounded, and so is the whole.
     pub(super) fn answer_deadline_ns(&self, now_ns: u64, exchange: &Exchange, up: &UpstreamConnection) -> u64 {
         let whole_ns = exchange.sent_ns.saturating_add(self.settings.answer.ns(up.body.payload_bytes()));
-        whole_ns.min(now_ns + self.settings.upstream_first_byte_ns)
+        whole_ns.min(now_ns + up.first_byte_ns)
     }
 
     /// Passes on what has arrived of the request's body, validated but with its framing untouched.
@@ -159,15 +189,16 @@ impl FrontServer {
             match down.exchange.body.relay(down.input.front()) {
                 Ok(step) => {
                     down.exchange.body_done = step.done;
-                    up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+                    up.deadline_ns = engine.now_ns() + up.first_byte_ns;
                     let piece = down.input.take(step.pass);
                     self.pass_up(engine, up, piece);
                     down.input.skip(step.skip);
                 }
                 Err(reject) => {
                     self.close_upstream(engine, up);
-                    up.rides.pop_front();
-                    self.release_server(up.server);
+                    if let Some(ride) = up.rides.pop_front() {
+                        self.pools.release(ride.grant, Outcome::Unknown, engine.now_ns());
+                    }
                     down.exchange.upstream = None;
                     self.reject(engine, down, &reject);
                     return;
@@ -188,18 +219,5 @@ impl FrontServer {
             engine.receive(down.conn, true);
         }
         self.put_downstream(down);
-    }
-
-    pub(super) fn release_server(&mut self, server: usize) {
-        let server = self.pools.server(server);
-        server.outstanding = server.outstanding.saturating_sub(1);
-    }
-
-    /// Whether the matched statement leads to upstream servers.
-    pub(super) fn indexes_of(&mut self, target: &Target) -> Vec<usize> {
-        match target {
-            Target::Upstream { servers } => servers.iter().map(|address| self.pools.resolve(address)).collect(),
-            Target::Cluster { .. } | Target::Files { .. } | Target::Fail { .. } | Target::Redirect { .. } => Vec::new(),
-        }
     }
 }

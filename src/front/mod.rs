@@ -4,7 +4,7 @@
 //! ```text
 //!            Accepted                      head complete
 //!   (free) ───────────▶ Idle ──▶ Head ──▶ route ─┬─▶ Collect ─▶ Queued ─▶ (replica) ─▶ respond ─┐
-//!                        ▲                       ├─▶ Relay ──▶ (upstream server) ──▶ respond ───┤
+//!                        ▲                       ├─▶ [Waiting ─▶] Relay ─▶ (upstream server) ───┤
 //!                        │                       │     └─ 101 ─▶ Tunnel ─▶ (closed)            │
 //!                        │                       └─▶ static object, redirect, refusal ──────────┤
 //!                        └───────────────────── keep-alive ─────────────────────────────────────┘
@@ -16,6 +16,7 @@
 mod addresses;
 pub mod admit;
 pub mod authorize;
+mod checks;
 pub mod connection;
 pub mod counters;
 mod dispatch;
@@ -35,6 +36,7 @@ pub mod server;
 pub mod settings;
 mod tunnel;
 pub mod upstream;
+mod waiting;
 
 pub use counters::Counters;
 pub use server::FrontServer;

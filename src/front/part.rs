@@ -6,10 +6,12 @@ use crate::http1::head::Framing;
 use super::connection::Downstream;
 use super::relay::DROP_BYTES_MAX;
 use super::server::FrontServer;
+use super::upstream::health::Outcome;
+use super::upstream::retry::{Loss, Next};
 use super::upstream::{UpstreamConnection, UpstreamState};
 
-/// Times a request is sent upstream, the first included.
-const ATTEMPTS_MAX: u32 = 3;
+/// What a browser is told when its server failed.
+const NO_ANSWER: &str = "the upstream server gave no answer";
 /// How long a browser that does not read may hold up the riders behind it, in nanoseconds.
 const STALL_NS_MAX: u64 = 200_000_000;
 
@@ -42,13 +44,16 @@ impl FrontServer {
                     } else if up.head_done {
                         self.cut_relay(engine, &mut down, &mut up);
                     } else {
-                        self.retry_relay(engine, &mut down, &mut up);
+                        self.retry_relay(engine, &mut down, &mut up, state, end);
                     }
                     self.advance(engine, &mut down);
                     self.put_downstream(down);
                 }
                 self.send_riders_elsewhere(engine, &mut up);
             }
+        }
+        if end == End::Closed {
+            self.pools.server(up.server).closed();
         }
         // What the engine has closed leaves its slot, in which a retry's connection may be by now.
         if end != End::Closed {
@@ -64,33 +69,71 @@ impl FrontServer {
         engine.close(up.conn, Close::Reset);
     }
 
-    /// No byte of an answer has come. A safe request without a body is sent again: at once if the connection had
-    /// served before (RFC 9112 section 9.3.1), else to another server.
-    fn retry_relay<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
-        up.rides.pop_front();
-        self.release_server(up.server);
+    /// No whole head of an answer has come: the request is sent again, or answered with the reason.
+    fn retry_relay<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        down: &mut Downstream,
+        up: &mut UpstreamConnection,
+        state: UpstreamState,
+        end: End,
+    ) {
+        let now = engine.now_ns();
+        let loss = Loss {
+            sent: state != UpstreamState::Connecting,
+            reused: up.reused,
+            began: !up.input.is_empty(),
+            overdue: end == End::Overdue,
+            repeatable: down.exchange.head.method.is_idempotent() && !down.exchange.head.framing.has_body(),
+        };
         down.exchange.upstream = None;
-        if !up.reused {
+        let course = &mut down.exchange.course;
+        let probe = up.rides.front().is_some_and(|ride| ride.grant.probe);
+        let mut outcome = Outcome::Unknown;
+        if !loss.is_race() {
+            outcome = Outcome::Failed;
             self.counters.upstream_failures += 1;
-            self.pools.server(up.server).failed(engine.now_ns());
+            course.tried.add(up.server);
         }
-        let repeatable = down.exchange.head.method.is_idempotent() && !down.exchange.head.framing.has_body();
-        if repeatable && down.exchange.attempts < ATTEMPTS_MAX {
-            self.counters.upstream_retries += 1;
-            self.begin_relay(engine, down);
-        } else {
-            self.refuse(engine, down, 502, "the upstream server gave no answer");
+        self.leave_server(up, outcome, now);
+        // A retry that failed is over; the next one asks the budget again.
+        course.retry = None;
+        let Some(group) = course.group.clone() else { return self.refuse(engine, down, 502, NO_ANSWER) };
+        let retries_left = group.borrow().retries_max.saturating_sub(course.tried.count().saturating_sub(1));
+        let status = match loss.next(retries_left, course.renewed) {
+            Next::Renew => {
+                course.renewed = true;
+                self.counters.upstream_retries += 1;
+                return self.find_server(engine, down);
+            }
+            Next::Retry(status) => {
+                // A probe was the front's own idea: the request that it was tried with does not pay for it.
+                course.retry = if probe { None } else { group.borrow_mut().budget.begin(now) };
+                if probe || course.retry.is_some() {
+                    self.counters.upstream_retries += 1;
+                    return self.find_server(engine, down);
+                }
+                status
+            }
+            Next::Answer(status) => status,
+        };
+        let reason = if loss.overdue { "the upstream server did not answer in time" } else { NO_ANSWER };
+        self.refuse(engine, down, status, reason);
+    }
+
+    /// Ends the first ride: its place at the server goes back, with what was found out about the server.
+    pub(super) fn leave_server(&mut self, up: &mut UpstreamConnection, outcome: Outcome, now_ns: u64) {
+        if let Some(ride) = up.rides.pop_front() {
+            self.pools.release(ride.grant, outcome, now_ns);
         }
     }
 
     /// Ends the upstream connection of an exchange by the server's fault.
     fn part<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, up: &mut UpstreamConnection) {
         self.close_upstream(engine, up);
-        up.rides.pop_front();
         down.exchange.upstream = None;
-        self.release_server(up.server);
         self.counters.upstream_failures += 1;
-        self.pools.server(up.server).failed(engine.now_ns());
+        self.leave_server(up, Outcome::Failed, engine.now_ns());
         self.send_riders_elsewhere(engine, up);
     }
 
@@ -117,7 +160,7 @@ impl FrontServer {
     pub(super) fn send_riders_elsewhere<E: Engine>(&mut self, engine: &mut E, up: &mut UpstreamConnection) {
         debug_assert!(up.state == UpstreamState::Closing, "a connection that goes on keeps its riders");
         while let Some(ride) = up.rides.pop_front() {
-            self.release_server(up.server);
+            self.pools.release(ride.grant, Outcome::Unknown, engine.now_ns());
             if ride.abandoned {
                 continue;
             }
@@ -130,7 +173,7 @@ impl FrontServer {
     fn send_again<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         down.exchange.upstream = None;
         self.counters.upstream_retries += 1;
-        self.begin_relay(engine, down);
+        self.find_server(engine, down);
         self.advance(engine, down);
     }
 

@@ -9,6 +9,8 @@ use crate::http1::parse::{self, Progress};
 use super::connection::{Downstream, Piece};
 use super::respond::{self, Context, Timing, Writer};
 use super::server::FrontServer;
+use super::upstream::affinity;
+use super::upstream::health::Outcome;
 use super::upstream::{UpstreamConnection, UpstreamState};
 
 /// Bodies up to this size are copied behind their head: one buffer to send is cheaper than two.
@@ -76,7 +78,7 @@ impl FrontServer {
                     Drop::Incomplete => break,
                     Drop::Complete => {
                         let clean = up.head.keep_alive && up.head.framing != Framing::UntilClose;
-                        self.end_ride(engine, &mut up, clean);
+                        self.end_ride(engine, &mut up, clean, Outcome::Served);
                     }
                     Drop::Hopeless => {
                         self.close_upstream(engine, &mut up);
@@ -132,6 +134,8 @@ impl FrontServer {
         let context = Context::of(&exchange.head, exchange.keep_alive);
         self.counters.status(up.head.status);
         let head = up.input.take(up.head.head_bytes);
+        let set_cookie = self.affinity_cookie(down, up.server);
+        let exchange = &down.exchange;
         let date = *self.now.date();
         let now_ns = engine.now_ns();
         let timing = self
@@ -140,7 +144,16 @@ impl FrontServer {
             .server_timing
             .then(|| Timing::between(exchange.taken_ns, exchange.picked_ns, exchange.sent_ns, now_ns));
         let mut out = Writer::new(engine, down.conn);
-        respond::upstream_response(&mut out, context, &up.head, head.as_slice(), up.unchunk, timing, &date);
+        respond::upstream_response(
+            &mut out,
+            context,
+            &up.head,
+            head.as_slice(),
+            up.unchunk,
+            &set_cookie,
+            timing,
+            &date,
+        );
         drop(head);
         let front = up.input.front();
         if !up.unchunk && !front.is_empty() {
@@ -212,17 +225,18 @@ impl FrontServer {
     ) {
         let clean = up.head.keep_alive && up.head.framing != Framing::UntilClose && down.exchange.body_done;
         down.exchange.upstream = None;
-        self.pools.server(up.server).succeeded();
-        self.end_ride(engine, up, clean);
+        let group = down.exchange.course.group.as_ref();
+        let failed = group.is_some_and(|group| group.borrow().is_failure(up.head.status));
+        self.end_ride(engine, up, clean, if failed { Outcome::Failed } else { Outcome::Served });
         self.counters.requests_answered += 1;
         self.finish_exchange(engine, down);
     }
 
     /// The first response was dealt with. The connection goes on with the next one, or back to the pool if nothing
     /// speaks against it.
-    fn end_ride<E: Engine>(&mut self, engine: &mut E, up: &mut UpstreamConnection, clean: bool) {
-        up.end_ride();
-        self.release_server(up.server);
+    fn end_ride<E: Engine>(&mut self, engine: &mut E, up: &mut UpstreamConnection, clean: bool, outcome: Outcome) {
+        self.leave_server(up, outcome, engine.now_ns());
+        up.end_response();
         self.read_on(engine, up);
         // Bytes that nobody asked for: the connection cannot be trusted.
         let usable = clean && up.state == UpstreamState::Exchanging && (up.input.is_empty() || !up.rides.is_empty());
@@ -230,20 +244,36 @@ impl FrontServer {
             self.close_upstream(engine, up);
             self.send_riders_elsewhere(engine, up);
         } else if up.rides.is_empty() {
-            up.state = UpstreamState::Idle;
-            up.deadline_ns = engine.now_ns() + self.settings.upstream_idle_ns;
-            self.pools.server(up.server).give_back(up.conn);
+            if self.pools.server(up.server).give_back(up.conn) {
+                up.state = UpstreamState::Idle;
+                up.deadline_ns = engine.now_ns() + up.idle_ns;
+            } else {
+                self.close_upstream(engine, up);
+            }
         } else {
-            up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+            up.deadline_ns = engine.now_ns() + up.first_byte_ns;
             self.offer(up);
         }
+    }
+
+    /// What to set so that the browser stays with its server; empty if it has it, or the statement has no affinity.
+    fn affinity_cookie(&self, down: &Downstream, server: usize) -> Box<str> {
+        let exchange = &down.exchange;
+        let Some(group) = &exchange.course.group else { return Box::default() };
+        let group = group.borrow();
+        let Some(cookie) = group.affinity.as_deref() else { return Box::default() };
+        let sent = affinity::sent(&exchange.head, exchange.head_bytes.as_slice(), cookie);
+        if sent.is_some_and(|sent| self.pools.servers()[server].name == *sent) {
+            return Box::default();
+        }
+        group.set_cookie(server).into()
     }
 
     /// Takes back a pause of the upstream side.
     pub(super) fn read_on<E: Engine>(&mut self, engine: &mut E, up: &mut UpstreamConnection) {
         if up.paused {
             up.paused = false;
-            up.deadline_ns = engine.now_ns() + self.settings.upstream_first_byte_ns;
+            up.deadline_ns = engine.now_ns() + up.first_byte_ns;
             engine.receive(up.conn, true);
         }
     }

@@ -261,13 +261,14 @@ pub fn object<E: Engine>(
 }
 
 /// The head of an upstream server's response as it goes to the browser. `chunked_away` takes the chunked coding out:
-/// the body will end with the connection.
+/// the body will end with the connection. `set_cookie` is a cookie of our own, if not empty.
 pub fn upstream_response<S: Sink>(
     out: &mut S,
     context: Context,
     head: &ResponseHead,
     bytes: &[u8],
     chunked_away: bool,
+    set_cookie: &str,
     timing: Option<Timing>,
     date: &[u8],
 ) {
@@ -283,6 +284,9 @@ pub fn upstream_response<S: Sink>(
         if passes {
             encode::header(out, header.name.of(bytes), header.value.of(bytes));
         }
+    }
+    if !set_cookie.is_empty() {
+        encode::header(out, b"set-cookie", set_cookie.as_bytes());
     }
     if !dated {
         // RFC 9110 section 6.6.1: who has a clock says when it came.
@@ -372,18 +376,18 @@ mod tests {
         let context = |version| Context { head_only: false, version, keep_alive: true };
         let (modern, old) = (context(Version::Http11), context(Version::Http10));
         assert_eq!(
-            text(|out| upstream_response(out, modern, &head, text_in.as_bytes(), false, None, b"today")),
+            text(|out| upstream_response(out, modern, &head, text_in.as_bytes(), false, "", None, b"today")),
             "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nTrailer: t\r\nX-Yours: 2\r\ndate: today\r\nvia: 1.1 a, 1.1 twintier\r\n\r\n"
         );
         let timing = Timing::between(1_000_000, 1_500_999, 1_501_999, 13_000_000);
         assert_eq!(
-            text(|out| upstream_response(out, old, &head, text_in.as_bytes(), true, Some(timing), b"today")),
+            text(|out| upstream_response(out, old, &head, text_in.as_bytes(), true, "", Some(timing), b"today")),
             "HTTP/1.1 200 Fine\r\nX-Yours: 2\r\ndate: today\r\nvia: 1.1 a, 1.1 twintier\r\n\
              server-timing: queue;dur=0.500, dispatch;dur=0.001, service;dur=11.498\r\nconnection: keep-alive\r\n\r\n"
         );
         let text_in = "HTTP/1.0 204 No Content\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(
-            text(|out| upstream_response(out, modern, &parsed(text_in), text_in.as_bytes(), false, None, b"today")),
+            text(|out| upstream_response(out, modern, &parsed(text_in), text_in.as_bytes(), false, "", None, b"today")),
             "HTTP/1.1 204 No Content\r\ndate: today\r\nvia: 1.0 twintier\r\n\r\n"
         );
     }

@@ -47,10 +47,10 @@ pub struct FrontServer {
     pub(super) settings: Settings,
     pub(super) counters: Counters,
     pub(super) pools: Pools,
+    /// Checks of upstream servers under way.
+    pub(super) checks_running: u32,
     /// Upstream connections that take more riders.
     pub(super) offers: Offers,
-    /// Upstream servers of each route, by the route's index.
-    pub(super) upstream_indexes: Vec<Vec<usize>>,
     pub(super) worker: u16,
     pub(super) local_replica: Option<ServerId>,
     pub(super) admission: Admission,
@@ -84,8 +84,8 @@ impl FrontServer {
             settings,
             counters: Counters::default(),
             pools: Pools::default(),
+            checks_running: 0,
             offers: Offers::default(),
-            upstream_indexes: Vec::new(),
             worker,
             local_replica,
             site: Rc::new(Published(Arc::clone(&site))),
@@ -104,7 +104,7 @@ impl FrontServer {
 
     /// Puts a new version of the statements in force for requests that begin from now on.
     pub fn publish(&mut self, site: Arc<Site>) {
-        self.upstream_indexes = site.targets.iter().map(|target| self.indexes_of(target)).collect();
+        self.pools.publish(site.upstreams(), &self.settings.upstream, self.sessions.key());
         self.site = Rc::new(Published(site));
     }
 
@@ -157,6 +157,7 @@ impl FrontServer {
         if !on {
             return;
         }
+        self.abandon_checks(engine);
         for slot in &mut self.slots {
             if let Slot::Downstream(down) = slot
                 && down.exchange.state == State::Idle
@@ -232,6 +233,14 @@ impl FrontServer {
         self.slots[slot] = Slot::Upstream(up);
     }
 
+    /// Whether the ticket's exchange waits for an upstream server.
+    pub(super) fn is_waiting(&self, ticket: Ticket) -> bool {
+        matches!(self.slots.get(ticket.conn.slot as usize),
+            Some(Slot::Downstream(down)) if down.conn == ticket.conn
+                && down.exchange.number == ticket.exchange
+                && down.exchange.state == State::Waiting)
+    }
+
     /// Takes in a connection that was accepted here or handed over by another front.
     pub fn begin_connection<E: Engine>(&mut self, engine: &mut E, conn: Conn, adopted: bool) {
         if adopted {
@@ -266,6 +275,7 @@ impl FrontServer {
 
     /// One event of the engine about a connection of this front.
     pub fn on_event<E: Engine>(&mut self, engine: &mut E, event: Event) {
+        let Some(event) = self.on_check_event(engine, event) else { return };
         match event {
             Event::Accepted { conn, .. } => self.begin_connection(engine, conn, false),
             Event::Connected { conn, result } => self.on_connected(engine, conn, result),
@@ -282,6 +292,9 @@ impl FrontServer {
             Event::Sent { conn } => self.on_sent(engine, conn),
             Event::Closed { conn, reason } => self.on_closed(engine, conn, reason),
             Event::Timer { .. } | Event::Woken => {}
+        }
+        if self.pools.take_freed() {
+            self.serve_waiting(engine);
         }
     }
 
@@ -358,7 +371,7 @@ impl FrontServer {
     fn leave<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
         match down.exchange.state {
             State::Idle | State::Head | State::Closing => {}
-            State::Collect | State::Queued => self.counters.requests_aborted += 1,
+            State::Collect | State::Queued | State::Waiting => self.counters.requests_aborted += 1,
             State::Relay => {
                 self.counters.requests_aborted += 1;
                 self.drop_upstream(engine, down);
@@ -405,7 +418,7 @@ impl FrontServer {
                     }
                     break;
                 }
-                State::Queued => break,
+                State::Queued | State::Waiting => break,
                 State::Closing => {
                     down.input.clear();
                     return;
@@ -447,13 +460,14 @@ impl FrontServer {
             }
             // What has arrived of the body goes out once the connection stands; it may well be all of it.
             State::Relay if !down.exchange.body_done && self.is_connecting(down) => {}
+            State::Waiting if !down.exchange.body_done => {}
             State::Relay if !down.exchange.body_done => {
                 self.counters.requests_aborted += 1;
                 self.drop_upstream(engine, down);
                 down.exchange.state = State::Closing;
                 engine.close(down.conn, Close::Reset);
             }
-            State::Queued | State::Relay => down.exchange.keep_alive &= !down.input.is_empty(),
+            State::Queued | State::Waiting | State::Relay => down.exchange.keep_alive &= !down.input.is_empty(),
             // The tunnel has passed the end on.
             State::Tunnel | State::Closing => {}
         }
@@ -529,6 +543,21 @@ impl FrontServer {
                 self.on_upstream_end(engine, up, End::Overdue);
             }
         }
+        self.tend_upstreams(engine);
+    }
+
+    /// Checks, queues, and what the last change of statements left behind.
+    fn tend_upstreams<E: Engine>(&mut self, engine: &mut E) {
+        self.check_upstreams(engine);
+        while let Some(conn) = self.pools.surplus() {
+            if let Some(mut up) = self.take_upstream(conn) {
+                up.state = UpstreamState::Closing;
+                engine.close(conn, Close::Reset);
+                self.put_upstream(up);
+            }
+        }
+        self.serve_waiting(engine);
+        self.pools.forget_groups();
     }
 
     fn overdue<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, now: u64) {
@@ -580,7 +609,8 @@ impl FrontServer {
                 let late = Reject { status: 408, reason: "the request's body took too long", offset: 0 };
                 self.reject(engine, down, &late);
             }
-            State::Relay => {}
+            // The queue has a deadline of its own.
+            State::Relay | State::Waiting => {}
             State::Tunnel => {
                 self.counters.timed_out += 1;
                 if let Some(mut up) = down.exchange.upstream.and_then(|conn| self.take_upstream(conn)) {

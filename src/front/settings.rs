@@ -31,9 +31,37 @@ pub struct Settings {
     pub idle_ns: u64,
     pub queue_ns: u64,
     pub job_ns: u64,
-    pub upstream_connect_ns: u64,
-    pub upstream_first_byte_ns: u64,
-    pub upstream_idle_ns: u64,
+    pub upstream: UpstreamSettings,
+}
+
+/// What holds for upstream servers where their statement does not say otherwise. Times are nanoseconds.
+#[derive(Clone, Debug)]
+pub struct UpstreamSettings {
+    /// Requests that one server may have under way, over all fronts.
+    pub outstanding_max: u32,
+    pub queue_max: u32,
+    pub retries_max: u32,
+    pub retry_percent: u32,
+    pub eject_failures: u32,
+    pub connect_ns: u64,
+    pub first_byte_ns: u64,
+    pub idle_ns: u64,
+    /// How long a request waits for a server with room.
+    pub wait_ns: u64,
+    pub check_interval_ns: u64,
+    pub check_timeout_ns: u64,
+    pub check_rise: u32,
+    pub check_fall: u32,
+    /// This front's number and how many there are: a server's cap is dealt among them.
+    pub front: u32,
+    pub fronts: u32,
+}
+
+impl UpstreamSettings {
+    /// This front's share of a server's cap; the shares of all fronts add up to it.
+    pub fn share(&self, max: u32) -> u32 {
+        max / self.fronts + u32::from(self.front < max % self.fronts)
+    }
 }
 
 impl Settings {
@@ -65,9 +93,46 @@ impl Settings {
             idle_ns: times.idle_ms * MS,
             queue_ns: times.queue_ms * MS,
             job_ns: times.job_ms * MS,
-            upstream_connect_ns: times.upstream_connect_ms * MS,
-            upstream_first_byte_ns: times.upstream_first_byte_ms * MS,
-            upstream_idle_ns: times.upstream_idle_ms * MS,
+            upstream: UpstreamSettings {
+                outstanding_max: profile.upstream.outstanding_max,
+                queue_max: profile.upstream.queue_max,
+                retries_max: profile.upstream.retries,
+                retry_percent: profile.upstream.retry_percent,
+                eject_failures: profile.upstream.eject_failures,
+                connect_ns: times.upstream_connect_ms * MS,
+                first_byte_ns: times.upstream_first_byte_ms * MS,
+                idle_ns: times.upstream_idle_ms * MS,
+                wait_ns: times.queue_ms * MS,
+                check_interval_ns: profile.upstream.check_interval_ms * MS,
+                check_timeout_ns: profile.upstream.check_timeout_ms * MS,
+                check_rise: profile.upstream.check_rise,
+                check_fall: profile.upstream.check_fall,
+                front: 0,
+                fronts: 1,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    #[test]
+    fn shares_add_up_to_the_cap() {
+        let profile = toml::from_str("[cluster]\nname = \"t\"\n[storage]\nstatements = \"-\"\n").unwrap();
+        let mut settings = Settings::of(&profile).upstream;
+        for fronts in 1..=16 {
+            settings.fronts = fronts;
+            for max in fronts..100 {
+                let mut sum = 0;
+                for front in 0..fronts {
+                    settings.front = front;
+                    assert!(settings.share(max) > 0);
+                    sum += settings.share(max);
+                }
+                assert_eq!(sum, max);
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use super::connection::Downstream;
 use super::exchange::State;
 use super::part::End;
 use super::respond::{self, Writer};
+use super::upstream::health::Outcome;
 use super::upstream::{UpstreamConnection, UpstreamState};
 
 /// Protocols that carry requests: in a tunnel no statement would see these.
@@ -128,6 +129,10 @@ impl FrontServer {
     /// The upstream server sends no more, and the browser may go on; or its connection is gone.
     pub(super) fn on_tunnel_end<E: Engine>(&mut self, engine: &mut E, mut up: Box<UpstreamConnection>, end: End) {
         let Some(mut down) = up.downstream().and_then(|conn| self.take_downstream(conn)) else {
+            // Its browser is being dealt with: only an engine that has closed the connection leaves its slot.
+            if end == End::Closed {
+                return self.pools.server(up.server).closed();
+            }
             engine.close(up.conn, Close::Reset);
             return self.put_upstream(up);
         };
@@ -146,7 +151,9 @@ impl FrontServer {
         }
         self.put_downstream(down);
         // What the engine has closed leaves its slot.
-        if end != End::Closed {
+        if end == End::Closed {
+            self.pools.server(up.server).closed();
+        } else {
             self.put_upstream(up);
         }
     }
@@ -161,10 +168,9 @@ impl FrontServer {
     ) {
         let until_ns = engine.now_ns() + self.settings.idle_ns;
         up.state = UpstreamState::Closing;
-        up.rides.clear();
+        self.leave_server(up, Outcome::Served, engine.now_ns());
         up.deadline_ns = until_ns;
         engine.close(up.conn, how);
-        self.release_server(up.server);
         down.exchange.upstream = None;
         down.exchange.state = State::Closing;
         down.deadline_ns = until_ns;

@@ -5,7 +5,7 @@
 //! host shop.example.com            # what follows holds for this host only; `host *` ends that
 //! pass     /static/reqcat/*   files reqcat/static
 //! proxy    /reqcat/*          cluster reqcat
-//! proxy    /legacy/*          upstream 127.0.0.1:9000 unix:/run/app.sock
+//! proxy    /legacy/*          upstream 127.0.0.1:9000 weight=3 unix:/run/app.sock check=tcp
 //! redirect /                  /reqcat/ 302
 //! fail     /internal/*        404
 //! ```
@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::engine::Address;
+use super::upstream::{self, Upstream};
 use crate::error::Fault;
 use crate::http1::form;
 
@@ -52,7 +52,7 @@ pub enum Action {
     /// The replicas of an application serve it, mounted at the pattern's base.
     Cluster { application: Arc<str> },
     /// One of these servers does, with the path unchanged.
-    Upstream { addresses: Vec<Address> },
+    Upstream(Arc<Upstream>),
     /// A static object from this folder, relative to the profile's.
     Files { folder: PathBuf },
     /// It is answered with this error, 400 to 599.
@@ -91,10 +91,7 @@ impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster { application } => write!(out, "cluster {application}"),
-            Self::Upstream { addresses } => {
-                write!(out, "upstream")?;
-                addresses.iter().try_for_each(|address| write!(out, " {address}"))
-            }
+            Self::Upstream(upstream) => write!(out, "{upstream}"),
             Self::Files { folder } => write!(out, "files {}", folder.display()),
             Self::Fail { status } => write!(out, "fail {status}"),
             Self::Redirect { location, status } => write!(out, "redirect {location} {status}"),
@@ -119,7 +116,29 @@ pub fn parse(file: &Path, text: &str) -> Result<Vec<Statement>, Vec<Fault>> {
             Err(fault) => faults.push(fault),
         }
     }
+    faults.extend(disagreements(&statements));
     if faults.is_empty() { Ok(statements) } else { Err(faults) }
+}
+
+/// Statements that name the same upstream server share its cap and its check: two that write different ones are at odds.
+fn disagreements(statements: &[Statement]) -> Vec<Fault> {
+    let named = |statement: &Statement| match &statement.action {
+        Action::Upstream(upstream) => Some(Arc::clone(upstream)),
+        Action::Cluster { .. } | Action::Files { .. } | Action::Fail { .. } | Action::Redirect { .. } => None,
+    };
+    let mut faults = Vec::new();
+    let mut seen: Vec<(usize, Arc<Upstream>)> = Vec::new();
+    for statement in statements {
+        let Some(upstream) = named(statement) else { continue };
+        let at_odds = seen.iter().find_map(|(line, earlier)| Some((line, earlier.disagrees(&upstream)?)));
+        if let Some((line, (server, key))) = at_odds {
+            let wrong = format!("`{server}` has another {key} in line {line}");
+            let cure = format!("a server has one {key}: write the same in both statements, or in one of them only");
+            faults.push(Fault::new(&statement.file, statement.line, statement.column, wrong, cure));
+        }
+        seen.push((statement.line, upstream));
+    }
+    faults
 }
 
 /// A word and where it begins.
@@ -248,18 +267,20 @@ impl<'t> Line<'t> {
             }
             return Ok(Action::Cluster { application: word.text.into() });
         }
-        let mut addresses: Vec<Address> = Vec::new();
+        let verb = Word { text: "upstream", column: self.column_here() };
+        let mut upstream = Upstream::default();
         let mut next = Some(self.expect("an address such as 127.0.0.1:9000 or unix:/run/app.sock")?);
         while let Some(word) = next {
-            let address: Address =
-                word.text.parse().map_err(|wrong: String| self.fault(word, wrong, "separate addresses by blanks"))?;
-            if addresses.contains(&address) {
-                return Err(self.fault(word, format!("`{}` stands here twice", word.text), "name each server once"));
-            }
-            addresses.push(address);
+            let taken =
+                if upstream::is_option(word.text) { upstream.option(word.text) } else { upstream.add(word.text) };
+            taken.map_err(|(wrong, cure)| self.fault(word, wrong, cure))?;
             next = self.next_word();
         }
-        Ok(Action::Upstream { addresses })
+        if upstream.servers.is_empty() {
+            return Err(self.fault(verb, "no server", "add an address such as 127.0.0.1:9000 or unix:/run/app.sock"));
+        }
+        upstream.finish().map_err(|(wrong, cure)| self.fault(verb, wrong, cure))?;
+        Ok(Action::Upstream(Arc::new(upstream)))
     }
 
     fn redirect(&mut self) -> Result<Action, Fault> {
@@ -304,6 +325,12 @@ impl<'t> Line<'t> {
         let column = self.text.trim_end().chars().count() + 1;
         self.next_word()
             .ok_or_else(|| self.fault(Word { text: "", column }, "the line ends too early", format!("add {what}")))
+    }
+
+    /// Where the next word begins, in characters from 1.
+    fn column_here(&self) -> usize {
+        let rest = &self.text[self.offset..];
+        self.text[..self.offset + (rest.len() - rest.trim_start().len())].chars().count() + 1
     }
 
     fn end(&mut self) -> Result<(), Fault> {
@@ -396,10 +423,9 @@ mod tests {
                 "9 * /* fail 404",
             ]
         );
-        assert_eq!(statements[3].action, {
-            let addresses = vec!["127.0.0.1:9000".parse().unwrap(), "unix:/run/app.sock".parse().unwrap()];
-            Action::Upstream { addresses }
-        });
+        let Action::Upstream(upstream) = &statements[3].action else { panic!("{:?}", statements[3]) };
+        let addresses: Vec<_> = upstream.servers.iter().map(|server| server.address.clone()).collect();
+        assert_eq!(addresses, ["127.0.0.1:9000".parse().unwrap(), "unix:/run/app.sock".parse().unwrap()]);
         assert_eq!(&*statements[4].pattern.base, "");
     }
 
@@ -469,7 +495,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_panics(text in "([a-z/*.:#%\u{e4} \t\n]|proxy |fail |host |upstream |/a/\\* ){0,40}") {
+        fn no_text_panics(text in "([a-z/*.:#%=\u{e4} \t\n]|proxy |fail |host |upstream |/a/\\* |1.1.1.1:1 |max=|check=http:|drain |wait=9){0,40}") {
             let _ = parse(Path::new("x"), &text);
         }
     }

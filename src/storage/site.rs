@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::engine::Address;
 use crate::error::Fault;
 use crate::statements::grammar::{self, Action};
-use crate::statements::table::RouteTable;
+use crate::statements::table::{Route, RouteTable};
+use crate::statements::upstream::Upstream;
 
 use super::files::{ObjectLimits, ObjectStore};
 
@@ -29,9 +29,7 @@ pub enum Target {
         application: Arc<str>,
     },
     /// Upstream servers.
-    Upstream {
-        servers: Vec<Address>,
-    },
+    Upstream(Arc<Upstream>),
     /// Static objects.
     Files {
         objects: Arc<ObjectStore>,
@@ -50,10 +48,7 @@ impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster { application } => write!(out, "cluster {application}"),
-            Self::Upstream { servers } => {
-                out.write_str("upstream")?;
-                servers.iter().try_for_each(|server| write!(out, " {server}"))
-            }
+            Self::Upstream(upstream) => write!(out, "{upstream}"),
             Self::Files { objects } => write!(out, "{} files, {} bytes", objects.path_count(), objects.total_bytes()),
             Self::Fail { status } => write!(out, "fail {status}"),
             Self::Redirect { location, status } => write!(out, "redirect {status} to {location}"),
@@ -78,6 +73,39 @@ impl Site {
             )]
         })?;
         Self::compile(file, &text, applications, object_bytes_max, version)
+    }
+
+    /// Each route with the upstream servers that it leads to, if it does.
+    pub fn upstreams(&self) -> impl Iterator<Item = (&Route, Option<&Upstream>)> + Clone {
+        self.table.routes().iter().zip(&self.targets).map(|(route, target)| match target {
+            Target::Upstream(upstream) => (route, Some(&**upstream)),
+            Target::Cluster { .. } | Target::Files { .. } | Target::Fail { .. } | Target::Redirect { .. } => {
+                (route, None)
+            }
+        })
+    }
+
+    /// Every front has its share of a server's cap, and none of it may be nothing.
+    ///
+    /// # Errors
+    /// A [`Fault`] for each server that may have fewer requests under way than there are fronts.
+    pub fn check_shares(&self, file: &Path, fronts: usize) -> Result<(), Vec<Fault>> {
+        let least = u32::try_from(fronts).unwrap_or(u32::MAX);
+        let mut faults = Vec::new();
+        for (route, upstream) in self.upstreams() {
+            let Some(upstream) = upstream else { continue };
+            for server in &upstream.servers {
+                if let Some(max) = upstream.max_of(server).filter(|max| *max < least) {
+                    let wrong = format!(
+                        "`{}` may have {max} requests at a time, and there are {fronts} fronts",
+                        server.address
+                    );
+                    let cure = format!("write max={least} or more, or lower cluster.fronts: each front needs a share");
+                    faults.push(Fault::new(file, route.line, 1, wrong, cure));
+                }
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// The same from a text; `file` is where it says that it stands.
@@ -108,7 +136,7 @@ impl Site {
                     }
                     Target::Cluster { application: Arc::clone(application) }
                 }
-                Action::Upstream { addresses } => Target::Upstream { servers: addresses.clone() },
+                Action::Upstream(upstream) => Target::Upstream(Arc::clone(upstream)),
                 Action::Files { folder: objects } => {
                     let objects = folder.join(objects);
                     let loaded = ObjectStore::load(&objects, &limits).unwrap_or_else(|wrong| {
@@ -132,5 +160,24 @@ impl Site {
                 Err(faults)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Site;
+
+    #[test]
+    fn every_front_has_a_share_of_every_cap() {
+        let text = "fail /a 404\nproxy /b upstream 10.0.0.1:80 max=3 10.0.0.2:80\n";
+        let site = Site::compile(Path::new("x"), text, &[], 0, 1).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert!(site.check_shares(Path::new("x"), 3).is_ok());
+        let faults = site.check_shares(Path::new("x"), 4).unwrap_err();
+        assert_eq!(
+            faults[0].to_string(),
+            "x:2:1: `10.0.0.1:80` may have 3 requests at a time, and there are 4 fronts; write max=4 or more, or lower cluster.fronts: each front needs a share"
+        );
     }
 }

@@ -290,7 +290,7 @@ impl<E: Engine> Worker<E> {
             core: self.core,
             cpu_ns: engine::thread::thread_cpu_ns(),
             engine: self.engine.statistics(),
-            front: self.front.as_ref().map(FrontRole::status),
+            front: self.front.as_ref().map(|front| front.status(self.engine.now_ns())),
             replica: self.replica.as_ref().map(ReplicaRole::status),
         }
     }

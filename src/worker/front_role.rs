@@ -8,11 +8,13 @@ use crate::dispatch::requests;
 use crate::engine::{self, Conn, Engine, Event};
 use crate::front::FrontServer;
 use crate::front::server::TICK_NS;
+use crate::front::upstream::group::SharedGroup;
+use crate::front::upstream::server::UpstreamServer;
 use crate::mesh::depth::DepthBoard;
 
 use super::load_board::LoadBoard;
 use super::movers::Movers;
-use super::status::{FrontStatus, UpstreamStatus};
+use super::status::{FrontStatus, UpstreamGroupStatus, UpstreamStatus};
 use super::{Layout, Message, Port};
 
 /// A connection that took no request for so long is given away first: whoever sends all the time is what makes a core
@@ -236,7 +238,7 @@ impl FrontRole {
         self.server.drain(engine, on);
     }
 
-    pub fn status(&self) -> FrontStatus {
+    pub fn status(&self, now_ns: u64) -> FrontStatus {
         let dispatcher = self.server.dispatcher();
         let counters = dispatcher.counters();
         FrontStatus {
@@ -255,20 +257,48 @@ impl FrontRole {
             dispatched_after_wait: counters.waited,
             request_decisions: dispatcher.decisions().iter().map(request_decision).collect(),
             connection_decisions: self.placer.decisions().iter().map(connection_decision).collect(),
-            upstreams: self
+            upstreams: self.server.upstreams().servers().iter().map(|server| upstream(server, now_ns)).collect(),
+            upstream_groups: self
                 .server
                 .upstreams()
-                .servers()
+                .groups()
                 .iter()
-                .map(|server| UpstreamStatus {
-                    address: server.address.to_string(),
-                    outstanding: server.outstanding,
-                    idle_connections: server.idle_count(),
-                    requests: server.requests,
-                    failures: server.failures,
-                })
+                .map(|group| upstream_group(group, now_ns))
                 .collect(),
         }
+    }
+}
+
+fn upstream(server: &UpstreamServer, now_ns: u64) -> UpstreamStatus {
+    UpstreamStatus {
+        address: server.address.to_string(),
+        state: server.state(now_ns),
+        outstanding: server.outstanding(),
+        outstanding_max: server.outstanding_max(),
+        connections: server.connections(),
+        idle_connections: server.idle_count(),
+        requests: server.requests(),
+        failures: server.breaker.failures(),
+        requests_failed: server.failed(),
+        ejections: server.breaker.ejections(),
+        ejected_for_ms: server.breaker.ejected_for_ns(now_ns).unwrap_or(0) / 1_000_000,
+        checks_passed: server.watch.passed(),
+        checks_failed: server.watch.failed(),
+        last_check: server.checks.last(),
+    }
+}
+
+fn upstream_group(group: &SharedGroup, now_ns: u64) -> UpstreamGroupStatus {
+    let mut group = group.borrow_mut();
+    UpstreamGroupStatus {
+        pattern: group.pattern.to_string(),
+        waiting: group.queue.waiting(),
+        waited: group.queue.waited(),
+        queue_refused: group.queue.refused(),
+        queue_expired: group.queue.expired(),
+        retries: group.budget.begun(),
+        retries_denied: group.budget.denied(),
+        retries_left: group.budget.left(now_ns),
     }
 }
 

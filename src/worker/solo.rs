@@ -35,6 +35,8 @@ pub struct ProxyOptions {
     pub engine: EngineChoice,
     /// Safe requests that may share an upstream connection.
     pub pipeline_max: usize,
+    /// Options of the statement, such as `check=tcp`.
+    pub upstream_options: Vec<String>,
     /// Connections at a time, half of them downstream.
     pub connections_max: u32,
     /// Set to end [`run`]; wake `waker` afterwards.
@@ -58,16 +60,18 @@ pub fn run(options: ProxyOptions) -> io::Result<()> {
 }
 
 fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
-    let ProxyOptions { listen, to, core, engine: _, pipeline_max, connections_max, stop, waker } = options;
+    let ProxyOptions { listen, to, core, engine: _, pipeline_max, connections_max, upstream_options, stop, waker } =
+        options;
     if let Some(core) = core {
         engine::thread::pin_to_core(core)?;
     }
     engine::thread::raise_descriptor_limit();
     let mut profile: Profile = toml::from_str(PROFILE).map_err(io::Error::other)?;
     profile.limits.upstream_pipeline_max = pipeline_max;
+    let mut words = upstream_options;
+    words.extend(to.iter().map(ToString::to_string));
+    let statements = format!("proxy /* upstream {}\n", words.join(" "));
     profile.engine.connections_max = connections_max;
-    let servers: Vec<String> = to.iter().map(ToString::to_string).collect();
-    let statements = format!("proxy /* upstream {}\n", servers.join(" "));
     let site = Site::compile(Path::new("--to"), &statements, &[], 0, 1)
         .map_err(|faults| io::Error::other(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let mut engine = E::new(&profile.engine.config(), waker)?;

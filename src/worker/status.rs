@@ -39,16 +39,48 @@ pub struct FrontStatus {
     /// The last decisions of the first dispatcher, newest last.
     pub connection_decisions: Vec<String>,
     pub upstreams: Vec<UpstreamStatus>,
+    pub upstream_groups: Vec<UpstreamGroupStatus>,
 }
 
 /// An upstream server as one front sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct UpstreamStatus {
     pub address: String,
+    /// `up`, `down` (by checks), `ejected` (by failed requests), or `leaving` (no statement names it any more).
+    pub state: &'static str,
     pub outstanding: u32,
+    /// This front's share of the server's cap.
+    pub outstanding_max: u32,
+    pub connections: u32,
     pub idle_connections: usize,
     pub requests: u64,
+    /// Failures in a row.
     pub failures: u32,
+    pub requests_failed: u64,
+    pub ejections: u64,
+    /// Milliseconds until the next probe; 0 if it is not ejected.
+    pub ejected_for_ms: u64,
+    pub checks_passed: u64,
+    pub checks_failed: u64,
+    /// Why the last check ended as it did.
+    pub last_check: &'static str,
+}
+
+/// The servers of one statement as one front sees them.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpstreamGroupStatus {
+    pub pattern: String,
+    /// Requests that wait for a server with room, now and since the start.
+    pub waiting: usize,
+    pub waited: u64,
+    /// Requests that found the queue full, or waited in vain.
+    pub queue_refused: u64,
+    pub queue_expired: u64,
+    pub retries: u64,
+    /// Retries that the budget did not have.
+    pub retries_denied: u64,
+    /// Retries that may begin now.
+    pub retries_left: u32,
 }
 
 /// A replica server's report.

@@ -20,3 +20,4 @@ mod replicas;
 mod snapshot;
 mod statements;
 mod support;
+mod upstream_servers;

@@ -20,9 +20,17 @@ use super::browser::Browser;
 use super::message::pattern;
 use super::upstream::Upstream;
 
-const STATEMENTS: &str = "proxy /u/* upstream 10.0.0.1:80 10.0.0.2:80 unix:/sim/three
-proxy /one/* upstream 10.0.0.4:80
-pass /s/* files files
+/// What `/u/*` and `/one/*` lead to: without options, with caps and checks, and with other servers and a short queue.
+const UPSTREAMS: [&str; 3] = [
+    "proxy /u/* upstream 10.0.0.1:80 10.0.0.2:80 unix:/sim/three\nproxy /one/* upstream 10.0.0.4:80\n",
+    "proxy /u/* upstream max=2 10.0.0.1:80 weight=3 10.0.0.2:80 unix:/sim/three queue=100 wait=5s affinity=srv check=tcp \
+     interval=400ms timeout=300ms rise=1 fall=2 eject=2\nproxy /one/* upstream 10.0.0.4:80 max=1 queue=100 wait=5s\n",
+    "proxy /u/* upstream 10.0.0.1:80 max=1 10.0.0.2:80 drain 10.0.0.4:80 queue=3 wait=200ms observe=answers retries=4\n\
+     proxy /one/* upstream 10.0.0.4:80 max=2\n",
+];
+/// The first so many of them are for seeds without faults.
+const UPSTREAMS_FAIR: usize = 2;
+const STATEMENTS: &str = "pass /s/* files files
 redirect /r /elsewhere 302
 fail /f/* 410
 proxy /app/* cluster app
@@ -38,17 +46,22 @@ pub fn file() -> Vec<u8> {
     pattern(0xF11E, 3000)
 }
 
-fn site() -> Arc<Site> {
-    static SITE: OnceLock<Arc<Site>> = OnceLock::new();
-    let site = SITE.get_or_init(|| {
+fn site(number: usize) -> Arc<Site> {
+    static SITES: OnceLock<Vec<Arc<Site>>> = OnceLock::new();
+    let sites = SITES.get_or_init(|| {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sim-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("files")).unwrap();
         std::fs::write(folder.join("files/a.txt"), file()).unwrap();
-        let site = Site::compile(&folder.join("site.statements"), STATEMENTS, &["app"], 1 << 20, 1);
+        let compile = |upstreams: &&str| {
+            let text = format!("{upstreams}{STATEMENTS}");
+            let site = Site::compile(&folder.join("site.statements"), &text, &["app"], 1 << 20, 1);
+            Arc::new(site.unwrap_or_else(|faults| panic!("{faults:?}")))
+        };
+        let sites = UPSTREAMS.iter().map(compile).collect();
         std::fs::remove_dir_all(&folder).unwrap();
-        Arc::new(site.unwrap_or_else(|faults| panic!("{faults:?}")))
+        sites
     });
-    Arc::clone(site)
+    Arc::clone(&sites[number])
 }
 
 struct Stage {
@@ -63,6 +76,9 @@ struct Stage {
     jobs: Vec<(u64, u8, Box<Job>)>,
     browsers: Vec<Browser>,
     upstreams: Vec<Upstream>,
+    /// What each upstream server had under way after the last step.
+    outstanding: Vec<u32>,
+    begun_ns: u64,
     moves: Moves,
 }
 
@@ -128,7 +144,7 @@ impl Stage {
         });
         let sessions = Sessions::new(SessionKey::new([0; 32]), 0);
         let mut front =
-            FrontServer::new(Settings::of(&profile), 0, None, dispatcher, sessions, site(), config.connections_max);
+            FrontServer::new(Settings::of(&profile), 0, None, dispatcher, sessions, site(0), config.connections_max);
         for replica in 0..REPLICAS {
             front.dispatcher_mut().set_available(u8::try_from(replica).unwrap(), true);
         }
@@ -136,12 +152,19 @@ impl Stage {
             .iter()
             .enumerate()
             .filter(|&(index, _)| fair || index != 1 || seed % 2 == 0)
-            .map(|(_, text)| Upstream::new(world.listen(&text.parse().unwrap()), fair, pipelined))
+            .map(|(_, text)| {
+                let mut upstream = Upstream::new(&world, text.parse().unwrap(), fair, pipelined);
+                // Half of the unfair seeds have servers that die, hang and come back.
+                upstream.moody = !fair && seed % 8 >= 4;
+                upstream
+            })
             .collect();
         let count_max = if random.chance(200) { 40 } else { 12 };
         let count = 1 + random.size(count_max);
         let browsers = (0..count).map(|number| Browser::new(number, &world, &address, &mut random, fair)).collect();
         Self {
+            begun_ns: world.now_ns(),
+            outstanding: Vec::new(),
             world,
             random,
             engine,
@@ -215,7 +238,7 @@ impl Stage {
     }
 
     /// What holds after every step.
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         let counters = self.front.counters();
         let ended = counters.requests_answered + counters.requests_refused + counters.requests_aborted;
         if ended > counters.requests_taken {
@@ -229,12 +252,22 @@ impl Stage {
             ));
         }
         let outstanding: u64 =
-            self.front.upstreams().servers().iter().map(|server| u64::from(server.outstanding)).sum();
+            self.front.upstreams().servers().iter().map(|server| u64::from(server.outstanding())).sum();
         let abandoned = self.front.abandoned_rides() as u64;
         if outstanding > in_progress + abandoned {
             return Err(format!(
                 "{outstanding} outstanding upstream, {in_progress} in progress, {abandoned} abandoned"
             ));
+        }
+        let servers = self.front.upstreams().servers();
+        self.outstanding.resize(servers.len(), 0);
+        for (server, before) in servers.iter().zip(&mut self.outstanding) {
+            // A cap that was lowered lets what is under way end.
+            let now = server.outstanding();
+            if now > server.outstanding_max() && now > *before {
+                return Err(format!("{now} requests at {}, of {}", server.address, server.outstanding_max()));
+            }
+            *before = now;
         }
         Ok(())
     }
@@ -253,6 +286,11 @@ impl Stage {
             }
             for (at, ..) in &self.jobs {
                 next = next.min(*at);
+            }
+            if self.random.chance(4) {
+                let count = if self.fair { UPSTREAMS_FAIR } else { UPSTREAMS.len() };
+                let number = self.random.size(count);
+                self.front.publish(site(number));
             }
             self.turn(next.max(now + 50_000))?;
             if !draining && !self.browsers.iter().any(Browser::waits) {
@@ -285,9 +323,22 @@ impl Stage {
             return Err(format!("requests got lost: {counters:?}"));
         }
         for server in self.front.upstreams().servers() {
-            if server.outstanding != 0 || server.idle_count() != 0 {
+            if server.outstanding() != 0 || server.idle_count() != 0 {
                 return Err(format!("after the end: {server:?}"));
             }
+        }
+        let mut begun = 0;
+        for group in self.front.upstreams().groups() {
+            let group = group.borrow();
+            if group.queue.waiting() != 0 {
+                return Err(format!("somebody waits after the end: {group:?}"));
+            }
+            begun += group.budget.begun();
+        }
+        // A request may stand in two windows of ten seconds; each window has three retries in any case, of each group.
+        let windows = (self.world.now_ns() - self.begun_ns) / (10 * SECOND) + 1;
+        if begun > counters.to_upstreams * 2 / 5 + 12 * windows {
+            return Err(format!("{begun} retries in {windows} windows: {counters:?}"));
         }
         let Self { engine, front, events, jobs, .. } = self;
         drop((front, events, jobs));

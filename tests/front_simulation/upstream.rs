@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use twintier::engine::Address;
 use twintier::engine::sim::{Peer, Random, Read, World};
 
 use super::message::{self, pattern};
@@ -30,8 +31,23 @@ struct Connection {
     paused_until: u64,
 }
 
+/// What a server is up to as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Well,
+    /// Its process has died: nobody listens, every connection is reset.
+    Dead,
+    /// It takes connections and says nothing.
+    Hung,
+}
+
 pub struct Upstream {
-    pub listener: usize,
+    address: Address,
+    listener: usize,
+    mood: Mood,
+    mood_until_ns: u64,
+    /// It dies, hangs and comes back.
+    pub moody: bool,
     connections: Vec<Connection>,
     /// Every request behaves well.
     pub fair: bool,
@@ -42,13 +58,49 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn new(listener: usize, fair: bool, pipelined: bool) -> Self {
-        Self { listener, connections: Vec::new(), fair, pipelined, arrived: HashMap::new() }
+    pub fn new(world: &World, address: Address, fair: bool, pipelined: bool) -> Self {
+        let listener = world.listen(&address);
+        Self {
+            address,
+            listener,
+            mood: Mood::Well,
+            mood_until_ns: 0,
+            moody: false,
+            connections: Vec::new(),
+            fair,
+            pipelined,
+            arrived: HashMap::new(),
+        }
+    }
+
+    fn change_mood(&mut self, world: &World, random: &mut Random) {
+        self.mood_until_ns = world.now_ns() + random.below(4_000_000_000);
+        let before = self.mood;
+        self.mood = match random.below(10) {
+            0..=5 => Mood::Well,
+            6 | 7 => Mood::Dead,
+            _ => Mood::Hung,
+        };
+        if self.mood == Mood::Dead && before != Mood::Dead {
+            world.stop(self.listener);
+            for connection in self.connections.drain(..) {
+                world.reset(connection.peer);
+            }
+        } else if self.mood != Mood::Dead && before == Mood::Dead {
+            self.listener = world.listen(&self.address);
+        }
     }
 
     /// Everything that can be done now; says when there is more to do.
     pub fn step(&mut self, world: &World, random: &mut Random) -> Result<u64, String> {
         let now = world.now_ns();
+        if self.moody && now >= self.mood_until_ns {
+            self.change_mood(world, random);
+        }
+        match self.mood {
+            Mood::Well => {}
+            Mood::Dead | Mood::Hung => return Ok(self.mood_until_ns),
+        }
         while let Some(peer) = world.accept(self.listener) {
             let paused_until = if !self.fair && random.chance(50) { now + random.below(3_000_000_000) } else { 0 };
             self.connections.push(Connection {
@@ -63,7 +115,7 @@ impl Upstream {
                 paused_until,
             });
         }
-        let mut next = u64::MAX;
+        let mut next = if self.moody { self.mood_until_ns } else { u64::MAX };
         for index in 0..self.connections.len() {
             next = next.min(self.step_one(index, world, random)?);
         }

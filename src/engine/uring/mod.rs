@@ -34,9 +34,9 @@ use io_uring::{opcode, types::Fd};
 use self::alarms::Alarms;
 use self::operation::{Kind, Operation};
 use self::receive::ReceiveRing;
-use self::ring::{Ring, Wait};
 #[cfg(feature = "appliance")]
 pub(super) use self::ring::explain;
+use self::ring::{Ring, Wait};
 use self::slots::{InFlight, Phase, Shutdown, Slots};
 use self::vectors::Vectors;
 use super::wheel::Wheel;

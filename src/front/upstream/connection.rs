@@ -18,6 +18,8 @@ use crate::http1::head::{Method, ResponseHead};
 use crate::front::connection::Input;
 use crate::front::flow::Queue;
 
+use super::server::Grant;
+
 /// Where an upstream connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamState {
@@ -40,6 +42,8 @@ pub struct Ride {
     pub down: Conn,
     /// What the framing of the response depends on (RFC 9112 section 6.3).
     pub method: Method,
+    /// Its place at the server.
+    pub grant: Grant,
     /// The browser left, or its request went another way: the response is read and dropped.
     pub abandoned: bool,
 }
@@ -78,6 +82,10 @@ pub struct UpstreamConnection {
     /// In a tunnel: the server was told that the browser sends no more.
     pub told_end: bool,
     pub deadline_ns: u64,
+    /// How long the server may be silent, in nanoseconds.
+    pub first_byte_ns: u64,
+    /// How long the connection may be idle, in nanoseconds.
+    pub idle_ns: u64,
 }
 
 impl UpstreamConnection {
@@ -102,6 +110,8 @@ impl UpstreamConnection {
             eof: false,
             told_end: false,
             deadline_ns: u64::MAX,
+            first_byte_ns: 0,
+            idle_ns: 0,
         }
     }
 
@@ -110,9 +120,8 @@ impl UpstreamConnection {
         self.rides.front().filter(|ride| !ride.abandoned).map(|ride| ride.down)
     }
 
-    /// Ends the first ride and makes ready for the next response.
-    pub fn end_ride(&mut self) {
-        self.rides.pop_front();
+    /// Makes ready for the next response.
+    pub fn end_response(&mut self) {
         self.head.clear();
         self.head_done = false;
         self.unchunk = false;

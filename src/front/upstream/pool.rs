@@ -1,56 +1,248 @@
-//! Keep-alive pools of one front, outstanding requests, passive health.
+//! All upstream servers and groups of one front. They stay when the statements change: servers are known by their
+//! address, groups by their host and pattern, so that health, counts, idle connections and queues survive a reload.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::authority::session::SessionKey;
 use crate::engine::{Address, Conn};
+use crate::front::settings::UpstreamSettings;
+use crate::statements::table::Route;
+use crate::statements::upstream::Upstream;
 
-/// Consecutive failures after which a server is left alone for a while.
-const FAILURES_MAX: u32 = 3;
-/// How long, in nanoseconds; then one request is let through as a probe.
-const EJECTED_NS: u64 = 1_000_000_000;
+use super::check::CheckPlan;
+use super::course::Tried;
+use super::group::{Group, Member, SharedGroup};
+use super::health::{Outcome, Readiness};
+use super::pick::Candidate;
+use super::server::{Grant, UpstreamServer};
 
-/// One upstream server as this front sees it.
-#[derive(Debug)]
-pub struct UpstreamServer {
-    pub address: Address,
-    pub outstanding: u32,
-    pub failures: u32,
-    pub requests: u64,
-    idle: Vec<Conn>,
-    ejected_until_ns: u64,
+/// What became of the wish for a server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Choice {
+    Server(Grant),
+    /// Those that may be asked have no room, or others wait already.
+    Wait,
+    /// The statement's servers all drain.
+    Nobody,
 }
 
-/// All upstream servers that statements name. They stay when statements change, so that health and idle connections
-/// survive a reload.
+/// What a request wants of its server.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Names the server of the browser's session, as its cookie has it.
+    pub affinity: Option<&'a [u8]>,
+    pub tried: &'a Tried,
+    /// It has waited, and nobody before it waits any more.
+    pub is_next: bool,
+}
+
+/// The upstream servers of one front.
 #[derive(Debug, Default)]
 pub struct Pools {
     servers: Vec<UpstreamServer>,
-    turn: usize,
+    groups: Vec<SharedGroup>,
+    /// By the route's index; `None` for routes that lead elsewhere.
+    by_route: Vec<Option<SharedGroup>>,
+    /// A place at a server became free since [`Self::take_freed`].
+    freed: bool,
+}
+
+/// What the statements say together about one server.
+#[derive(Default)]
+struct Said {
+    max: Option<u32>,
+    check: Option<(CheckPlan, u32, u32)>,
+    eject: Option<u32>,
 }
 
 impl Pools {
-    /// The server's index; new servers are appended.
-    pub fn resolve(&mut self, address: &Address) -> usize {
+    /// Takes over changed statements: one item for each route, in order. A server that is no longer named drains: its
+    /// requests end, and its idle connections are [surplus](Self::surplus).
+    pub fn publish<'s>(
+        &mut self,
+        routes: impl Iterator<Item = (&'s Route, Option<&'s Upstream>)> + Clone,
+        defaults: &UpstreamSettings,
+        key: &SessionKey,
+    ) {
+        let named = |address: &Address| {
+            let mut servers =
+                routes.clone().filter_map(|(_, upstream)| upstream).flat_map(|upstream| &upstream.servers);
+            servers.any(|server| server.address == *address)
+        };
+        for server in &mut self.servers {
+            server.named = named(&server.address);
+        }
+        let mut said: Vec<Said> = Vec::new();
+        let by_route = routes
+            .map(|(route, upstream)| upstream.map(|upstream| self.group_of(route, upstream, defaults, key, &mut said)))
+            .collect();
+        self.by_route = by_route;
+        self.forget_groups();
+        said.resize_with(self.servers.len(), Said::default);
+        for (server, said) in self.servers.iter_mut().zip(said) {
+            server.set_outstanding_max(defaults.share(said.max.unwrap_or(defaults.outstanding_max)));
+            server.breaker.failures_max = said.eject.unwrap_or(defaults.eject_failures);
+            if let Some((plan, rise, fall)) = said.check {
+                (server.watch.rise, server.watch.fall) = (rise, fall);
+                server.checks.set_plan(Some(plan));
+            } else {
+                server.watch.forget();
+                server.checks.set_plan(None);
+            }
+        }
+        // Caps may have risen.
+        self.freed = true;
+    }
+
+    /// The group of a statement, with its servers.
+    fn group_of(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        defaults: &UpstreamSettings,
+        key: &SessionKey,
+        said: &mut Vec<Said>,
+    ) -> SharedGroup {
+        let options = &upstream.options;
+        let check = options.check.as_ref().map(|check| {
+            let ns = |ms: Option<u64>, default_ns| ms.map_or(default_ns, |ms: u64| ms * 1_000_000);
+            let plan = CheckPlan {
+                check: check.clone(),
+                interval_ns: ns(options.interval_ms, defaults.check_interval_ns),
+                timeout_ns: ns(options.timeout_ms, defaults.check_timeout_ns),
+            };
+            (plan, options.rise.unwrap_or(defaults.check_rise), options.fall.unwrap_or(defaults.check_fall))
+        });
+        let mut members = Vec::with_capacity(upstream.servers.len());
+        for server in &upstream.servers {
+            let index = self.resolve(&server.address, key);
+            if said.len() <= index {
+                said.resize_with(index + 1, Said::default);
+            }
+            let about = &mut said[index];
+            about.max = about.max.or(upstream.max_of(server));
+            about.check = about.check.take().or_else(|| check.clone());
+            about.eject = [about.eject, options.eject].into_iter().flatten().min();
+            let cookie = options.affinity.as_deref();
+            let set_cookie = cookie.map(|cookie| self.servers[index].name.set_cookie(cookie, &route.mount));
+            members.push(Member {
+                server: index,
+                weight: server.weight,
+                drain: server.drain,
+                set_cookie: set_cookie.unwrap_or_default(),
+            });
+        }
+        let known = self.groups.iter().find(|group| group.borrow().is_of(route)).cloned();
+        let group = known.unwrap_or_else(|| {
+            let group = Rc::new(RefCell::new(Group::new(route)));
+            self.groups.push(Rc::clone(&group));
+            group
+        });
+        group.borrow_mut().update(members, options, defaults);
+        group
+    }
+
+    /// The server's index; a new server takes the place of one that is forgotten.
+    fn resolve(&mut self, address: &Address, key: &SessionKey) -> usize {
         if let Some(index) = self.servers.iter().position(|server| server.address == *address) {
             return index;
         }
-        self.servers.push(UpstreamServer {
-            address: address.clone(),
-            outstanding: 0,
-            failures: 0,
-            requests: 0,
-            idle: Vec::new(),
-            ejected_until_ns: 0,
-        });
-        self.servers.len() - 1
+        let server = UpstreamServer::new(address, key);
+        // A group of earlier statements may still have requests that wait for its old servers.
+        let referred = |index: usize| {
+            let refers = |group: &SharedGroup| group.borrow().members.iter().any(|member| member.server == index);
+            self.groups.iter().any(refers)
+        };
+        let free = (0..self.servers.len()).find(|&index| self.servers[index].is_forgotten() && !referred(index));
+        match free {
+            Some(index) => {
+                self.servers[index] = server;
+                index
+            }
+            None => {
+                self.servers.push(server);
+                self.servers.len() - 1
+            }
+        }
     }
 
-    /// The server with the fewest outstanding requests; ties rotate. Servers that failed are passed over unless all
-    /// have failed: a request is better tried than refused.
-    pub fn pick(&mut self, candidates: &[usize], now_ns: u64) -> Option<usize> {
-        self.turn = self.turn.wrapping_add(1);
-        let order = || (0..candidates.len()).map(|step| candidates[(step + self.turn) % candidates.len()]);
-        let healthy = order().filter(|&index| self.servers[index].ejected_until_ns <= now_ns);
-        let least = healthy.min_by_key(|&index| self.servers[index].outstanding);
-        least.or_else(|| order().min_by_key(|&index| self.servers[index].outstanding))
+    /// Lets go of groups that no statement has and no request holds.
+    pub fn forget_groups(&mut self) {
+        let Self { groups, by_route, .. } = self;
+        groups.retain(|group| {
+            let named = by_route.iter().flatten().any(|other| Rc::ptr_eq(group, other));
+            named || Rc::strong_count(group) > 1 || !group.borrow().queue.is_empty()
+        });
+    }
+
+    /// The group of a route; `None` if it leads elsewhere.
+    pub fn group(&self, route: usize) -> Option<SharedGroup> {
+        self.by_route.get(route)?.clone()
+    }
+
+    /// All groups, also those that only requests under way still hold.
+    pub fn groups(&self) -> &[SharedGroup] {
+        &self.groups
+    }
+
+    /// Chooses a server of the group and takes a place there.
+    pub fn choose(&mut self, group: &mut Group, wish: Wish<'_>, now_ns: u64) -> Choice {
+        let Group { members, turns, queue, .. } = group;
+        let servers = &self.servers;
+        if let Some(name) = wish.affinity
+            && let Some(member) = members.iter().find(|member| servers[member.server].name == *name)
+        {
+            let server = &servers[member.server];
+            let good = server.readiness(now_ns) != Readiness::Out && !wish.tried.contains(member.server);
+            if good && server.has_room() {
+                return self.grant(member.server, now_ns);
+            }
+        }
+        if !wish.is_next && queue.waiting() > 0 {
+            return Choice::Wait;
+        }
+        // Healthy ones before others, untried ones before others. When all are out, all are tried: a request is better
+        // tried than refused.
+        for (healthy, untried) in [(true, true), (true, false), (false, true), (false, false)] {
+            let mut any = false;
+            let candidates = members.iter().enumerate().filter_map(|(place, member)| {
+                let server = &servers[member.server];
+                let fits = !member.drain
+                    && (!healthy || server.readiness(now_ns) != Readiness::Out)
+                    && (!untried || !wish.tried.contains(member.server));
+                any |= fits;
+                (fits && server.has_room()).then_some(Candidate {
+                    place,
+                    outstanding: server.outstanding(),
+                    weight: member.weight,
+                })
+            });
+            if let Some(place) = turns.pick(candidates) {
+                let server = members[place].server;
+                return self.grant(server, now_ns);
+            }
+            if any {
+                return Choice::Wait;
+            }
+        }
+        Choice::Nobody
+    }
+
+    fn grant(&mut self, server: usize, now_ns: u64) -> Choice {
+        let probe = self.servers[server].acquire(now_ns);
+        Choice::Server(Grant { server, probe })
+    }
+
+    /// Gives a place back, with what the request found out.
+    pub fn release(&mut self, grant: Grant, outcome: Outcome, now_ns: u64) {
+        self.servers[grant.server].release(now_ns, grant.probe, outcome);
+        self.freed = true;
+    }
+
+    /// Whether somebody who waits may be served now.
+    pub fn take_freed(&mut self) -> bool {
+        std::mem::take(&mut self.freed)
     }
 
     pub fn server(&mut self, index: usize) -> &mut UpstreamServer {
@@ -60,57 +252,14 @@ impl Pools {
     pub fn servers(&self) -> &[UpstreamServer] {
         &self.servers
     }
-}
 
-impl UpstreamServer {
-    pub fn take_idle(&mut self) -> Option<Conn> {
-        self.idle.pop()
+    /// The server whose check has this connection.
+    pub fn checked_by(&self, conn: Conn) -> Option<usize> {
+        self.servers.iter().position(|server| server.checks.conn() == Some(conn))
     }
 
-    pub fn give_back(&mut self, conn: Conn) {
-        self.idle.push(conn);
-    }
-
-    /// Forgets an idle connection that closed.
-    pub fn forget(&mut self, conn: Conn) {
-        self.idle.retain(|idle| *idle != conn);
-    }
-
-    pub fn idle_count(&self) -> usize {
-        self.idle.len()
-    }
-
-    pub fn succeeded(&mut self) {
-        self.failures = 0;
-        self.ejected_until_ns = 0;
-    }
-
-    pub fn failed(&mut self, now_ns: u64) {
-        self.failures = self.failures.saturating_add(1);
-        if self.failures >= FAILURES_MAX {
-            self.ejected_until_ns = now_ns + EJECTED_NS;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn picks_the_least_busy_and_passes_over_failed_servers() {
-        let mut pools = Pools::default();
-        let a = pools.resolve(&"127.0.0.1:1".parse().unwrap());
-        let b = pools.resolve(&"127.0.0.1:2".parse().unwrap());
-        assert_eq!(pools.resolve(&"127.0.0.1:1".parse().unwrap()), a);
-        pools.server(a).outstanding = 1;
-        assert_eq!(pools.pick(&[a, b], 0), Some(b));
-        for _ in 0..FAILURES_MAX {
-            pools.server(b).failed(0);
-        }
-        assert_eq!(pools.pick(&[a, b], 1), Some(a));
-        assert_eq!(pools.pick(&[b], 1), Some(b), "all failed: tried anyway");
-        assert_eq!(pools.pick(&[a, b], EJECTED_NS), Some(b), "probed after the pause");
-        assert_eq!(pools.pick(&[], 0), None);
+    /// An idle connection to a server that no statement names any more, taken out of its pool.
+    pub fn surplus(&mut self) -> Option<Conn> {
+        self.servers.iter_mut().filter(|server| !server.named).find_map(UpstreamServer::take_idle)
     }
 }
