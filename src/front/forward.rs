@@ -58,7 +58,7 @@ impl FrontServer {
             let text = "no connection to an upstream server could be opened";
             return self.refuse(engine, down, Reason::UpstreamSlots, text);
         };
-        let reason = Reason::of_attempt(down.exchange.attempts, down.exchange.course.waited);
+        let reason = Reason::of_grant(grant, down.exchange.attempts, down.exchange.course.waited);
         down.exchange.trace.placed(Served::Upstream(grant.server), reason, now);
         up.rides.push_back(Ride { down: down.conn, method: down.exchange.head.method, grant, abandoned: false });
         down.exchange.upstream = Some(up.conn);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::engine::Address;
+
 use super::record::{Record, Text, UPSTREAM_BYTES_MAX};
 
 /// Lines kept for reuse; as many requests as may be in progress without allocating.
@@ -26,8 +28,8 @@ pub struct Log {
     /// Empty lines, in the boxes in which they wait for their exchange's end.
     #[allow(clippy::vec_box)]
     lines: Vec<Box<Record>>,
-    /// Names of upstream servers, by the front's index of them: servers stay where they are once they are known.
-    upstreams: Vec<Text<UPSTREAM_BYTES_MAX>>,
+    /// Names of upstream servers, by the front's index of them, with the address that each is the name of.
+    upstreams: Vec<Option<(Address, Text<UPSTREAM_BYTES_MAX>)>>,
 }
 
 impl Log {
@@ -52,15 +54,19 @@ impl Log {
         }
     }
 
-    /// The name of an upstream server; `name` is asked the first time.
-    pub(super) fn upstream(&mut self, server: usize, name: impl FnOnce() -> String) -> Text<UPSTREAM_BYTES_MAX> {
+    /// The name of the upstream server with this index and address; it is made once for each.
+    pub(super) fn upstream(&mut self, server: usize, address: &Address) -> Text<UPSTREAM_BYTES_MAX> {
         if server >= self.upstreams.len() {
-            self.upstreams.resize(server + 1, Text::EMPTY);
+            self.upstreams.resize_with(server + 1, || None);
         }
-        let text = &mut self.upstreams[server];
-        if text.as_slice().is_empty() {
-            text.set(name().as_bytes());
+        match &self.upstreams[server] {
+            Some((known, text)) if known == address => *text,
+            Some(_) | None => {
+                let mut text = Text::EMPTY;
+                text.set(address.to_string().as_bytes());
+                self.upstreams[server] = Some((address.clone(), text));
+                text
+            }
         }
-        *text
     }
 }

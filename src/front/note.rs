@@ -134,7 +134,7 @@ impl FrontServer {
             if let Served::Upstream(server) = trace.served
                 && let Some(log) = &mut self.notes.log
             {
-                line.upstream = log.upstream(server, || self.pools.server(server).address.to_string());
+                line.upstream = log.upstream(server, &self.pools.server(server).address);
             }
         }
         let now = engine.now_ns();

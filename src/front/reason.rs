@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::dispatch::policy;
 use crate::http1::parse::Reject;
 
+use super::upstream::server::Grant;
+
 /// Declares the reasons: variant, word, status of the front's own answer (0: none of its own), explanation.
 macro_rules! reasons {
     ($($variant:ident $word:literal $status:literal $why:literal)*) => {
@@ -54,6 +56,8 @@ reasons! {
     Weight "weight" 0 "the replica whose weight made it its turn (policy `weighted`)"
     UpstreamLeast "upstream-least" 0 "the upstream server with the fewest outstanding requests"
     UpstreamWaited "upstream-waited" 0 "no upstream server had room; the first one that had"
+    Affinity "affinity" 0 "the upstream server that the affinity cookie names"
+    Probe "probe" 0 "an ejected upstream server, to see whether it is well again"
     Retry "retry" 0 "another attempt, because the one before got no answer"
     File "file" 0 "a static object"
     Statement "statement" 0 "a `fail` or `redirect` statement"
@@ -121,13 +125,18 @@ impl Reason {
         }
     }
 
-    /// Why an upstream server is asked, by how often one was asked already, this time included, and whether the
-    /// request had to wait for it.
-    pub fn of_attempt(attempts: u32, waited: bool) -> Self {
-        match (attempts, waited) {
-            (2.., _) => Self::Retry,
-            (_, true) => Self::UpstreamWaited,
-            (_, false) => Self::UpstreamLeast,
+    /// Why an upstream server is asked: `attempts` counts this time, too; `waited` says that it had no room before.
+    pub fn of_grant(grant: Grant, attempts: u32, waited: bool) -> Self {
+        if attempts > 1 {
+            Self::Retry
+        } else if grant.affinity {
+            Self::Affinity
+        } else if grant.probe {
+            Self::Probe
+        } else if waited {
+            Self::UpstreamWaited
+        } else {
+            Self::UpstreamLeast
         }
     }
 

@@ -196,7 +196,7 @@ impl Pools {
             let server = &servers[member.server];
             let good = server.readiness(now_ns) != Readiness::Out && !wish.tried.contains(member.server);
             if good && server.has_room() {
-                return self.grant(member.server, now_ns);
+                return self.grant(member.server, true, now_ns);
             }
         }
         if !wish.is_next && queue.waiting() > 0 {
@@ -220,7 +220,7 @@ impl Pools {
             });
             if let Some(place) = turns.pick(candidates) {
                 let server = members[place].server;
-                return self.grant(server, now_ns);
+                return self.grant(server, false, now_ns);
             }
             if any {
                 return Choice::Wait;
@@ -229,9 +229,9 @@ impl Pools {
         Choice::Nobody
     }
 
-    fn grant(&mut self, server: usize, now_ns: u64) -> Choice {
+    fn grant(&mut self, server: usize, affinity: bool, now_ns: u64) -> Choice {
         let probe = self.servers[server].acquire(now_ns);
-        Choice::Server(Grant { server, probe })
+        Choice::Server(Grant { server, affinity, probe })
     }
 
     /// Gives a place back, with what the request found out.

@@ -12,6 +12,8 @@ use super::health::{Breaker, Outcome, Readiness, Watch};
 pub struct Grant {
     /// The server's index.
     pub server: usize,
+    /// The browser's cookie names the server.
+    pub affinity: bool,
     /// The request decides whether the server may be asked again.
     pub probe: bool,
 }
