@@ -30,7 +30,7 @@ fn every_request_is_answered_once_or_its_connection_closes() {
         run(seed).unwrap();
         return;
     }
-    let (first, count) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(150));
+    let (first, count) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(1000));
     let keep = number("SIM_KEEP").unwrap_or(1);
     let mut failures = Vec::new();
     for seed in first..first + count {

@@ -364,8 +364,10 @@ impl Moves {
     /// Those that left in the last turn are taken in again.
     fn arrive(&mut self, engine: &mut Sim, front: &mut FrontServer) {
         for socket in self.arriving.drain(..) {
-            let conn = engine.adopt(socket).expect("the slot that it left is free again");
-            front.begin_connection(engine, conn, true);
+            // Where another connection has taken the last slot meanwhile, it ends, as it does in a worker.
+            if let Ok(conn) = engine.adopt(socket) {
+                front.begin_connection(engine, conn, true);
+            }
         }
     }
 

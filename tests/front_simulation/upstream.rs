@@ -384,7 +384,10 @@ fn plan(connection: &mut Connection, fair: bool, method: &str, id: u64, length: 
         at += random.below(gap);
     }
     if ends {
-        connection.acts.push_back((at, if random.chance(500) { Act::Shutdown } else { Act::Close }));
+        // Closing at once with a pipelined request unread is a reset, which can overtake the answer: a fair server ends
+        // its direction and reads on (RFC 9112 section 9.6).
+        let lingers = random.chance(500) || fair;
+        connection.acts.push_back((at, if lingers { Act::Shutdown } else { Act::Close }));
     } else if !fair && random.chance(100) {
         connection.acts.push_back((at + random.below(20_000_000), Act::Close));
         connection.last = false;

@@ -489,7 +489,11 @@ impl Engine for Sim {
     fn adopt(&mut self, socket: OwnedFd) -> io::Result<Conn> {
         let peer = self.world.net.borrow_mut().handed_over.remove(&socket.as_raw_fd());
         let peer = peer.ok_or_else(|| io::Error::other("this socket is none of the simulated world"))?;
-        let conn = self.claim(peer, Phase::Open).ok_or_else(|| io::Error::other("no free slot"))?;
+        let Some(conn) = self.claim(peer, Phase::Open) else {
+            // The socket that was handed over is dropped, and that closes it.
+            self.world.net.borrow_mut().close(peer);
+            return Err(io::Error::other("no free slot"));
+        };
         self.slots[conn.slot as usize].accepted = true;
         Ok(conn)
     }
