@@ -9,8 +9,11 @@
 pub mod contract;
 mod dialect;
 pub mod duckdb;
+pub mod health;
+mod log_tail;
 pub mod memory;
 mod orders;
+pub mod queue;
 mod revisions;
 pub mod seed;
 pub mod server;

@@ -131,8 +131,8 @@ impl ParkedJobs {
         self.jobs.remove(&token)
     }
 
-    /// The next job whose time is over. One whose commit is on its way stays parked without its job.
-    pub fn expired(&mut self, now_ns: u64) -> Option<Box<Job>> {
+    /// The next job whose time is over, and whether its commit is on its way: then it stays parked without its job.
+    pub fn expired(&mut self, now_ns: u64) -> Option<(Box<Job>, bool)> {
         while let Some(Reverse((deadline_ns, token))) = self.deadlines.peek().copied() {
             if deadline_ns > now_ns {
                 return None;
@@ -140,14 +140,14 @@ impl ParkedJobs {
             self.deadlines.pop();
             // A token that is parked again has a deadline entry for each time.
             let Some(parked) = self.jobs.get_mut(&token) else { continue };
-            let job = match parked.stage {
-                Stage::Committing { .. } => parked.job.take(),
+            let (job, committing) = match parked.stage {
+                Stage::Committing { .. } => (parked.job.take(), true),
                 Stage::Replicating { .. } | Stage::Verifying { .. } | Stage::Waiting => {
-                    self.jobs.remove(&token).and_then(|parked| parked.job)
+                    (self.jobs.remove(&token).and_then(|parked| parked.job), false)
                 }
             };
-            if job.is_some() {
-                return job;
+            if let Some(job) = job {
+                return Some((job, committing));
             }
         }
         None
