@@ -495,8 +495,8 @@ fn open_database(
             Ok(shapes)
         })
     };
-    let (database, opened) =
-        database::server::spawn(settings, open, database::server::Limits::default(), publisher).map_err(Failure::usage)?;
+    let (database, opened) = database::server::spawn(settings, open, database::server::Limits::default(), publisher)
+        .map_err(Failure::usage)?;
     let code = resumed.try_recv().map_err(|_| Failure::failed("the database was opened without its code"))?;
     Ok((database, opened, code))
 }

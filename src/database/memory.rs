@@ -101,6 +101,11 @@ impl MemoryStore {
         Self { shapes, disk, ..Self::default() }
     }
 
+    /// What is committed, and the way to play fate.
+    pub fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
     fn find(&self, table: TableId, key: &str) -> Option<Update> {
         let row = (table, Box::from(key));
         self.open.rows.get(&row).cloned().or_else(|| self.disk.content().rows.get(&row).cloned())

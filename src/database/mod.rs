@@ -10,7 +10,6 @@ pub mod contract;
 mod dialect;
 pub mod duckdb;
 pub mod health;
-mod log_tail;
 pub mod memory;
 mod orders;
 pub mod queue;

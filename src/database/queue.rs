@@ -57,11 +57,7 @@ pub(super) struct Requests {
 
 pub(super) fn queue(limits: Limits) -> (Client, Requests) {
     let (sender, receiver) = bounded(limits.requests_max.max(1));
-    let gauge = Arc::new(Gauge {
-        bytes_max: limits.bytes_max,
-        bytes: AtomicU64::new(0),
-        refused: AtomicU64::new(0),
-    });
+    let gauge = Arc::new(Gauge { bytes_max: limits.bytes_max, bytes: AtomicU64::new(0), refused: AtomicU64::new(0) });
     (Client { queue: sender, gauge: Arc::clone(&gauge) }, Requests { queue: receiver, gauge })
 }
 

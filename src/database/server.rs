@@ -9,7 +9,8 @@
 //! locked, down) is asked again at growing intervals; in between writes are refused at once, and reads go on elsewhere:
 //! from the replicas.
 //!
-//! [`Server`] itself has no thread and no clock: [`spawn`] gives it both, a simulation calls [`Server::turn`].
+//! [`Server`] itself has no thread and no clock: [`spawn`] gives it both, a simulation calls
+//! [`Server::serve_waiting`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 
 use super::contract::{
-    CommitMode, Deployed, LoadSink, Loaded, Mutation, Outcome, Publisher, Reply, ReplySink, Request, Store, StoreResult,
-    Uncommitted,
+    CommitMode, Deployed, LoadSink, Loaded, Mutation, Outcome, Publisher, Reply, ReplySink, Request, Store,
+    StoreResult, Uncommitted,
 };
 use super::health::{Board, End, State};
 use super::orders::{self, Author};
@@ -141,11 +142,10 @@ pub fn spawn<S: Store + 'static>(
 ) -> StoreResult<(Handle, Opened)> {
     let (opened_sender, opened) = bounded(1);
     let body = move || {
-        let server = store().and_then(|store| Server::open(settings, store, limits, publisher, Now::read()));
+        let server = store().and_then(|store| Server::without_thread(settings, store, limits, publisher, Now::read()));
         match server {
-            Ok((server, opened)) => {
-                let Server { client, statistics, .. } = &server;
-                drop(opened_sender.send(Ok((client.clone(), Arc::clone(statistics), opened))));
+            Ok((server, client, opened)) => {
+                drop(opened_sender.send(Ok((client, Arc::clone(server.statistics()), opened))));
                 server.serve()
             }
             Err(wrong) => {
@@ -230,12 +230,11 @@ struct Refusal {
     pause_ns: u64,
 }
 
-/// The database server, without a thread or a clock.
+/// The server without its thread and clock: whoever owns it calls [`Self::serve_waiting`].
 pub struct Server<S> {
     store: S,
     author: Author,
     code_digests: Vec<(Box<str>, Box<str>)>,
-    client: Client,
     requests: Requests,
     publisher: Publisher,
     next_number: u64,
@@ -244,17 +243,17 @@ pub struct Server<S> {
 }
 
 impl<S: Store> Server<S> {
-    /// Over an open store: reads what it holds, and seeds it.
+    /// A server for a caller that has no thread for it: a simulation. What it serves, and when, is the caller's.
     ///
     /// # Errors
     /// The store's, or the seeding's; one sentence with the cure.
-    pub fn open(
+    pub fn without_thread(
         settings: Settings,
         mut store: S,
         limits: Limits,
         publisher: Publisher,
         now: Now,
-    ) -> StoreResult<(Self, Opened)> {
+    ) -> StoreResult<(Self, Client, Opened)> {
         let (_, latest) = store.extent();
         let mut clock = HybridClock::default();
         clock.see(latest);
@@ -266,23 +265,12 @@ impl<S: Store> Server<S> {
         let (client, requests) = queue(limits);
         let statistics = Arc::new(Statistics::default());
         let (next_number, refusal) = (FIRST_NUMBER, None);
-        Ok((
-            Self { store, author, code_digests, client, requests, publisher, next_number, statistics, refusal },
-            opened,
-        ))
+        let server = Self { store, author, code_digests, requests, publisher, next_number, statistics, refusal };
+        Ok((server, client, opened))
     }
 
-    /// The way to this server.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    pub fn statistics(&self) -> &Arc<Statistics> {
-        &self.statistics
-    }
-
-    /// Serves everything that is queued, without waiting; true if [`Request::Stop`] was among it.
-    pub fn turn(&mut self, now: Now) -> bool {
+    /// Serves everything that is queued now, without waiting; true if [`Request::Stop`] was among it.
+    pub fn serve_waiting(&mut self, now: Now) -> bool {
         let mut stopping = false;
         while let Some(queued) = self.requests.next() {
             stopping |= self.serve_queued(queued, now);
@@ -290,10 +278,20 @@ impl<S: Store> Server<S> {
         stopping
     }
 
+    pub fn statistics(&self) -> &Arc<Statistics> {
+        &self.statistics
+    }
+
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Ends the server as a crash does: what is queued is lost, and the store is given back as it is.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
     fn serve(mut self) -> StoreResult<()> {
-        // Only those outside keep the queue open.
-        let (closed, _) = queue(Limits { requests_max: 1, bytes_max: 0 });
-        self.client = closed;
         let mut idle_since = Instant::now();
         let mut wake: Option<Duration> = None;
         loop {

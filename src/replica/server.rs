@@ -3,7 +3,8 @@
 //! ```text
 //!   execute ─▶ handler ─▶ Finished ──────────────────────────────────────────────▶ answer
 //!                 ▲  │
-//!                 │  ├─▶ Write, durable ─▶ row busy? wait ─▶ Commit ─▶ committed ─▶ apply, replicate ─▶ answer
+//!                 │  ├─▶ Write, durable ─▶ row busy? wait ─▶ Commit ─▶ committed ─▶ apply, replicate
+//!                 │  │                       │                 │                        └─▶ every live replica holds it ─▶ answer
 //!                 │  │                       │                 └─▶ conflict: apply the newer rows ─┐
 //!                 │  │                       │                                                     │
 //!                 └──┼───────────────────────┴─────────────────────────────────────────────────────┘ again
@@ -20,14 +21,14 @@ use std::sync::Arc;
 
 use crate::database::contract::{CommitMode, Outcome};
 use crate::replication::{self, Message, Replicator};
-use crate::tables::code::{Acknowledge, CodeVersion, SESSION_ENDED, USER_PROFILE};
+use crate::tables::code::{Acknowledge, CodeVersion};
 use crate::tables::stamp::HybridClock;
 use crate::tables::{Batch, DataTables, ServerId, Update};
 
 pub use super::contract::{Counters, Now, Output, Settings, Status, TableStatus};
 use super::handlers::{self, After, Scene, Step, Verify, Write};
 use super::job::Job;
-use super::parked::{Parked, ParkedJobs, RowKey, Stage};
+use super::parked::{Left, Parked, ParkedJobs, RowKey, Stage};
 
 /// One server of the second cluster.
 #[derive(Debug)]
@@ -98,20 +99,16 @@ impl ReplicaServer {
         let waiting = self.parked.end(&updates);
         match outcome {
             Outcome::Committed { .. } => {
-                // Who somebody is and whether a session has ended counts everywhere before the answer says that it
-                // does: a revoked role is revoked at every replica (design decision 6).
-                let counts_everywhere =
-                    updates.iter().any(|update| update.table == USER_PROFILE || update.table == SESSION_ENDED);
+                // The answer waits until every live replica has it: a browser reads its own write wherever its next
+                // request is dispatched, and a revoked role is revoked everywhere (design decision 6).
                 let position = self.apply(&updates);
                 self.run_agent(&after);
-                if counts_everywhere && job.is_some() {
+                if job.is_some() {
                     // It was parked a moment ago, so there is room for it.
                     let token = self.parked.token();
                     self.parked.park(token, Parked { job, code, stage: Stage::Replicating { after }, conflicts });
                     self.parked.await_replicas(position, token);
                     self.answer_replicated(now);
-                } else if let Some(job) = job {
-                    self.answer_written(job, &code, &after, now);
                 }
             }
             Outcome::Conflict { current } => {
@@ -187,8 +184,12 @@ impl ReplicaServer {
     pub fn tick(&mut self, now: Now) {
         self.replicator.tick(now.monotonic_ns, &mut self.tables);
         self.answer_replicated(now);
-        while let Some((job, committing)) = self.parked.expired(now.monotonic_ns) {
-            if committing { self.leave(job) } else { self.expire(job) }
+        while let Some((job, left)) = self.parked.expired(now.monotonic_ns) {
+            match left {
+                Left::Nothing => self.expire(job),
+                Left::Committing => self.leave(job, UNKNOWN),
+                Left::Written => self.leave(job, WRITTEN),
+            }
         }
     }
 
@@ -456,10 +457,10 @@ impl ReplicaServer {
         self.finish(job);
     }
 
-    /// The job's time is over and its commit is on its way: it is not known how that ends, and the answer says so.
-    fn leave(&mut self, mut job: Box<Job>) {
+    /// The job's time is over and its write goes on: the answer must not say that nothing was done.
+    fn leave(&mut self, mut job: Box<Job>, reason: &str) {
         self.counters.expired += 1;
-        handlers::refuse_plainly(&mut job, 504, UNKNOWN);
+        handlers::refuse_plainly(&mut job, 504, reason);
         self.finish(job);
     }
 
@@ -505,6 +506,8 @@ impl ReplicaServer {
 const REFUSED: &str = "The database cannot take this now: nothing was written. Try again.";
 const UNKNOWN: &str =
     "The database has not answered. It is not known whether this was written: look at it before you send it again.";
+const WRITTEN: &str =
+    "This is written, but not every server shows it yet. Do not send it again; look at it in a moment.";
 
 /// Why a handler's answer is a 500.
 enum Failure {

@@ -7,7 +7,7 @@ use crossbeam::channel::unbounded;
 use twintier::database::contract::{ABSENT, CommitMode, Outcome, Reply, ReplySink, Request};
 use twintier::database::health::State;
 use twintier::database::memory::{Disk, MemoryStore, Mischief};
-use twintier::database::server::{Limits, Now, RETRY_NS, Server};
+use twintier::database::server::{Client, Limits, Now, RETRY_NS, Server};
 use twintier::tables::Update;
 
 use crate::support::{
@@ -20,6 +20,7 @@ const MS: u64 = 1_000_000;
 struct Bench {
     disk: Arc<Disk>,
     server: Server<MemoryStore>,
+    client: Client,
     now: Now,
     replies: crossbeam::channel::Receiver<Reply>,
     sink: ReplySink,
@@ -33,17 +34,17 @@ impl Bench {
     fn on(disk: Arc<Disk>, limits: Limits) -> Self {
         let now = Now { monotonic_ns: 1_000 * MS, unix_ms: 1_000_000 };
         let store = MemoryStore::on(shapes(), disk.clone());
-        let (server, _) = Server::open(settings(Vec::new()), store, limits, quiet(), now).unwrap();
+        let (server, client, _) = Server::without_thread(settings(Vec::new()), store, limits, quiet(), now).unwrap();
         let (sender, replies) = unbounded();
         let sink: ReplySink = Arc::new(move |reply| sender.send(reply).unwrap());
-        Self { disk, server, now, replies, sink }
+        Self { disk, server, client, now, replies, sink }
     }
 
     fn ask(&self, token: u64, key: &str, deadline_ns: u64) -> bool {
         let updates = vec![update(key, 1, 0, ABSENT, Some(item(key, 1, true)))];
         let reply = self.sink.clone();
         let request = Request::Commit { token, updates, mode: CommitMode::Arbitrated, deadline_ns, reply };
-        self.server.client().try_send(request, self.now.monotonic_ns).is_ok()
+        self.client.try_send(request, self.now.monotonic_ns).is_ok()
     }
 
     fn after(&mut self, pause_ns: u64) {
@@ -53,7 +54,7 @@ impl Bench {
 
     /// Serves what is queued; token and kind of each answer.
     fn turn(&mut self) -> Vec<(u64, &'static str)> {
-        self.server.turn(self.now);
+        self.server.serve_waiting(self.now);
         assert_eq!(self.server.statistics().board.read(0).writes.books(), 0);
         let kind = |outcome: &Outcome| match outcome {
             Outcome::Committed { .. } => "committed",
@@ -78,20 +79,20 @@ impl Bench {
 fn the_queue_is_bounded_by_requests_and_by_bytes() {
     let mut bench = Bench::new(Limits { requests_max: 3, bytes_max: 1 << 20 });
     assert_eq!([1, 2, 3, 4].map(|token| bench.ask(token, &token.to_string(), 0)), [true, true, true, false]);
-    assert_eq!((bench.server.client().waiting(), bench.server.client().refused()), (3, 1));
+    assert_eq!((bench.client.waiting(), bench.client.refused()), (3, 1));
     assert_eq!(bench.turn().len(), 3);
-    assert_eq!((bench.server.client().waiting(), bench.server.client().waiting_bytes()), (0, 0));
+    assert_eq!((bench.client.waiting(), bench.client.waiting_bytes()), (0, 0));
 
     let mut bench = Bench::new(Limits { requests_max: 100, bytes_max: 10_000 });
     let large = "k".repeat(6_000);
     assert!(bench.ask(1, "small", 0));
     assert!(!bench.ask(2, &large, 0), "with its copy in the record it is larger than the rest of the queue");
-    assert!(bench.server.client().waiting_bytes() < 1_000, "what was refused costs nothing");
+    assert!(bench.client.waiting_bytes() < 1_000, "what was refused costs nothing");
     assert_eq!(bench.turn(), [(1, "committed")]);
     assert!(bench.ask(3, &large, 0), "alone it may be larger than the queue");
     assert!(!bench.ask(4, "small", 0));
     assert_eq!(bench.turn(), [(3, "committed")]);
-    assert_eq!(bench.server.client().waiting_bytes(), 0);
+    assert_eq!(bench.client.waiting_bytes(), 0);
 }
 
 #[test]

@@ -2,28 +2,27 @@
 #![cfg(feature = "appliance")]
 
 mod health;
-mod log;
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
+use crate::support::{
+    ITEMS, PATIENCE, SERVER, USERS, bare, commit, committed, each_duck, each_store, execute, field, hold, item, loaded,
+    mutated, query, quiet, read, scratch, send, settings, shape, shapes, sorted, start, start_memory, update,
+};
+use crossbeam::channel::unbounded;
 use twintier::database::contract::{
-    ABSENT, Change, CommitMode, Deployed, Mutation, Outcome, Publisher, Reply, ReplySink, Request,
+    ABSENT, Change, CommitMode, Deployed, Mutation, Outcome, Reply, ReplySink, Request,
 };
 use twintier::database::duckdb::{self, DuckStore};
-use twintier::database::memory::{Disk, MemoryStore, Mischief};
+use twintier::database::memory::{Disk, Mischief};
 use twintier::database::seed::SeedUser;
-use twintier::database::server::{self, Client, Handle, Limits, Opened};
+use twintier::database::server::{self, Limits};
 use twintier::storage::passwords;
-use crate::support::{ITEMS, PATIENCE, SERVER, USERS, bare, commit, committed, each_duck, each_store, execute, field, hold, item, loaded, mutated, query, quiet, read, scratch, send, settings, shape, shapes, sorted, start, start_memory, update};
-use twintier::tables::{
-    Batch, DocumentShape, Field, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value, VersionVector,
-};
+use twintier::tables::{DocumentShape, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
 
 #[test]
 fn a_commit_is_there_after_a_restart() {
@@ -109,7 +108,11 @@ fn one_group_takes_what_fits_and_refuses_the_rest() {
         ];
         let gate = hold(client);
         for (token, updates) in (0..).zip(orders) {
-            send(client, |reply| Request::Commit { token, updates, mode: CommitMode::Arbitrated, deadline_ns: 0, reply }, replies);
+            send(
+                client,
+                |reply| Request::Commit { token, updates, mode: CommitMode::Arbitrated, deadline_ns: 0, reply },
+                replies,
+            );
         }
         gate.send(()).unwrap();
         let outcomes: Vec<Reply> = (0..6).map(|_| replies.1.recv_timeout(PATIENCE).unwrap()).collect();
@@ -491,8 +494,13 @@ fn users_are_seeded_once() {
     }];
     let open = |users: Vec<SeedUser>| {
         let path = file.clone();
-        server::spawn(settings(users), move || DuckStore::open(&duckdb::Settings::new(path), shapes()), Limits::default(), quiet())
-            .unwrap()
+        server::spawn(
+            settings(users),
+            move || DuckStore::open(&duckdb::Settings::new(path), shapes()),
+            Limits::default(),
+            quiet(),
+        )
+        .unwrap()
     };
     let (handle, opened) = open(users.clone());
     assert_eq!(opened.users_seeded, 1);

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use twintier::database::contract::{
-    ABSENT, CommitMode, Mutation, Outcome, Publisher, Reply, ReplySink, Request,
-};
+use twintier::database::contract::{ABSENT, CommitMode, Mutation, Outcome, Publisher, Reply, ReplySink, Request};
 use twintier::database::duckdb::{self, DuckStore};
 use twintier::database::memory::{Disk, MemoryStore};
 use twintier::database::seed::SeedUser;
