@@ -42,6 +42,8 @@ pub struct ReplicaServer {
     parked: ParkedJobs,
     /// Tokens of commits that the database server has not answered.
     committing: HashSet<u64>,
+    /// Why the last commit failed, as it was told.
+    commit_fault: Option<String>,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -66,6 +68,7 @@ impl ReplicaServer {
             clock: HybridClock::default(),
             parked: ParkedJobs::default(),
             committing: HashSet::new(),
+            commit_fault: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -473,8 +476,13 @@ impl ReplicaServer {
             Outcome::Row(_) => (&mut self.counters.commits_failed, None),
         };
         *counter += 1;
-        if let Some((how, reason)) = fault {
-            self.outputs.push_back(Output::Fault(format!("replica {}: commit {how}: {reason}", self.id)));
+        let line = fault.map(|(how, reason)| format!("replica {}: commit {how}: {reason}", self.id));
+        // A full disk fails every commit in the same way: told once, until one succeeds.
+        if let Some(line) = line.as_ref().filter(|line| self.commit_fault.as_ref() != Some(line)) {
+            self.outputs.push_back(Output::Fault(line.clone()));
+        }
+        if line.is_some() || matches!(outcome, Outcome::Committed { .. }) {
+            self.commit_fault = line;
         }
     }
 

@@ -188,7 +188,7 @@ impl ReplicaRole {
                     self.order(order);
                 }
             }
-            Output::Fault(line) => eprintln!("replica {}: {line}", self.replica),
+            Output::Fault(line) => eprintln!("{line}"),
         }
     }
 

@@ -142,6 +142,10 @@ pub struct ReplicaStatus {
     pub peers: Vec<PeerStatus>,
     /// Jobs that wait now.
     pub parked_now: usize,
+    /// Commits on their way.
+    pub commits_waiting: usize,
+    /// Commits ordered, less answered, less on their way.
+    pub books: i64,
     #[serde(flatten)]
     pub counters: replica::contract::Counters,
     #[serde(flatten)]
@@ -195,6 +199,8 @@ impl ReplicaStatus {
                 .map(|peer| PeerStatus { peer: peer.peer, live: peer.live, lag: peer.lag, dirty: peer.dirty })
                 .collect(),
             parked_now: status.parked,
+            commits_waiting: status.commits_waiting,
+            books: status.books,
             counters: status.counters,
             replication: replication.counters,
         }
