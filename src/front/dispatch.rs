@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::dispatch::requests::Pick;
-use crate::engine::{Conn, Engine};
-use crate::http1::form::decode_path;
+use crate::engine::Engine;
 use crate::http1::form;
+use crate::http1::form::decode_path;
 use crate::http1::head::Known;
 use crate::replica::job::{Accept, Job, Origin};
 use crate::storage::site::Target;

@@ -11,6 +11,7 @@ pub mod grid;
 #[cfg(feature = "appliance")]
 pub mod inbox;
 pub mod lives;
+pub mod relay;
 pub mod ring;
 #[cfg(feature = "appliance")]
 pub mod slip;

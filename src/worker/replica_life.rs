@@ -338,15 +338,9 @@ impl ReplicaRole {
     }
 
     fn begin_life(&mut self, tables: DataTables, replicator: Replicator) {
-        let server = ReplicaServer::new(
-            self.replica,
-            Arc::clone(&self.code),
-            tables,
-            replicator,
-            self.rebirth.server.clone(),
-        );
-        self.server =
-            Some(server.with_tokens_after(u64::from(self.standing.incarnation) << TOKENS_PER_LIFE_BITS));
+        let server =
+            ReplicaServer::new(self.replica, Arc::clone(&self.code), tables, replicator, self.rebirth.server.clone());
+        self.server = Some(server.with_tokens_after(u64::from(self.standing.incarnation) << TOKENS_PER_LIFE_BITS));
     }
 
     fn load(&mut self, now: Now) {
@@ -413,7 +407,9 @@ impl ReplicaRole {
 fn last_answer(origin: Origin, replica: ServerId, loss: Loss) -> Box<Job> {
     let mut job = Box::new(Job { origin, ..Job::default() });
     let (status, text) = match loss {
-        Loss::Crashed => (500, "The server failed while it worked on this. Whether what you asked for was done is not known."),
+        Loss::Crashed => {
+            (500, "The server failed while it worked on this. Whether what you asked for was done is not known.")
+        }
         Loss::Stopped | Loss::Fenced => {
             (503, "The server was taken out while it worked on this. Whether what you asked for was done is not known.")
         }

@@ -17,8 +17,8 @@ use crate::replication;
 use crate::storage::orders;
 use crate::storage::passwords::{Passwords, VerdictSink};
 use crate::storage::unit::{self, AgentRun, Order};
-use crate::tables::{ServerId, Update};
 use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
+use crate::tables::{ServerId, Update};
 
 use super::accepted::Accepted;
 use super::replica_life::{LifeCounters, Phase};
@@ -170,13 +170,7 @@ impl ReplicaRole {
     }
 
     /// A message from another replica: `from` and its incarnation, and the incarnation of this one that it is for.
-    pub fn on_replication(
-        &mut self,
-        from: (ServerId, u16),
-        to: u16,
-        message: replication::Message,
-        now: Now,
-    ) {
+    pub fn on_replication(&mut self, from: (ServerId, u16), to: u16, message: replication::Message, now: Now) {
         let (from, incarnation) = from;
         if self.peers.get(usize::from(from)).is_none_or(|known| *known != Some(incarnation)) {
             // It may have begun a new life since the board was looked at.

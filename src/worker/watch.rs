@@ -189,7 +189,8 @@ impl Watch {
     fn judge_all(&mut self, now_ns: u64) -> bool {
         let patience = self.vitals.patience;
         let mut different = false;
-        for worker in (0..self.pulses.len()).filter(|worker| *worker != self.me) {
+        let me = self.me;
+        for worker in (0..self.pulses.len()).filter(|worker| *worker != me) {
             let beat = self.vitals.beats.read(worker);
             let pulse = &mut self.pulses[worker];
             match judge(beat, now_ns, patience) {
