@@ -83,6 +83,8 @@ pub struct LifeCounters {
     pub jobs_answered: u64,
     /// Jobs that were begun and answered without it, because it had lost them.
     pub jobs_lost: u64,
+    /// Commits whose answer came when the life that had ordered them was over.
+    pub commits_forgotten: u64,
     pub stops: u64,
     pub crashes: u64,
     /// Times that it was declared dead.
@@ -279,6 +281,7 @@ impl ReplicaRole {
     /// Takes from a dead server what is of use. It may be broken: whatever it does now harms nobody.
     fn bury(&mut self, server: ReplicaServer, loss: Loss) {
         self.past.add(server.counters());
+        self.counters.commits_forgotten += server.commits_waiting();
         self.past_replication.add(&server.replicator().report().counters);
         let inherit = AssertUnwindSafe(|| match loss {
             Loss::Stopped => (Vec::new(), server.at_risk()),
@@ -348,7 +351,7 @@ impl ReplicaRole {
         for table in self.shape_ids() {
             let (sink, incarnation) = (Arc::clone(&self.services.loaded), self.standing.incarnation);
             let reply = Box::new(move |loaded| sink(incarnation, loaded));
-            if self.services.database.try_send(Request::Load { table, reply }).is_err()
+            if self.services.database.try_send(Request::Load { table, reply }, now.monotonic_ns).is_err()
                 && let Phase::Loading(loading) = &mut self.phase
             {
                 loading.failed = true;

@@ -320,9 +320,10 @@ impl ReplicaRole {
                 self.counters.jobs_answered += 1;
                 finished.push(job);
             }
-            Output::Commit { token, updates, mode } => {
+            Output::Commit { token, updates, mode, deadline_ns } => {
                 let reply = Arc::clone(&self.services.database_reply);
-                if self.services.database.try_send(Request::Commit { token, updates, mode, reply }).is_err() {
+                let request = Request::Commit { token, updates, mode, deadline_ns, reply };
+                if self.services.database.try_send(request, now.monotonic_ns).is_err() {
                     let full = Outcome::Failed("the database server's queue is full".into());
                     self.with_server(now, |server| server.committed(token, full, now));
                 }
@@ -370,6 +371,17 @@ impl ReplicaRole {
         let LifeCounters { jobs_taken, jobs_answered, jobs_lost, .. } = self.counters;
         let ended = jobs_answered + jobs_lost + u64::from(self.accepted.total());
         jobs_taken.cast_signed() - ended.cast_signed()
+    }
+
+    /// Commits ordered, less those answered, those that nobody waits for any more and those on their way: 0, or one got
+    /// lost.
+    pub fn write_books(&self) -> i64 {
+        let (counters, _) = self.totals();
+        let answered =
+            counters.committed + counters.commits_conflicted + counters.commits_failed + counters.commits_unknown;
+        let waiting = self.server.as_ref().map_or(0, ReplicaServer::commits_waiting);
+        let accounted = answered + self.counters.commits_forgotten + waiting;
+        counters.commits_ordered.cast_signed() - accounted.cast_signed()
     }
 
     /// What all lives together have counted.

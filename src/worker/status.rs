@@ -149,8 +149,9 @@ pub struct ReplicaStatus {
     pub running: bool,
     /// Counts its lives, from 0.
     pub incarnation: u16,
-    /// Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong.
+    /// Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong. The same of commits.
     pub books: i64,
+    pub write_books: i64,
     pub code_version: u64,
     pub code_digest: String,
     pub tables: Vec<TableStatus>,
@@ -218,6 +219,7 @@ impl ReplicaStatus {
             running: role.standing.life == Life::Running,
             incarnation: role.standing.incarnation,
             books: role.books(),
+            write_books: role.write_books(),
             code_version: role.code.version,
             code_digest: format!("{:032x}", role.code.digest),
             tables: tables.collect(),

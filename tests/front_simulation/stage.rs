@@ -301,8 +301,8 @@ impl Stage {
         if begun > counters.to_upstreams * 2 / 5 + 12 * windows {
             return Err(format!("{begun} retries in {windows} windows: {counters:?}"));
         }
-        let Self { engine, front, events, jobs, .. } = self;
-        drop((front, events, jobs));
+        let Self { engine, front, events, replicas, .. } = self;
+        drop((front, events, replicas));
         if engine.buffers_available() != config {
             return Err(format!("buffers are missing: {:?} of {config:?}", engine.buffers_available()));
         }
