@@ -21,7 +21,7 @@ use super::contract::{
 use super::orders::{self, Author};
 use super::seed::{self, SeedUser};
 use crate::clock::unix_ms;
-use crate::limits::BATCH_UPDATES_MAX;
+use crate::limits::PUBLISHED_UPDATES_MAX;
 use crate::tables::stamp::HybridClock;
 use crate::tables::{Batch, ServerId, ShapeSet, TableId, Update};
 
@@ -445,7 +445,7 @@ impl<S: Store> Server<S> {
     }
 
     fn publish(&mut self, updates: &[Update]) {
-        for part in updates.chunks(BATCH_UPDATES_MAX) {
+        for part in updates.chunks(PUBLISHED_UPDATES_MAX) {
             let batch = Arc::new(Batch { origin: self.author.server, first: self.next_number, updates: part.to_vec() });
             self.next_number += count(part.len());
             let publisher = &self.publisher;
