@@ -7,6 +7,7 @@
 //! Architecture invariants: the lab sends no load itself; every number in a report comes from the files of a run
 //! directory; no child outlives the lab.
 
+mod books;
 mod build;
 mod case;
 mod clock;
@@ -14,6 +15,7 @@ mod compare;
 mod doctor;
 mod evaluate;
 mod failure;
+mod faults;
 mod hold;
 mod http;
 mod job;
@@ -65,6 +67,8 @@ enum Command {
     Quick(QuickArgs),
     /// Compare systems in interleaved, randomised blocks.
     Compare(CompareArgs),
+    /// Deploy code and kill replicas while a load generator asks: no safe request may fail.
+    Faults(FaultsArgs),
     /// Write RESULTS.md from run directories.
     Report(ReportArgs),
     /// Ask the store of all runs a question in SQL.
@@ -92,6 +96,25 @@ struct QuickArgs {
     blocks: u32,
     /// Measured seconds of each trial.
     #[arg(long, value_name = "S", default_value = "1.5", value_parser = parse_seconds)]
+    duration: f64,
+    /// Seed of everything random; from the clock by default.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Args)]
+struct FaultsArgs {
+    /// Run directory; results/faults-TIME by default.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Deploys of new code tables, evenly over the load.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    deploys: u32,
+    /// Replicas stopped and started again, evenly over the load.
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    kills: u32,
+    /// Seconds of load, at half of what a closed loop had answered before.
+    #[arg(long, value_name = "S", default_value = "40", value_parser = parse_seconds)]
     duration: f64,
     /// Seed of everything random; from the clock by default.
     #[arg(long, value_name = "N")]
@@ -145,6 +168,16 @@ fn run(command: Command) -> Result<(), Failure> {
             &Interrupt::register()?,
         ),
         Command::Compare(args) => job::perform(&args, &Interrupt::register()?),
+        Command::Faults(args) => faults::perform(
+            &faults::Options {
+                out: args.out,
+                deploys: args.deploys,
+                kills: args.kills,
+                duration_s: args.duration,
+                seed: args.seed.unwrap_or_else(clock::unix_ns),
+            },
+            &Interrupt::register()?,
+        ),
         Command::Report(args) => report::write(&args.directories, &args.out),
         Command::Query(args) => {
             let mut table = store::query(&args.store, &args.sql)?;

@@ -10,6 +10,7 @@ use crate::clock::utc_text;
 use crate::compare::read_trials;
 use crate::evaluate::{Bound, Comparison, Measured, RatioRow, evaluate};
 use crate::failure::Failure;
+use crate::faults::Faults;
 use crate::job::dispatch;
 use crate::quick::Appliance;
 use crate::record::{RunRecord, read_json};
@@ -29,6 +30,7 @@ struct Run {
     appliance: Option<Appliance>,
     /// Of a dispatch comparison, which has no trials of its own kind.
     dispatch: Option<dispatch::Outcome>,
+    faults: Option<Faults>,
 }
 
 impl Run {
@@ -45,9 +47,11 @@ impl Run {
         let comparison = evaluate(folder, &record, &trials)?;
         let quick = folder.join("quick.json");
         let appliance = if quick.is_file() { Some(read_json(&quick)?) } else { None };
+        let faults = folder.join("faults.json");
+        let faults = if faults.is_file() { Some(read_json(&faults)?) } else { None };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let dispatch = dispatch::Outcome::read(folder, &record)?;
-        Ok(Self { name, record, comparison, appliance, dispatch })
+        Ok(Self { name, record, comparison, appliance, dispatch, faults })
     }
 }
 
@@ -320,6 +324,38 @@ fn appliance_table(appliance: &Appliance) -> Table {
     table
 }
 
+/// What browsers saw of deploys and kills.
+pub fn faults_table(faults: &Faults) -> Table {
+    let mut table = Table::new(&["figure", "value"]);
+    let mut row = |name: &str, value: String| table.push(vec![name.to_owned(), value]);
+    row("version, replicas", format!("{}, {}", faults.version, faults.replicas));
+    row("deploys / replicas stopped and started", format!("{} / {}", faults.deploys, faults.kills));
+    row(
+        "requests/s offered, of a capacity of",
+        format!("{}, {}", rate_text(faults.offered_per_s), rate_text(faults.capacity_per_s)),
+    );
+    row(
+        "requests planned / completed / failed",
+        [faults.planned, faults.completed, faults.failed].map(count_text).join(" / "),
+    );
+    if faults.verdict != "invalid" {
+        let latency = &faults.response_ns;
+        row("response p50 / p99 / p99.9", [latency.p50, latency.p99, latency.p999].map(quantile_text).join(" / "));
+    }
+    row(
+        "deploy command, until every replica has it: p50 / longest",
+        format!("{:.0} ms / {:.0} ms", faults.deploy_ms.p50, faults.deploy_ms.max),
+    );
+    row(
+        "replica, from its start until it takes traffic: p50 / longest",
+        format!("{:.0} ms / {:.0} ms", faults.rejoin_ms.p50, faults.rejoin_ms.max),
+    );
+    let books = faults.books.iter().map(|(name, off)| format!("{name} {off}")).collect::<Vec<_>>().join(", ");
+    row("books at the end", books);
+    row("replicas' digests at the end", if faults.digests_equal { "equal" } else { "differ" }.to_owned());
+    table
+}
+
 fn markdown(runs: &[Run]) -> String {
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let mut out = format!(
@@ -349,6 +385,11 @@ fn run_markdown(out: &mut String, run: &Run) {
     );
     if let Some(outcome) = &run.dispatch {
         out.push_str(&dispatch::text::markdown(outcome));
+        return machine_section(out, record);
+    }
+    if let Some(faults) = &run.faults {
+        let _ = writeln!(out, "### Deploys and replica kills under load\n\n{}", faults_table(faults).markdown());
+        let _ = writeln!(out, "Generator: {}{}", faults.verdict, joined(&faults.reasons));
         return machine_section(out, record);
     }
     if let Some(table) = target_table(&run.comparison) {

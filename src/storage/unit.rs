@@ -30,11 +30,12 @@ use super::backend::Backend;
 use super::books::{Books, Entries};
 use super::bridge::Bridge;
 use super::desk::{Desk, Limits};
-use super::executor;
+use super::executor::{self, simulated::Executor};
 use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;
 use super::work::{Shared, count};
+use crate::engine::sim::World;
 use crate::replication::Backlog;
 
 /// Reports of imports that are kept for the status.
@@ -150,6 +151,17 @@ pub struct Orders {
 }
 
 impl Orders {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            inbox: Arc::new(Inbox::new(settings.orders_max)),
+            counters: Arc::default(),
+            books: Arc::default(),
+            left_behind: Arc::default(),
+            reports: Arc::default(),
+            executor: settings.executor,
+        }
+    }
+
     /// What the storage thread runs on.
     pub fn executor(&self) -> ExecutorKind {
         self.executor
@@ -270,14 +282,7 @@ impl Handle {
 /// Starts the storage thread; returns when its executor runs. The error is one sentence with the cure.
 pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
     let executor = settings.executor;
-    let orders = Orders {
-        inbox: Arc::new(Inbox::new(settings.orders_max)),
-        counters: Arc::default(),
-        books: Arc::default(),
-        left_behind: Arc::default(),
-        reports: Arc::default(),
-        executor,
-    };
+    let orders = Orders::new(&settings);
     let (ready, started) = mpsc::sync_channel(1);
     let on_thread = orders.clone();
     let thread = std::thread::Builder::new().name("storage".to_owned()).spawn(move || {
@@ -305,6 +310,14 @@ pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
             Err(io::Error::other(format!("the storage thread ended before its executor ran; {cure}")))
         }
     }
+}
+
+/// The unit without a thread, for a simulation that owns the executor.
+pub fn simulated(mut settings: Settings, database: Database, world: &World) -> (Orders, Executor) {
+    settings.executor = ExecutorKind::Simulated;
+    let orders = Orders::new(&settings);
+    let executor = Executor::new(world, serve(settings, database, orders.clone()));
+    (orders, executor)
 }
 
 async fn serve(settings: Settings, database: Database, orders: Orders) {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::agents::{WorkState, WorkTable, clip};
 use super::backend::Backend;
@@ -187,7 +187,7 @@ impl Shared {
         let fields = vec![
             (self.work.state, Value::text(WorkState::Failed.as_str())),
             (self.work.reason, Value::text(clip(&given_up.reason, self.work.reason_bytes_max))),
-            (self.work.updated, Value::Integer(unix_ms())),
+            (self.work.updated, Value::Integer(executor::unix_ms())),
         ];
         let change = Change::Set(fields);
         self.commit(vec![Mutation { table: self.work.table, key: given_up.work.clone(), change }]).await?;
@@ -199,14 +199,8 @@ impl Shared {
             (self.work.state, Value::text(progress.state.as_str())),
             (self.work.attempts, Value::Integer(i64::from(progress.attempts))),
             (self.work.reason, Value::text(clip(progress.reason, self.work.reason_bytes_max))),
-            (self.work.updated, Value::Integer(unix_ms())),
+            (self.work.updated, Value::Integer(executor::unix_ms())),
             (self.work.result, Value::text(clip(progress.result, self.work.result_bytes_max))),
         ]
     }
-}
-
-/// Unix milliseconds.
-pub(super) fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
