@@ -129,6 +129,9 @@ struct ReportArgs {
     /// Where the report goes.
     #[arg(long, value_name = "FILE", default_value = "RESULTS.md")]
     out: PathBuf,
+    /// Keep the sections of other runs that the file has already.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Args)]
@@ -178,7 +181,7 @@ fn run(command: Command) -> Result<(), Failure> {
             },
             &Interrupt::register()?,
         ),
-        Command::Report(args) => report::write(&args.directories, &args.out),
+        Command::Report(args) => report::write(&args.directories, &args.out, args.keep),
         Command::Query(args) => {
             let mut table = store::query(&args.store, &args.sql)?;
             if std::io::stdout().is_terminal() {
