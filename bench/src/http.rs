@@ -41,6 +41,24 @@ impl Answer {
 /// # Errors
 /// The server cannot be reached, closes early, or answers without a `Content-Length`.
 pub fn get_repeatedly(address: &str, path: &str, count: usize) -> Result<Vec<Answer>, Failure> {
+    ask_repeatedly("GET", address, path, count)
+}
+
+/// Sends one POST request without a body.
+///
+/// # Errors
+/// As [`get_repeatedly`], or another status than 200.
+pub fn post(address: &str, path: &str) -> Result<Answer, Failure> {
+    let answer = ask_repeatedly("POST", address, path, 1)?.remove(0);
+    if answer.status == 200 {
+        Ok(answer)
+    } else {
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        Err(Failure::Failed(format!("POST http://{address}{path}: status {}: {}", answer.status, text.trim())))
+    }
+}
+
+fn ask_repeatedly(method: &str, address: &str, path: &str, count: usize) -> Result<Vec<Answer>, Failure> {
     let failed =
         |what: &str, error: std::io::Error| Failure::Failed(format!("http://{address}{path}: {what}: {error}"));
     let socket_address = address.parse().map_err(|_| Failure::Failed(format!("{address} is no address")))?;
@@ -50,7 +68,8 @@ pub fn get_repeatedly(address: &str, path: &str, count: usize) -> Result<Vec<Ans
     let mut answers = Vec::with_capacity(count);
     let mut received = Vec::new();
     for _ in 0..count {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{length}\r\n");
         stream.write_all(request.as_bytes()).map_err(|error| failed("not sent", error))?;
         loop {
             if let Some((answer, used)) =

@@ -4,7 +4,7 @@
 //! in [`campaign`], [`crate::compare`] and [`crate::trial`]: a job says which systems, which cases, and how a system is
 //! started.
 
-mod app;
+pub mod app;
 pub mod campaign;
 pub mod dispatch;
 mod engine;

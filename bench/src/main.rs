@@ -7,6 +7,7 @@
 //! Architecture invariants: the lab sends no load itself; every number in a report comes from the files of a run
 //! directory; no child outlives the lab.
 
+mod books;
 mod build;
 mod case;
 mod clock;
@@ -14,6 +15,7 @@ mod compare;
 mod doctor;
 mod evaluate;
 mod failure;
+mod faults;
 mod figures;
 mod hold;
 mod http;
@@ -66,6 +68,8 @@ enum Command {
     Quick(QuickArgs),
     /// Compare systems in interleaved, randomised blocks.
     Compare(CompareArgs),
+    /// Deploy code and kill replicas while a load generator asks: no safe request may fail.
+    Faults(FaultsArgs),
     /// Write RESULTS.md from run directories.
     Report(ReportArgs),
     /// Ask the store of all runs a question in SQL.
@@ -100,6 +104,25 @@ struct QuickArgs {
 }
 
 #[derive(Args)]
+struct FaultsArgs {
+    /// Run directory; results/faults-TIME by default.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Deploys of new code tables, evenly over the load.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    deploys: u32,
+    /// Replicas stopped and started again, evenly over the load.
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    kills: u32,
+    /// Seconds of load, at half of what a closed loop had answered before.
+    #[arg(long, value_name = "S", default_value = "40", value_parser = parse_seconds)]
+    duration: f64,
+    /// Seed of everything random; from the clock by default.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Args)]
 struct ReportArgs {
     /// Run directories.
     #[arg(required = true)]
@@ -107,6 +130,9 @@ struct ReportArgs {
     /// Where the report goes.
     #[arg(long, value_name = "FILE", default_value = "RESULTS.md")]
     out: PathBuf,
+    /// Keep the sections of other runs that the file has already.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Args)]
@@ -146,7 +172,17 @@ fn run(command: Command) -> Result<(), Failure> {
             &Interrupt::register()?,
         ),
         Command::Compare(args) => job::perform(&args, &Interrupt::register()?),
-        Command::Report(args) => report::write(&args.directories, &args.out),
+        Command::Faults(args) => faults::perform(
+            &faults::Options {
+                out: args.out,
+                deploys: args.deploys,
+                kills: args.kills,
+                duration_s: args.duration,
+                seed: args.seed.unwrap_or_else(clock::unix_ns),
+            },
+            &Interrupt::register()?,
+        ),
+        Command::Report(args) => report::write(&args.directories, &args.out, args.keep),
         Command::Query(args) => {
             let mut table = store::query(&args.store, &args.sql)?;
             if std::io::stdout().is_terminal() {

@@ -10,12 +10,15 @@ use crate::clock::utc_text;
 use crate::compare::read_trials;
 use crate::evaluate::{Bound, Comparison, Measured, RatioRow, evaluate};
 use crate::failure::Failure;
+use crate::faults::Faults;
 use crate::figures;
 use crate::job::dispatch;
 use crate::quick::Appliance;
 use crate::record::{RunRecord, read_json};
 use crate::statistics::Verdict;
 use crate::table::{Table, count_text, duration_text, quantile_text, rate_text};
+
+use sections::Sections;
 
 /// Fewer blocks than this give intervals that lean on the assumption of normal logarithms.
 const BLOCKS_RECOMMENDED: u32 = 10;
@@ -32,6 +35,7 @@ struct Run {
     dispatch: Option<dispatch::Outcome>,
     /// Of a job of figures, which has none either.
     figures: Option<figures::Outcome>,
+    faults: Option<Faults>,
 }
 
 impl Run {
@@ -49,19 +53,32 @@ impl Run {
         let comparison = evaluate(folder, &record, &trials)?;
         let quick = folder.join("quick.json");
         let appliance = if quick.is_file() { Some(read_json(&quick)?) } else { None };
+        let faults = folder.join("faults.json");
+        let faults = if faults.is_file() { Some(read_json(&faults)?) } else { None };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let dispatch = dispatch::Outcome::read(folder, &record)?;
-        Ok(Self { name, record, comparison, appliance, dispatch, figures })
+        Ok(Self { name, record, comparison, appliance, dispatch, figures, faults })
     }
 }
 
-/// Writes the report of some run directories.
+/// Writes the report of some run directories. With `keep`, sections of other runs that `out` has already stay as they
+/// are: each says when, on what and from which commit it was measured.
 ///
 /// # Errors
 /// A run was cut short before its first trial, or a file cannot be read or written.
-pub fn write(folders: &[PathBuf], out: &Path) -> Result<(), Failure> {
+pub fn write(folders: &[PathBuf], out: &Path, keep: bool) -> Result<(), Failure> {
     let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder)).collect::<Result<_, _>>()?;
-    fs::write(out, markdown(&runs)).map_err(|error| Failure::file(out, &error))?;
+    let mut sections = Sections::default();
+    if keep && out.is_file() {
+        let text = fs::read_to_string(out).map_err(|error| Failure::file(out, &error))?;
+        sections = Sections::parse(&text);
+    }
+    for run in &runs {
+        let mut section = String::new();
+        run_markdown(&mut section, run);
+        sections.put(&run.name, section);
+    }
+    fs::write(out, sections.markdown()).map_err(|error| Failure::file(out, &error))?;
     println!("{}", out.display());
     Ok(())
 }
@@ -324,18 +341,7 @@ fn appliance_table(appliance: &Appliance) -> Table {
     table
 }
 
-fn markdown(runs: &[Run]) -> String {
-    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-    let mut out = format!(
-        "# Results\n\nWritten by `bench report` from the run directories {}; made again from the same files it is the same byte for byte.\nHow it is measured: [bench/README.md](bench/README.md).\n",
-        names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-    );
-    for run in runs {
-        run_markdown(&mut out, run);
-    }
-    out
-}
-
+/// A run's section.
 fn run_markdown(out: &mut String, run: &Run) {
     let record = &run.record;
     let _ = writeln!(out, "\n## `{}`\n", run.name);
@@ -358,6 +364,11 @@ fn run_markdown(out: &mut String, run: &Run) {
     if let Some(outcome) = &run.figures {
         out.push_str(&figures::text::markdown(outcome));
         let _ = writeln!(out, "\n{}.", machine_caveat(record));
+        return machine_section(out, record);
+    }
+    if let Some(faults) = &run.faults {
+        let _ = writeln!(out, "### Deploys and replica kills under load\n\n{}", faults.table().markdown());
+        let _ = writeln!(out, "Generator: {}{}", faults.verdict, joined(&faults.reasons));
         return machine_section(out, record);
     }
     if let Some(table) = target_table(&run.comparison) {
@@ -485,6 +496,8 @@ fn machine_section(out: &mut String, record: &RunRecord) {
     row("steal in the run, load before it", format!("{steal}, {:.2}", machine.load_average_1m));
     let _ = writeln!(out, "\n### Machine\n\n{}", table.markdown().trim_end());
 }
+
+mod sections;
 
 #[cfg(test)]
 pub mod fixture;

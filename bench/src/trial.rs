@@ -46,8 +46,20 @@ impl Lab {
     ///
     /// # Errors
     /// The generator fails or does not end in time; a signal arrives.
-    pub fn generate(&self, load: &GeneratorOrder<'_>, mut look: impl FnMut(u64)) -> Result<Summary, Failure> {
-        let mut generator = Process::start(&load.order(self))?;
+    pub fn generate(&self, load: &GeneratorOrder<'_>, look: impl FnMut(u64)) -> Result<Summary, Failure> {
+        self.await_generator(load.start(self)?, load, look)
+    }
+
+    /// Waits for a generator's end, looking at whatever `look` looks at meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn await_generator(
+        &self,
+        mut generator: Process,
+        load: &GeneratorOrder<'_>,
+        mut look: impl FnMut(u64),
+    ) -> Result<Summary, Failure> {
         let allowed = Duration::from_secs_f64(load.warmup_s + load.duration_s) + GENERATOR_SLACK;
         let end = Instant::now() + allowed;
         loop {
@@ -86,6 +98,12 @@ pub struct GeneratorOrder<'a> {
 }
 
 impl GeneratorOrder<'_> {
+    /// # Errors
+    /// The program does not start.
+    pub fn start(&self, lab: &Lab) -> Result<Process, Failure> {
+        Process::start(&self.order(lab))
+    }
+
     fn order(&self, lab: &Lab) -> Order {
         let mut arguments = vec!["run".to_owned(), self.url.to_owned()];
         let mut push = |name: &str, value: String| arguments.extend([name.to_owned(), value]);

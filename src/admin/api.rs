@@ -71,6 +71,7 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
         "code_version": cluster.code().version,
         "site_version": cluster.site().version,
         "latency": latency,
+        "books": books(workers),
         "workers": workers,
         "database": {
             "kind": cluster.profile.database.kind,
@@ -92,6 +93,13 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
             "imports": imports,
         },
     })
+}
+
+/// What was taken, less what was answered, refused, aborted and is in progress, over all servers of a kind: each entry
+/// is 0, or something was lost or counted twice.
+fn books(workers: &[WorkerStatus]) -> Value {
+    let requests: i64 = workers.iter().filter_map(|worker| worker.front.as_ref()).map(|front| front.books).sum();
+    json!({ "requests": requests })
 }
 
 /// Per replica: digest of every table, applied positions, lag.

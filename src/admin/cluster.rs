@@ -1,5 +1,6 @@
 //! The running cluster as threads that are no workers reach it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::worker::{Control, ControlSender, FrontRejects, Layout, WorkerStatus, 
 
 /// How long a worker may take to report.
 const REPORT_NS: u64 = 2_000_000_000;
+/// How long a deploy waits for its turn, and for the replicas.
+const DEPLOY_NS: u64 = 30_000_000_000;
 
 /// Everything that the admin thread and the supervisor know of the running process.
 pub struct Cluster {
@@ -38,6 +41,8 @@ pub struct Cluster {
     pub access_log: Option<Arc<access_log::Statistics>>,
     code: Mutex<Arc<CodeVersion>>,
     site: Mutex<Arc<Site>>,
+    /// One deploy at a time: each counts on from the version before it.
+    deploying: AtomicBool,
 }
 
 /// What [`Cluster::new`] takes beside the profile.
@@ -87,6 +92,7 @@ impl Cluster {
             access_log,
             code: Mutex::new(code),
             site: Mutex::new(site),
+            deploying: AtomicBool::new(false),
         }
     }
 
@@ -161,12 +167,25 @@ impl Cluster {
         reports
     }
 
+    /// Waits until no other deploy is under way. Deploys come by the admin thread only, so the flag orders nothing else.
+    async fn turn_to_deploy(&self) -> Result<Turn<'_>, String> {
+        let until = clock::monotonic_ns() + DEPLOY_NS;
+        while self.deploying.swap(true, Ordering::Relaxed) {
+            if clock::monotonic_ns() >= until {
+                return Err("another deploy is under way and does not end; GET /replication tells who lacks it".into());
+            }
+            monoio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(Turn(&self.deploying))
+    }
+
     /// Deploys new code tables of one application: validated, recorded in the database, handed to one replica, which
     /// replicates them to the others. Returns the new version when every replica executes it.
     ///
     /// # Errors
     /// Every fault of the code, or what the database said; then nothing has changed.
     pub async fn deploy(&self, application: &str, texts: Vec<(String, String)>) -> Result<u64, String> {
+        let _turn = self.turn_to_deploy().await?;
         let current = self.code();
         let version = current.version + 1;
         let code = current
@@ -194,7 +213,7 @@ impl Cluster {
         let running = statuses.iter().filter_map(|status| status.replica.as_ref()).find(|replica| replica.running);
         let first = running.and_then(|replica| self.replica_worker(replica.replica)).ok_or("no replica is running")?;
         deliver(first, Control::Deploy(code));
-        let until = clock::monotonic_ns() + 10_000_000_000;
+        let until = clock::monotonic_ns() + DEPLOY_NS;
         while clock::monotonic_ns() < until {
             let statuses = self.statuses().await;
             let replicas: Vec<_> = statuses.iter().filter_map(|status| status.replica.as_ref()).collect();
@@ -206,6 +225,15 @@ impl Cluster {
             monoio::time::sleep(Duration::from_millis(5)).await;
         }
         Err(format!("version {version} is recorded, but not every replica has it yet; GET /replication tells which"))
+    }
+}
+
+/// Ends a deploy's turn, however it ended.
+struct Turn<'a>(&'a AtomicBool);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -14,6 +14,7 @@ pub const GAUGES: &[&str] = &[
     "front_load",
     "front_open_connections",
     "front_requests_in_progress",
+    "books",
     "front_books",
     "front_site_version",
     "front_waiting",
@@ -58,6 +59,10 @@ const HELP: &[(&str, &str)] = &[
     ("mesh_full", "Messages that found their ring full"),
     ("mesh_received", "Messages taken from other workers"),
     ("front_load", "What the first dispatcher goes by: connections and requests in progress"),
+    (
+        "books",
+        "Taken, less answered, refused, aborted and in progress, over all servers: 0, or something was lost or counted twice",
+    ),
     ("front_books", "Requests taken, less those ended, less those in progress: 0, or the accounting is wrong"),
     ("front_requests_taken", "Requests of which a head, sound or not, was taken"),
     (

@@ -209,6 +209,13 @@ fn collect(out: &mut Exposition, base: &str, labels: &mut Labels, value: &Value)
                 labels.pop();
             }
         }
+        Value::Object(object) if base == "books" => {
+            for (of, off) in object {
+                labels.push(("of".into(), of.clone()));
+                collect(out, base, labels, off);
+                labels.pop();
+            }
+        }
         Value::Object(object) => {
             for (key, value) in object {
                 match key.as_str() {

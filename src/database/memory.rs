@@ -21,7 +21,7 @@ pub enum Mischief {
     Panic(Box<str>),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Content {
     rows: BTreeMap<(TableId, Box<str>), Update>,
     conflicts: Vec<Update>,
@@ -29,14 +29,25 @@ struct Content {
     settings: HashMap<String, String>,
 }
 
-/// Rows in a map; a transaction is a copy that replaces it.
+/// What the open transaction replaced.
+#[derive(Debug, Default)]
+struct Undo {
+    /// Oldest first.
+    rows: Vec<((TableId, Box<str>), Option<Update>)>,
+    conflicts: usize,
+    deployed: Vec<Deployed>,
+    settings: Vec<(String, Option<String>)>,
+}
+
+/// Rows in a map, changed in place; a rollback puts back what was there.
 #[derive(Default)]
 pub struct MemoryStore {
     shapes: Arc<ShapeSet>,
-    committed: Content,
-    open: Option<Content>,
+    content: Content,
+    open: Option<Undo>,
     mischief: Arc<SegQueue<Mischief>>,
     next: Option<Mischief>,
+    refusal: Option<String>,
 }
 
 impl MemoryStore {
@@ -49,17 +60,36 @@ impl MemoryStore {
         Self { shapes, mischief, ..Self::default() }
     }
 
+    /// Every write fails with this sentence from now on, as on a full disk; `None` ends it.
+    pub fn refuse_writes(&mut self, sentence: Option<String>) {
+        self.refusal = sentence;
+    }
+
+    /// What a crash leaves: the committed content, without the transaction that was open.
+    #[must_use]
+    pub fn crashed(mut self) -> Self {
+        self.rollback();
+        self.refusal = None;
+        self
+    }
+
     /// Losers kept so far.
     pub fn conflicts(&self) -> &[Update] {
-        &self.committed.conflicts
+        &self.content.conflicts
     }
 
-    fn content(&self) -> &Content {
-        self.open.as_ref().unwrap_or(&self.committed)
+    /// Every row and stub, by table and key.
+    pub fn rows(&self) -> impl Iterator<Item = &Update> {
+        self.content.rows.values()
     }
 
-    fn open(&mut self) -> &mut Content {
-        self.open.get_or_insert_with(|| self.committed.clone())
+    fn undo(&mut self) -> &mut Undo {
+        let (conflicts, deployed) = (self.content.conflicts.len(), &self.content.deployed);
+        self.open.get_or_insert_with(|| Undo { conflicts, deployed: deployed.clone(), ..Undo::default() })
+    }
+
+    fn allow_write(&self) -> StoreResult<()> {
+        self.refusal.clone().map_or(Ok(()), Err)
     }
 
     fn mischief_of(&mut self, key: &str) -> StoreResult<()> {
@@ -99,37 +129,55 @@ impl Store for MemoryStore {
         {
             return Err(sentence);
         }
-        if let Some(content) = self.open.take() {
-            self.committed = content;
+        if self.open.is_some() {
+            self.allow_write()?;
         }
+        self.open = None;
         Ok(())
     }
 
     fn rollback(&mut self) {
-        self.open = None;
+        let Some(undo) = self.open.take() else { return };
+        for (row, before) in undo.rows.into_iter().rev() {
+            match before {
+                Some(before) => self.content.rows.insert(row, before),
+                None => self.content.rows.remove(&row),
+            };
+        }
+        self.content.conflicts.truncate(undo.conflicts);
+        self.content.deployed = undo.deployed;
+        for (name, before) in undo.settings.into_iter().rev() {
+            match before {
+                Some(before) => self.content.settings.insert(name, before),
+                None => self.content.settings.remove(&name),
+            };
+        }
     }
 
     fn stamps_of(&mut self, rows: &[(TableId, &str)]) -> StoreResult<Vec<Stamp>> {
         let stamp = |(table, key): &(TableId, &str)| {
-            self.content().rows.get(&(*table, (*key).into())).map_or(ABSENT, |row| row.stamp)
+            self.content.rows.get(&(*table, (*key).into())).map_or(ABSENT, |row| row.stamp)
         };
         Ok(rows.iter().map(stamp).collect())
     }
 
     fn row(&mut self, table: TableId, key: &str) -> StoreResult<Option<Update>> {
-        Ok(self.content().rows.get(&(table, key.into())).cloned())
+        Ok(self.content.rows.get(&(table, key.into())).cloned())
     }
 
     fn upsert(&mut self, updates: &[Update]) -> StoreResult<()> {
         for update in updates {
             self.mischief_of(&update.key)?;
-            self.open().rows.insert((update.table, update.key.clone()), Update { base: ABSENT, ..update.clone() });
+            self.allow_write()?;
+            let row = (update.table, update.key.clone());
+            let before = self.content.rows.insert(row.clone(), Update { base: ABSENT, ..update.clone() });
+            self.undo().rows.push((row, before));
         }
         Ok(())
     }
 
     fn compare_bulk(&mut self, table: TableId, records: &[(&str, &Record)]) -> StoreResult<Vec<Compared>> {
-        let compare = |(key, record): &(&str, &Record)| match self.content().rows.get(&(table, (*key).into())) {
+        let compare = |(key, record): &(&str, &Record)| match self.content.rows.get(&(table, (*key).into())) {
             None => Compared::New,
             Some(row) if row.record.as_ref() == Some(*record) => Compared::Equal,
             Some(row) => Compared::Differs { stamp: row.stamp, versions: row.versions },
@@ -142,37 +190,40 @@ impl Store for MemoryStore {
     }
 
     fn keep_conflict(&mut self, loser: &Update, _found_ms: u64) -> StoreResult<()> {
-        self.open().conflicts.push(loser.clone());
+        self.undo();
+        self.content.conflicts.push(loser.clone());
         Ok(())
     }
 
     fn load_all(&mut self, table: TableId, each: &mut dyn FnMut(Update)) -> StoreResult<()> {
-        self.content().rows.values().filter(|row| row.table == table).cloned().for_each(each);
+        self.content.rows.values().filter(|row| row.table == table).cloned().for_each(each);
         Ok(())
     }
 
     fn deploy(&mut self, deployed: &Deployed, _now_ms: u64) -> StoreResult<()> {
-        let content = self.open();
+        self.undo();
+        let content = &mut self.content;
         content.deployed.retain(|other| other.application != deployed.application);
         content.deployed.push(deployed.clone());
         Ok(())
     }
 
     fn deployed(&mut self) -> StoreResult<Vec<Deployed>> {
-        Ok(self.content().deployed.clone())
+        Ok(self.content.deployed.clone())
     }
 
     fn setting(&mut self, name: &str) -> StoreResult<Option<String>> {
-        Ok(self.content().settings.get(name).cloned())
+        Ok(self.content.settings.get(name).cloned())
     }
 
     fn set_setting(&mut self, name: &str, value: &str) -> StoreResult<()> {
-        self.open().settings.insert(name.to_owned(), value.to_owned());
+        let before = self.content.settings.insert(name.to_owned(), value.to_owned());
+        self.undo().settings.push((name.to_owned(), before));
         Ok(())
     }
 
     fn extent(&self) -> (u64, u64) {
-        let rows = &self.committed.rows;
+        let rows = &self.content.rows;
         (u64::try_from(rows.len()).unwrap_or(u64::MAX), rows.values().map(|row| row.stamp.time).max().unwrap_or(0))
     }
 

@@ -118,6 +118,9 @@ impl Client {
     }
 }
 
+/// The wall clock that dates transactions, in Unix milliseconds.
+pub type WallClock = Box<dyn Fn() -> u64 + Send>;
+
 const ENDED: &str = "the database server has ended; see its last message, and restart the program";
 
 /// The running server.
@@ -162,7 +165,8 @@ pub fn spawn<S: Store + 'static>(
     let statistics = Arc::new(Statistics::default());
     let counters = statistics.clone();
     let body = move || {
-        let server = store().and_then(|store| Server::open(settings, store, requests, publisher, counters));
+        let clock: WallClock = Box::new(unix_ms);
+        let server = store().and_then(|store| Server::open(settings, store, requests, publisher, counters, clock));
         match server {
             Ok((server, opened)) => {
                 drop(opened_sender.send(Ok(opened)));
@@ -206,7 +210,8 @@ enum Failure {
     Commit(String),
 }
 
-struct Server<S> {
+/// The server without its thread: whoever owns it calls [`Self::serve_waiting`].
+pub struct Server<S> {
     store: S,
     author: Author,
     code_digests: Vec<(Box<str>, Box<str>)>,
@@ -214,25 +219,60 @@ struct Server<S> {
     publisher: Publisher,
     next_number: u64,
     statistics: Arc<Statistics>,
+    clock: WallClock,
 }
 
 impl<S: Store> Server<S> {
+    /// A server for a caller that has no thread for it: a simulation. What it serves, and when, is the caller's.
+    ///
+    /// # Errors
+    /// The store's, or the seeding; one sentence.
+    pub fn without_thread(
+        settings: Settings,
+        store: S,
+        queue_max: usize,
+        publisher: Publisher,
+        clock: WallClock,
+    ) -> StoreResult<(Self, Client, Opened)> {
+        let (queue, requests) = bounded(queue_max.max(1));
+        let (server, opened) = Self::open(settings, store, requests, publisher, Arc::default(), clock)?;
+        Ok((server, Client { queue }, opened))
+    }
+
+    /// Serves what is queued now.
+    pub fn serve_waiting(&mut self) {
+        if let Ok(request) = self.requests.try_recv() {
+            self.serve_queued(request);
+        }
+    }
+
+    /// Ends the server as a crash does: what is queued is lost, and the store is given back as it is.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     fn open(
         settings: Settings,
         mut store: S,
         requests: Receiver<Request>,
         publisher: Publisher,
         statistics: Arc<Statistics>,
+        wall: WallClock,
     ) -> StoreResult<(Self, Opened)> {
         let (_, latest) = store.extent();
         let mut clock = HybridClock::default();
         clock.see(latest);
         let mut author = Author { server: settings.server, clock };
         let session_key = seed::session_key(&mut store)?;
-        let users_seeded = seed::seed_users(&mut store, &mut author, &settings.users, unix_ms())?;
+        let users_seeded = seed::seed_users(&mut store, &mut author, &settings.users, wall())?;
         let opened = Opened { session_key, deployed: store.deployed()?, rows: store.extent().0, users_seeded };
         let code_digests = settings.code_digests;
-        Ok((Self { store, author, code_digests, requests, publisher, next_number: FIRST_NUMBER, statistics }, opened))
+        let next_number = FIRST_NUMBER;
+        Ok((Self { store, author, code_digests, requests, publisher, next_number, statistics, clock: wall }, opened))
     }
 
     fn serve(mut self) -> StoreResult<()> {
@@ -382,7 +422,7 @@ impl<S: Store> Server<S> {
     }
 
     fn attempt(&mut self, group: &[Asked]) -> Result<Vec<Outcome>, Failure> {
-        let now_ms = unix_ms();
+        let now_ms = (self.clock)();
         if !matches!(group, [Asked { order: Order::Bulk(_) | Order::Reshape(_), .. }]) {
             self.store.begin().map_err(Failure::Before)?;
         }

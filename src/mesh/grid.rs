@@ -91,6 +91,16 @@ pub struct Port<T, W> {
 /// # Panics
 /// If `wakers` are not as many as `workers`, or `slots` is no power of two.
 pub fn grid<T, W: Wake>(workers: usize, slots: usize, wakers: Vec<W>) -> Vec<Port<T, W>> {
+    joined(workers, wakers, |_, _, _| ring(slots))
+}
+
+/// The same with rings made by `join`, which is given the number of the sender, that of the receiver, and the
+/// receiver's bell. What the producer is given must come out of the consumer, in order, at some time.
+pub(super) fn joined<T, W: Wake>(
+    workers: usize,
+    wakers: Vec<W>,
+    mut join: impl FnMut(usize, usize, &Bell<W>) -> (Producer<T>, Consumer<T>),
+) -> Vec<Port<T, W>> {
     assert_eq!(wakers.len(), workers, "each worker needs one waker");
     let bells: Box<[Bell<W>]> = wakers.into_iter().map(Bell::new).collect();
     let mut ports: Vec<Port<T, W>> = (0..workers)
@@ -105,8 +115,8 @@ pub fn grid<T, W: Wake>(workers: usize, slots: usize, wakers: Vec<W>) -> Vec<Por
         .collect();
     for one in 0..workers {
         for other in one + 1..workers {
-            let (there, arrives_there) = ring(slots);
-            let (back, arrives_back) = ring(slots);
+            let (there, arrives_there) = join(one, other, &bells[other]);
+            let (back, arrives_back) = join(other, one, &bells[one]);
             ports[one].peers[other] = Some(Peer { outgoing: there, incoming: arrives_back });
             ports[other].peers[one] = Some(Peer { outgoing: back, incoming: arrives_there });
         }

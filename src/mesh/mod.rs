@@ -8,6 +8,7 @@ pub mod doorbell;
 pub mod grid;
 #[cfg(feature = "appliance")]
 pub mod inbox;
+pub mod relay;
 pub mod ring;
 pub mod sync;
 

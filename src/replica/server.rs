@@ -3,7 +3,8 @@
 //! ```text
 //!   execute ─▶ handler ─▶ Finished ──────────────────────────────────────────────▶ answer
 //!                 ▲  │
-//!                 │  ├─▶ Write, durable ─▶ row busy? wait ─▶ Commit ─▶ committed ─▶ apply, replicate ─▶ answer
+//!                 │  ├─▶ Write, durable ─▶ row busy? wait ─▶ Commit ─▶ committed ─▶ apply, replicate
+//!                 │  │                       │                 │                        └─▶ every live replica holds it ─▶ answer
 //!                 │  │                       │                 └─▶ conflict: apply the newer rows ─┐
 //!                 │  │                       │                                                     │
 //!                 └──┼───────────────────────┴─────────────────────────────────────────────────────┘ again
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use crate::database::contract::{CommitMode, Outcome};
 use crate::replication::{self, Message, Replicator};
-use crate::tables::code::{Acknowledge, CodeVersion, SESSION_ENDED, USER_PROFILE};
+use crate::tables::code::{Acknowledge, CodeVersion};
 use crate::tables::stamp::HybridClock;
 use crate::tables::{Batch, DataTables, ServerId, Update};
 
@@ -94,20 +95,16 @@ impl ReplicaServer {
         match outcome {
             Outcome::Committed { .. } => {
                 self.counters.committed += 1;
-                // Who somebody is and whether a session has ended counts everywhere before the answer says that it
-                // does: a revoked role is revoked at every replica (design decision 6).
-                let counts_everywhere =
-                    updates.iter().any(|update| update.table == USER_PROFILE || update.table == SESSION_ENDED);
+                // The answer waits until every live replica has it: a browser reads its own write wherever its next
+                // request is dispatched, and a revoked role is revoked everywhere (design decision 6).
                 let position = self.apply(&updates);
                 self.run_agent(&after);
-                if counts_everywhere && job.is_some() {
+                if job.is_some() {
                     // It was parked a moment ago, so there is room for it.
                     let token = self.parked.token();
                     self.parked.park(token, Parked { job, code, stage: Stage::Replicating { after }, conflicts });
                     self.parked.await_replicas(position, token);
                     self.answer_replicated(now);
-                } else if let Some(job) = job {
-                    self.answer_written(job, &code, &after, now);
                 }
             }
             Outcome::Conflict { current } => {

@@ -84,6 +84,11 @@ impl Passwords {
         Ok(Handle { passwords: Self { queue }, thread })
     }
 
+    /// The queue of a thread that has ended: every check is refused.
+    pub fn closed() -> Self {
+        Self { queue: bounded(1).0 }
+    }
+
     /// Queues a check; `hash` is `None` for a user who does not exist, which takes the same time and answers `false`.
     ///
     /// # Errors

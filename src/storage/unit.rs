@@ -28,11 +28,12 @@ use super::agents::{ImportAgent, PostAgent, WorkTable};
 use super::backend::Backend;
 use super::bridge::Bridge;
 use super::desk::{Desk, Limits};
-use super::executor;
+use super::executor::{self, simulated::Executor};
 use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;
 use super::work::{Shared, count};
+use crate::engine::sim::World;
 
 /// Reports of imports that are kept for the status.
 const REPORTS_KEPT_MAX: usize = 16;
@@ -229,6 +230,19 @@ pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
             Err(io::Error::other(format!("the storage thread ended before its executor ran; {cure}")))
         }
     }
+}
+
+/// The unit without a thread, for a simulation that owns the executor.
+pub fn simulated(mut settings: Settings, database: Database, world: &World) -> (Orders, Executor) {
+    settings.executor = ExecutorKind::Simulated;
+    let orders = Orders {
+        inbox: Arc::new(Inbox::new(settings.orders_max)),
+        counters: Arc::default(),
+        reports: Arc::default(),
+        executor: settings.executor,
+    };
+    let executor = Executor::new(world, serve(settings, database, orders.clone()));
+    (orders, executor)
 }
 
 async fn serve(settings: Settings, database: Database, orders: Orders) {

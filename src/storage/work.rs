@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::agents::{WorkState, WorkTable, clip};
 use super::backend::Backend;
@@ -169,14 +168,8 @@ impl Shared {
             (self.work.state, Value::text(progress.state.as_str())),
             (self.work.attempts, Value::Integer(i64::from(progress.attempts))),
             (self.work.reason, Value::text(clip(progress.reason, self.work.reason_bytes_max))),
-            (self.work.updated, Value::Integer(unix_ms())),
+            (self.work.updated, Value::Integer(executor::unix_ms())),
             (self.work.result, Value::text(clip(progress.result, self.work.result_bytes_max))),
         ]
     }
-}
-
-/// Unix milliseconds.
-pub(super) fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::clock;
-use crate::engine::{self, Engine, Event};
+use crate::clock::{Clocks, SystemClocks};
+use crate::engine::{Engine, Event};
 use crate::limits;
 use crate::mesh::inbox::Inbox;
 use crate::replica::job::Job;
@@ -70,29 +70,43 @@ impl<E: Engine> Worker<E> {
     pub fn run(mut self) -> std::io::Result<()> {
         let mut until_ns = 0;
         while !self.stopping {
-            self.reap(until_ns)?;
-            let now = Now { monotonic_ns: self.engine.now_ns(), unix_ms: clock::unix_ms() };
-            if let Some(front) = &mut self.front {
-                front.server.set_unix_ms(now.unix_ms);
-                front.observe_depths();
-            }
-            self.on_events();
-            self.drain_mesh(now);
-            self.drain_inbox(now);
-            let next_ns = self.timers(now);
-            let idle = self.settle(now);
-            if let Some(front) = &mut self.front {
-                front.settle_notes();
-                front.hand_over(&mut self.engine, &mut self.port, &self.layout);
-                front.publish_load();
-            }
-            if let Some(role) = &self.replica {
-                role.publish_depth();
-            }
-            self.port.flush();
-            until_ns = if idle { next_ns } else { 0 };
+            until_ns = self.turn(until_ns, &SystemClocks)?;
         }
         Ok(())
+    }
+
+    /// One turn, which waits until `until_ns` at most if nothing is to be done; returns that of the next one. Both are
+    /// the engine's monotonic nanoseconds, and 0 does not wait.
+    ///
+    /// # Errors
+    /// What the engine could not recover from.
+    pub fn turn<C: Clocks>(&mut self, until_ns: u64, clocks: &C) -> std::io::Result<u64> {
+        self.reap(until_ns)?;
+        let now = Now { monotonic_ns: self.engine.now_ns(), unix_ms: clocks.unix_ms() };
+        if let Some(front) = &mut self.front {
+            front.server.set_unix_ms(now.unix_ms);
+            front.observe_depths();
+        }
+        self.on_events();
+        self.drain_mesh(now);
+        self.drain_inbox(now, clocks);
+        let next_ns = self.timers(now, clocks);
+        let idle = self.settle(now);
+        if let Some(front) = &mut self.front {
+            front.settle_notes(clocks);
+            front.hand_over(&mut self.engine, &mut self.port, &self.layout);
+            front.publish_load();
+        }
+        if let Some(role) = &self.replica {
+            role.publish_depth();
+        }
+        self.port.flush();
+        Ok(if idle { next_ns } else { 0 })
+    }
+
+    /// Whether [`Control::Stop`] has come: there is no further turn.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Submits, waits (unless work is known to be there) and reaps.
@@ -164,21 +178,21 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn drain_inbox(&mut self, now: Now) {
+    fn drain_inbox<C: Clocks>(&mut self, now: Now, clocks: &C) {
         let mut controls = Vec::new();
         self.inbox.receive(limits::MESH_BATCH_MAX, |control| controls.push(control));
         for control in controls {
-            self.on_control(control, now);
+            self.on_control(control, now, clocks);
         }
     }
 
-    fn on_control(&mut self, control: Control, now: Now) {
+    fn on_control<C: Clocks>(&mut self, control: Control, now: Now, clocks: &C) {
         match control {
             Control::Stop => self.stopping = true,
             Control::StopListening => self.engine.stop_listening(),
             Control::Status(sender) => {
                 // The asker may have given up; its loss is no concern of ours.
-                let _ = sender.try_send(self.status());
+                let _ = sender.try_send(self.status(clocks));
             }
             Control::Rejects(sender) => {
                 if let Some(front) = &self.front {
@@ -219,10 +233,10 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Looks at deadlines; returns when to come again, in monotonic nanoseconds.
-    fn timers(&mut self, now: Now) -> u64 {
+    fn timers<C: Clocks>(&mut self, now: Now, clocks: &C) -> u64 {
         let mut next = now.monotonic_ns + SLEEP_NS_MAX;
         if let Some(front) = &mut self.front {
-            next = next.min(front.tick(&mut self.engine));
+            next = next.min(front.tick(&mut self.engine, clocks));
         }
         if let Some(role) = &mut self.replica {
             next = next.min(role.tick(now));
@@ -290,11 +304,11 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn status(&self) -> WorkerStatus {
+    fn status<C: Clocks>(&self, clocks: &C) -> WorkerStatus {
         WorkerStatus {
             worker: self.index,
             core: self.core,
-            cpu_ns: engine::thread::thread_cpu_ns(),
+            cpu_ns: clocks.cpu_ns(),
             engine: self.engine.statistics(),
             mesh: self.port.counters().into(),
             front: self.front.as_ref().map(|front| front.status(self.engine.now_ns())),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::clock;
+use crate::clock::Clocks;
 use crate::dispatch::connections::{self, ConnectionDispatcher, Load};
 use crate::dispatch::relocation::{MOVES_MAX, Relocator};
 use crate::dispatch::requests;
-use crate::engine::{self, Conn, Engine, Event};
+use crate::engine::{Conn, Engine, Event};
 use crate::front::FrontServer;
 use crate::front::reason::Reason;
 use crate::front::server::TICK_NS;
@@ -209,9 +209,9 @@ impl FrontRole {
     }
 
     /// Ends a turn: what was taken and answered within it has taken until now.
-    pub fn settle_notes(&mut self) {
+    pub fn settle_notes<C: Clocks>(&mut self, clocks: &C) {
         if self.server.has_ended() {
-            self.server.settle_notes(clock::monotonic_ns());
+            self.server.settle_notes(clocks.monotonic_ns());
         }
     }
 
@@ -222,10 +222,10 @@ impl FrontRole {
     }
 
     /// Deadlines of connections; returns when to come again.
-    pub fn tick<E: Engine>(&mut self, engine: &mut E) -> u64 {
+    pub fn tick<E: Engine, C: Clocks>(&mut self, engine: &mut E, clocks: &C) -> u64 {
         let now = engine.now_ns();
         if now >= self.next_tick_ns {
-            self.measure(now);
+            self.measure(now, clocks.cpu_ns());
             self.server.tick(engine);
             self.relocate(engine, now);
             self.next_tick_ns = now + TICK_NS;
@@ -235,8 +235,7 @@ impl FrontRole {
     }
 
     /// How busy the core was since the last tick.
-    fn measure(&mut self, now_ns: u64) {
-        let cpu_ns = engine::thread::thread_cpu_ns();
+    fn measure(&mut self, now_ns: u64, cpu_ns: u64) {
         let (ran_ns, passed_ns) = (cpu_ns - self.cpu_ns.min(cpu_ns), now_ns - self.ticked_ns.min(now_ns));
         if self.ticked_ns > 0 && passed_ns > 0 {
             self.busy_permille = u32::try_from(ran_ns.saturating_mul(1000) / passed_ns).unwrap_or(1000).min(1000);

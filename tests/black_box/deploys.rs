@@ -1,7 +1,12 @@
 //! Code tables replaced at run time.
 
-use crate::support::appliance::{Appliance, Setup};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::appliance::{Appliance, Setup, deadline};
 use crate::support::browser::Browser;
+use crate::support::eventually;
 use crate::support::program::{Ended, run};
 use crate::support::site::Folder;
 
@@ -64,6 +69,72 @@ fn a_deploy_is_on_every_replica_when_it_returns_and_survives_kill_9() {
     next.edit("reqcat/code/views/item.toml", "kind = \"raw\"", "kind = \"row\"");
     assert_eq!(deploy(&appliance, &next).code, Some(0));
     assert!(pages(&appliance).iter().all(|page| page.contains("Code version 3")));
+}
+
+/// A page of version N carries the mark N from two templates; visitors may see it in odd versions only.
+fn edition(next: &Folder, shipped: &[(&str, String); 3], number: u64) {
+    let [(layout, layout_text), (item, item_text), (authority, authority_text)] = shipped;
+    next.write(layout, layout_text.replace("<footer>", &format!("<footer>outer={number}; ")));
+    next.write(item, item_text.replace("<h1>", &format!("<h1>inner={number}; ")));
+    let allowed = "[[allow]]\nrole = \"anonymous\"\ncode = \"views/item\"\nverbs = [\"read\"]\n";
+    assert!(authority_text.contains(allowed));
+    let (none, all) = (authority_text.replace(allowed, ""), authority_text.clone());
+    next.write(authority, if number.is_multiple_of(2) { none } else { all });
+}
+
+fn marked(page: &str, mark: &str) -> u64 {
+    let (_, rest) = page.split_once(mark).unwrap_or_else(|| panic!("no {mark} in {page}"));
+    rest.split(';').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_hundred_deploys_under_load_have_no_window() {
+    let appliance = Setup::shipped().start();
+    let next = crate::support::site::shipped();
+    let shipped =
+        ["reqcat/code/templates/layout.html", "reqcat/code/templates/item.html", "reqcat/code/authority.toml"]
+            .map(|path| (path, next.read(path)));
+    // The version of the last deploy that has returned, and of the last that has begun.
+    let (returned, begun) = (AtomicU64::new(1), AtomicU64::new(1));
+    let (ended, pages, end) = (AtomicBool::new(false), AtomicU64::new(0), deadline() + Duration::from_secs(60));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut visitor = Browser::visitor(appliance.http);
+                while !ended.load(Ordering::Acquire) && Instant::now() < end {
+                    let least = returned.load(Ordering::Acquire);
+                    let answer = visitor.page("/reqcat/items/item-01");
+                    let most = begun.load(Ordering::Acquire);
+                    if answer.status == 200 {
+                        let text = answer.text();
+                        // What the profile names has no marks.
+                        let version = if text.contains("Code version 1<") { 1 } else { marked(&text, "outer=") };
+                        assert!(version == 1 || version == marked(&text, "inner="), "two versions in one page: {text}");
+                        assert!(text.contains(&format!("Code version {version}<")), "not version {version}: {text}");
+                        assert!(version % 2 == 1, "code of version {version} under the role table of another");
+                        assert!((least..=most).contains(&version), "version {version}, not {least} to {most}");
+                    } else {
+                        // Sent to the sign-in page.
+                        assert_eq!((answer.status, most > 1), (303, true), "{}", answer.text());
+                        assert!(least.is_multiple_of(2) || most > least, "version {least} lets visitors in");
+                    }
+                    pages.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for number in 2..=101 {
+            edition(&next, &shipped, number);
+            let before = pages.load(Ordering::Relaxed);
+            begun.store(number, Ordering::Release);
+            let done = deploy(&appliance, &next);
+            assert_eq!(done.code, Some(0), "{done:?}");
+            returned.store(number, Ordering::Release);
+            eventually("a page since the deploy", || (pages.load(Ordering::Relaxed) > before).then_some(()));
+        }
+        ended.store(true, Ordering::Release);
+    });
+    let replication = appliance.settle();
+    assert!(replication["replicas"].as_array().unwrap().iter().all(|replica| replica["code_version"] == 101));
 }
 
 #[test]

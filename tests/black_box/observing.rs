@@ -293,6 +293,13 @@ fn every_counter_is_exported_and_the_books_balance() {
     let workers = status["workers"].as_array().unwrap();
     assert!(workers.iter().all(|worker| worker["front"]["books"] == 0), "{status}");
     assert!(scrape.of("twintier_front_books").all(|sample| sample.value == 0.0));
+    let books: Vec<&str> = scrape
+        .of("twintier_books")
+        .filter(|sample| sample.value == 0.0)
+        .filter_map(|sample| sample.labels.get("of"))
+        .map(String::as_str)
+        .collect();
+    assert_eq!(books, ["requests"], "{status}");
     let endings = scrape.sum("twintier_front_endings_total");
     let ended =
         ["answered", "refused", "aborted"].map(|end| scrape.sum(&format!("twintier_front_requests_{end}_total")));

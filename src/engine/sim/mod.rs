@@ -142,10 +142,11 @@ impl Sim {
         if told { &mut self.resting } else { &mut self.free }.push(index);
     }
 
-    /// When something could happen next.
-    fn next_ns(&self) -> u64 {
+    /// When a turn could find something, as far as the network and the timers tell: where several engines share a
+    /// world, whoever turns them asks each, and lets none sleep ([`World::set_alarm`] with a time that is over).
+    pub fn due_ns(&self) -> u64 {
         let net = self.world.net.borrow();
-        let mut next = net.alarm_ns;
+        let mut next = u64::MAX;
         if let Some((&(at, _), _)) = self.timers.first_key_value() {
             next = next.min(at);
         }
@@ -607,7 +608,7 @@ impl Engine for Sim {
         let before = events.len();
         loop {
             self.rung |= self.waker.take();
-            let next_ns = if self.rung { 0 } else { self.next_ns() };
+            let next_ns = if self.rung { 0 } else { self.due_ns().min(self.world.net.borrow().alarm_ns) };
             {
                 let mut net = self.world.net.borrow_mut();
                 // Running code takes time, too.

@@ -278,7 +278,7 @@ impl Net {
         if self.random.chance(self.faults.slow_connect) {
             wait += 1_000_000_000 + self.random.below(4_000_000_000);
         }
-        let listener = self.listeners.iter().position(|listener| listener.open && listener.address == *to);
+        let listener = self.choose_listener(to);
         let refused = listener.is_none() || self.random.chance(self.faults.refuse);
         let link = self.links.len();
         self.links.push(Link {
@@ -293,6 +293,15 @@ impl Net {
             self.listeners[listener].backlog.push_back(link);
         }
         Peer { link, side: 0 }
+    }
+
+    /// One of the listeners that share the address, as the kernel deals them.
+    fn choose_listener(&mut self, to: &Address) -> Option<usize> {
+        let listens = |listener: &Listening| listener.open && listener.address == *to;
+        let count = self.listeners.iter().filter(|listener| listens(listener)).count();
+        let place = if count > 1 { self.random.size(count) } else { 0 };
+        let mut open = self.listeners.iter().enumerate().filter(|(_, listener)| listens(listener));
+        open.nth(place).map(|(index, _)| index)
     }
 
     pub fn connected(&self, peer: Peer) -> Option<bool> {

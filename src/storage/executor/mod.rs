@@ -3,9 +3,9 @@
 //! ```text
 //!   desk, agents, imports, watches ──▶ sleep, spawn, breathe, File, Stream
 //!                                          │
-//!                          ┌───────────────┴───────────────┐
-//!                    glommio: shares,                 local: one queue,
-//!                    ring, block reads                epoll, plain reads
+//!                          ┌───────────────┴───────────────┬──────────────────────────┐
+//!                    glommio: shares,                 local: one queue,          simulated: virtual time,
+//!                    ring, block reads                epoll, plain reads         the simulated network
 //! ```
 //! A thread has one executor for its life, and everything here asks the thread which. The second one has no shares:
 //! file work and agents take turns as they come, and a piece of a file is read with a call that may wait for the disk.
@@ -14,6 +14,7 @@
 
 mod glommio;
 mod local;
+pub mod simulated;
 
 use std::cell::Cell;
 use std::fmt;
@@ -25,6 +26,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::backend::Address;
+use crate::clock;
 use crate::engine::probe;
 
 /// Which executor a storage thread has.
@@ -34,6 +36,8 @@ pub enum ExecutorKind {
     Glommio,
     /// On epoll.
     Local,
+    /// On nothing but what a simulation says.
+    Simulated,
 }
 
 impl ExecutorKind {
@@ -50,6 +54,7 @@ impl ExecutorKind {
         match self {
             Self::Glommio => "glommio",
             Self::Local => "monoio-epoll",
+            Self::Simulated => "simulated",
         }
     }
 }
@@ -81,7 +86,17 @@ pub fn run<F: Future<Output = ()>>(
     match executor {
         ExecutorKind::Glommio => glommio::run(ready, main),
         ExecutorKind::Local => local::run(ready, main),
+        ExecutorKind::Simulated => Err(io::Error::other("a simulated executor is turned by its simulation")),
     }
+}
+
+/// Unix milliseconds, as the work rows record them.
+pub fn unix_ms() -> i64 {
+    let unix_ms = match kind() {
+        ExecutorKind::Glommio | ExecutorKind::Local => clock::unix_ms(),
+        ExecutorKind::Simulated => simulated::unix_ms(),
+    };
+    i64::try_from(unix_ms).unwrap_or(i64::MAX)
 }
 
 /// The queue that a task belongs to.
@@ -97,6 +112,7 @@ pub enum Queue {
 pub enum Task {
     Glommio(glommio::Task),
     Local(local::Task),
+    Simulated(simulated::Task),
 }
 
 impl Task {
@@ -105,6 +121,7 @@ impl Task {
         match self {
             Self::Glommio(task) => drop(task.cancel().await),
             Self::Local(task) => drop(task),
+            Self::Simulated(task) => drop(task),
         }
     }
 }
@@ -114,6 +131,7 @@ pub fn spawn(queue: Queue, task: impl Future<Output = ()> + 'static) -> Task {
     match kind() {
         ExecutorKind::Glommio => Task::Glommio(glommio::spawn(queue, task)),
         ExecutorKind::Local => Task::Local(local::spawn(task)),
+        ExecutorKind::Simulated => Task::Simulated(simulated::spawn(task)),
     }
 }
 
@@ -121,7 +139,7 @@ pub fn spawn(queue: Queue, task: impl Future<Output = ()> + 'static) -> Task {
 pub async fn breathe() {
     match kind() {
         ExecutorKind::Glommio => glommio::breathe().await,
-        ExecutorKind::Local => local::breathe().await,
+        ExecutorKind::Local | ExecutorKind::Simulated => local::breathe().await,
     }
 }
 
@@ -129,6 +147,7 @@ pub async fn breathe() {
 pub enum Timer {
     Glommio(glommio::Timer),
     Local(local::Timer),
+    Simulated(simulated::Timer),
 }
 
 impl Timer {
@@ -136,6 +155,7 @@ impl Timer {
         match kind() {
             ExecutorKind::Glommio => Self::Glommio(glommio::Timer::new(time)),
             ExecutorKind::Local => Self::Local(local::timer(time)),
+            ExecutorKind::Simulated => Self::Simulated(simulated::Timer::new(time)),
         }
     }
 }
@@ -147,6 +167,7 @@ impl Future for Timer {
         match self.get_mut() {
             Self::Glommio(timer) => Pin::new(timer).poll(context).map(drop),
             Self::Local(timer) => timer.as_mut().poll(context),
+            Self::Simulated(timer) => Pin::new(timer).poll(context),
         }
     }
 }
@@ -159,7 +180,7 @@ pub async fn sleep(time: Duration) {
 /// A waker of the task of `context` that other threads may use. A thread hands one task's waker to others: the desk's.
 pub fn shared_waker(context: &Context<'_>) -> Waker {
     match kind() {
-        ExecutorKind::Glommio => context.waker().clone(),
+        ExecutorKind::Glommio | ExecutorKind::Simulated => context.waker().clone(),
         ExecutorKind::Local => local::shared_waker(context),
     }
 }
@@ -174,7 +195,7 @@ impl File {
     pub async fn open(path: &Path) -> io::Result<Self> {
         match kind() {
             ExecutorKind::Glommio => glommio::File::open(path).await.map(Self::Glommio),
-            ExecutorKind::Local => local::File::open(path).map(Self::Local),
+            ExecutorKind::Local | ExecutorKind::Simulated => local::File::open(path).map(Self::Local),
         }
     }
 
@@ -206,6 +227,7 @@ impl File {
 pub enum Stream {
     Glommio(glommio::Stream),
     Local(local::Stream),
+    Simulated(simulated::Stream),
 }
 
 impl Stream {
@@ -213,6 +235,7 @@ impl Stream {
         match kind() {
             ExecutorKind::Glommio => glommio::Stream::connect(address).await.map(Self::Glommio),
             ExecutorKind::Local => local::Stream::connect(address).await.map(Self::Local),
+            ExecutorKind::Simulated => simulated::Stream::connect(address).await.map(Self::Simulated),
         }
     }
 
@@ -221,6 +244,7 @@ impl Stream {
         match self {
             Self::Glommio(stream) => stream.read(buffer).await,
             Self::Local(stream) => stream.read(buffer).await,
+            Self::Simulated(stream) => stream.read(buffer).await,
         }
     }
 
@@ -228,6 +252,7 @@ impl Stream {
         match self {
             Self::Glommio(stream) => stream.write_all(bytes).await,
             Self::Local(stream) => stream.write_all(bytes).await,
+            Self::Simulated(stream) => stream.write_all(bytes).await,
         }
     }
 }
