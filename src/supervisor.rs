@@ -495,8 +495,8 @@ fn open_database(
             Ok(shapes)
         })
     };
-    let (database, opened) =
-        database::server::spawn(settings, open, limits::DATABASE_QUEUE_MAX, publisher).map_err(Failure::usage)?;
+    let (database, opened) = database::server::spawn(settings, open, database::server::Limits::default(), publisher)
+        .map_err(Failure::usage)?;
     let code = resumed.try_recv().map_err(|_| Failure::failed("the database was opened without its code"))?;
     Ok((database, opened, code))
 }
@@ -572,7 +572,7 @@ fn spawn_storage(
     if placement.housekeeping.is_none() {
         settings.prepare = Some(Box::new(engine::thread::lower_priority));
     }
-    unit::spawn(settings, Arc::new(move |request| database.try_send(request)))
+    unit::spawn(settings, Arc::new(move |request| database.try_send(request, clock::monotonic_ns())))
         .map_err(|error| Failure::failed(error.to_string()))
 }
 

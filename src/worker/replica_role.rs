@@ -158,9 +158,10 @@ impl ReplicaRole {
                 self.accepted.remove(job.origin.worker);
                 finished.push(job);
             }
-            Output::Commit { token, updates, mode } => {
+            Output::Commit { token, updates, mode, deadline_ns } => {
                 let reply = Arc::clone(&self.services.database_reply);
-                if self.services.database.try_send(Request::Commit { token, updates, mode, reply }).is_err() {
+                let request = Request::Commit { token, updates, mode, deadline_ns, reply };
+                if self.services.database.try_send(request, now.monotonic_ns).is_err() {
                     self.server.committed(token, Outcome::Failed("the database server's queue is full".into()), now);
                 }
             }

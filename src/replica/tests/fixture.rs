@@ -441,7 +441,7 @@ impl Rig {
         while let Some(output) = self.replica.output() {
             match output {
                 Output::Finished(job) => self.finished.push_back(job),
-                Output::Commit { token, updates, mode } => self.commits.push_back((token, updates, mode)),
+                Output::Commit { token, updates, mode, .. } => self.commits.push_back((token, updates, mode)),
                 Output::VerifyPassword { token, hash, password, .. } => {
                     self.passwords.push_back((token, hash, password))
                 }
