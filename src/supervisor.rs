@@ -40,7 +40,7 @@ use crate::mesh::inbox::inbox;
 use crate::profile::{self, Profile};
 use crate::replica;
 use crate::replica::server::ReplicaServer;
-use crate::replication::{self, Replicator};
+use crate::replication::{self, Backlog, Replicator};
 use crate::storage::agents::WorkTable;
 use crate::storage::backend::Backend;
 use crate::storage::numbers::Numbers;
@@ -251,9 +251,12 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     // The database: opened, brought to the code's shapes, read whole.
     let replica_senders: Vec<ControlSender> =
         layout.replica_workers.iter().map(|&worker| senders[worker].clone()).collect();
+    let backlog = Backlog::default();
+    let published = backlog.clone();
     let publisher: database::contract::Publisher = Arc::new(move |batch| {
         for sender in &replica_senders {
-            deliver(sender, Control::Published(Arc::clone(&batch)));
+            let unapplied = published.add(batch.updates.len());
+            deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
@@ -262,7 +265,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     // Threads of the storage and execution unit.
     let numbers = Arc::new(Numbers::default());
-    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, database.client().clone())?;
+    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, backlog, database.client().clone())?;
     let passwords = Passwords::spawn(256).map_err(Failure::failed)?;
 
     // Listeners: the first one fixes the port, the others share it.
@@ -550,6 +553,7 @@ fn spawn_storage(
     code: &CodeVersion,
     numbers: &Arc<Numbers>,
     loaded: &[Loaded],
+    backlog: Backlog,
     database: database::server::Client,
 ) -> Result<unit::Handle, Failure> {
     let work = WorkTable::resolve(&code.shapes).map_err(Failure::failed)?;
@@ -568,6 +572,8 @@ fn spawn_storage(
     }
     let mut settings = unit::Settings::new(work, backends);
     settings.numbers = Arc::clone(numbers);
+    settings.backlog = backlog;
+    settings.replicas = placement.replicas();
     settings.agents_max = profile.storage.agents_max;
     settings.seed = random_seed();
     let (executor, remark) = ExecutorKind::choose();
@@ -798,21 +804,13 @@ fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
     let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
     for row in &rows.rows {
         let Some(record) = &row.record else { continue };
-        let text = |field: usize| record.get(field).as_text().unwrap_or("");
-        if agents::WorkState::is_finished(text(agent_work::STATE)) {
+        if agents::WorkState::is_finished(record.get(agent_work::STATE).as_text().unwrap_or("")) {
             continue;
         }
-        let order = orders::run_of(
-            code,
-            &row.key,
-            text(agent_work::AGENT),
-            text(agent_work::SUBJECT_KEY),
-            text(agent_work::REQUESTED_BY),
-        );
-        if let Some(order) = order
-            && unit.try_send(Order::RunAgent(order)).is_err()
-        {
-            eprintln!("note: the work `{}` waits for the next start: the storage unit's queue is full", row.key);
+        let order = orders::order_of(code, &row.key, record);
+        // What finds no room is ordered again from its row by a replica.
+        if unit.try_send(order).is_err() {
+            return;
         }
     }
 }
@@ -821,7 +819,9 @@ fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
 fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> Result<(), Failure> {
     let Some(import) = &cluster.profile.storage.import else { return Ok(()) };
     let Some(resolved) = import_agent(import, code) else { return Ok(()) };
-    if loaded.iter().any(|loaded| loaded.table == resolved.table && !loaded.rows.is_empty()) {
+    let has_rows = loaded.iter().any(|loaded| loaded.table == resolved.table && !loaded.rows.is_empty());
+    // One that a crash interrupted has been ordered again already.
+    if has_rows || cluster.storage.is_importing() {
         return Ok(());
     }
     let file = if import.source == "apt" {

@@ -20,7 +20,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::database::contract::{CommitMode, Outcome};
-use crate::replication::{self, Message, Replicator};
+use crate::limits::PUBLISHED_UPDATES_MAX;
+use crate::replication::{self, Message, Replicator, Unapplied};
 use crate::tables::code::{Acknowledge, CodeVersion};
 use crate::tables::stamp::HybridClock;
 use crate::tables::{Batch, DataTables, ServerId, Update};
@@ -41,6 +42,8 @@ pub struct ReplicaServer {
     replicator: Replicator,
     clock: HybridClock,
     parked: ParkedJobs,
+    /// What the application server's agents committed and is not applied yet, oldest first.
+    published: VecDeque<(Arc<Batch>, Unapplied)>,
     /// Tokens of commits that the database server has not answered.
     committing: HashSet<u64>,
     unconfirmed: Unconfirmed,
@@ -69,6 +72,7 @@ impl ReplicaServer {
             replicator,
             clock: HybridClock::default(),
             parked: ParkedJobs::default(),
+            published: VecDeque::new(),
             committing: HashSet::new(),
             unconfirmed: Unconfirmed::default(),
             panic_next: false,
@@ -188,13 +192,26 @@ impl ReplicaServer {
         self.answer_replicated(now);
     }
 
-    /// Updates that the application server's agents committed.
-    pub fn receive_published(&mut self, batch: &Arc<Batch>) {
-        self.replicator.receive_external(batch, &mut self.tables);
+    /// Updates that the application server's agents committed. They are applied with the next turns, a few in each.
+    pub fn receive_published(&mut self, batch: Arc<Batch>, unapplied: Unapplied) {
+        self.published.push_back((batch, unapplied));
+    }
+
+    fn apply_published(&mut self) {
+        let mut left = PUBLISHED_UPDATES_MAX;
+        while left > 0
+            && let Some((batch, unapplied)) = self.published.pop_front()
+        {
+            self.replicator.receive_external(&batch, &mut self.tables);
+            left = left.saturating_sub(batch.updates.len().max(1));
+            drop(unapplied);
+        }
+        self.replicator.set_external_waits(!self.published.is_empty());
     }
 
     /// Ends a turn: sends what changed to the other replicas, and answers jobs whose time is over.
     pub fn tick(&mut self, now: Now) {
+        self.apply_published();
         self.replicator.tick(now.monotonic_ns, &mut self.tables);
         self.answer_replicated(now);
         while let Some((job, left)) = self.parked.expired(now.monotonic_ns) {
@@ -208,6 +225,9 @@ impl ReplicaServer {
 
     /// When [`Self::tick`] has something to do although nothing came in, in monotonic nanoseconds.
     pub fn next_tick_ns(&self) -> u64 {
+        if !self.published.is_empty() {
+            return 0;
+        }
         let replication = self.replicator.next_tick_ns();
         self.parked.next_deadline_ns().map_or(replication, |deadline| deadline.min(replication))
     }

@@ -269,7 +269,7 @@ impl<E: Engine> Worker<E> {
             }
             Control::Database(_)
             | Control::Password { .. }
-            | Control::Published(_)
+            | Control::Published { .. }
             | Control::Loaded { .. }
             | Control::StopReplica
             | Control::StartReplica(_)

@@ -18,7 +18,7 @@ use crate::database::contract::{Loaded, Request};
 use crate::mesh::lives::{Life, Standing};
 use crate::replica::job::{Job, Origin};
 use crate::replica::server::{Now, ReplicaServer};
-use crate::replication::Replicator;
+use crate::replication::{Replicator, Unapplied};
 use crate::tables::code::CodeVersion;
 use crate::tables::{Batch, DataTables, ServerId, TableId};
 
@@ -60,7 +60,7 @@ pub(super) struct Loading {
     tables: Vec<Loaded>,
     failed: bool,
     /// What agents committed meanwhile.
-    published: Vec<Arc<Batch>>,
+    published: Vec<(Arc<Batch>, Unapplied)>,
 }
 
 /// Why a replica loses what it holds.
@@ -181,15 +181,15 @@ impl ReplicaRole {
     }
 
     /// What agents committed.
-    pub(super) fn on_published(&mut self, batch: Arc<Batch>, now: Now) {
+    pub(super) fn on_published(&mut self, batch: Arc<Batch>, unapplied: Unapplied, now: Now) {
         if let Phase::Loading(loading) = &mut self.phase {
             loading.failed |= loading.published.len() >= LOADING_BATCHES_MAX;
             if !loading.failed {
-                loading.published.push(batch);
+                loading.published.push((batch, unapplied));
             }
             return;
         }
-        self.with_server(now, |server| server.receive_published(&batch));
+        self.with_server(now, |server| server.receive_published(batch, unapplied));
     }
 
     /// Goes on with a life that is changing; returns when to come again, if it is.
@@ -388,7 +388,9 @@ impl ReplicaRole {
         settings.me = self.replica;
         let live = self.live_peers();
         self.begin_life(tables, Replicator::reloaded(settings, &live, position, now.monotonic_ns));
-        self.with_server(now, |server| published.iter().for_each(|batch| server.receive_published(batch)));
+        self.with_server(now, |server| {
+            published.into_iter().for_each(|(batch, unapplied)| server.receive_published(batch, unapplied));
+        });
         self.counters.reloaded += 1;
         self.run(now);
     }

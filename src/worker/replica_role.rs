@@ -14,11 +14,12 @@ use crate::replica;
 use crate::replica::job::Job;
 use crate::replica::server::{Now, Output, ReplicaServer};
 use crate::replication;
+use crate::storage::agents::WorkState;
 use crate::storage::orders;
 use crate::storage::passwords::{Passwords, VerdictSink};
-use crate::storage::unit::{self, AgentRun, Order};
+use crate::storage::unit::{self, Order};
 use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
-use crate::tables::{ServerId, Update};
+use crate::tables::{ServerId, Update, Value};
 
 use super::accepted::Accepted;
 use super::replica_life::{LifeCounters, Phase};
@@ -28,6 +29,11 @@ use super::{Control, Drill, Layout, Message, Port};
 
 /// Brings a table's rows back to the worker that asked for them in this incarnation of its replica.
 pub type LoadedSink = Arc<dyn Fn(u16, Result<Loaded, String>) + Send + Sync>;
+
+/// How often a replica looks for agents' work that was left behind.
+const LEFT_BEHIND_LOOK_NS: u64 = 500_000_000;
+/// Pieces of work in one state that one look orders again.
+const LEFT_BEHIND_MAX: usize = 256;
 
 /// Threads that a replica gives orders to.
 #[derive(Clone)]
@@ -88,8 +94,10 @@ pub struct ReplicaRole {
     pub(super) ask_code: bool,
     /// Where the depth of every replica is published, by replica number.
     depths: Arc<DepthBoard>,
-    /// Agent orders that a full queue refused; given again next turn.
-    held: Vec<AgentRun>,
+    /// When to look for agents' work that was left behind, and whether the last look found some. What the last look
+    /// saw has reached every replica by the next one.
+    next_look_ns: u64,
+    saw_left_behind: bool,
     /// Messages to other replicas that are no replication state: new code versions.
     code_for: Vec<ServerId>,
     /// What shall happen to the next jobs.
@@ -130,7 +138,8 @@ impl ReplicaRole {
             past_replication: replication::Counters::default(),
             ask_code: false,
             depths,
-            held: Vec::new(),
+            next_look_ns: 0,
+            saw_left_behind: false,
             code_for: Vec::new(),
             drills: VecDeque::new(),
         }
@@ -212,7 +221,7 @@ impl ReplicaRole {
             Control::Password { token, right } => {
                 self.with_server(now, |server| server.password_verified(token, right, now));
             }
-            Control::Published(batch) => self.on_published(batch, now),
+            Control::Published { batch, unapplied } => self.on_published(batch, unapplied, now),
             Control::Loaded { incarnation, loaded } => self.on_loaded(incarnation, loaded),
             Control::StopReplica => self.stop(now),
             Control::StartReplica(code) => self.start(code, now),
@@ -250,15 +259,42 @@ impl ReplicaRole {
             server.tick(now);
             server.next_tick_ns()
         });
+        if now.monotonic_ns >= self.next_look_ns {
+            self.next_look_ns = now.monotonic_ns.saturating_add(LEFT_BEHIND_LOOK_NS);
+            self.look_for_left_behind();
+        }
         life_ns.unwrap_or(u64::MAX).min(server_ns.unwrap_or(u64::MAX))
+    }
+
+    /// Orders agents' work again that is unfinished in its table and that the storage unit has lost sight of: its
+    /// queue was full, or the database could not record the end.
+    fn look_for_left_behind(&mut self) {
+        let storage = &self.services.storage;
+        let saw = std::mem::replace(&mut self.saw_left_behind, storage.has_left_behind());
+        let Some(server) = self.server.as_ref().filter(|_| matches!(self.phase, Phase::Running)) else { return };
+        if !(saw && self.saw_left_behind && storage.take_left_behind()) {
+            return;
+        }
+        self.saw_left_behind = false;
+        for state in [WorkState::Queued, WorkState::Running, WorkState::Waiting] {
+            let state = Value::text(state.as_str());
+            let found = server.tables().by_index(AGENT_WORK, agent_work::STATE, &state, 0, LEFT_BEHIND_MAX);
+            if found.total > found.rows.len() {
+                storage.leave_behind();
+            }
+            for (row, record) in found.rows.iter().filter_map(|row| Some((row, row.record.as_ref()?))) {
+                let order = orders::order_of(server.code(), &row.key, record);
+                let imports = matches!(order, Order::Import(_)) && storage.is_importing();
+                if !imports && storage.try_send(order).is_err() {
+                    return;
+                }
+            }
+        }
     }
 
     /// Carries out what the replica ordered; jobs that are finished go to `finished`.
     #[allow(clippy::vec_box)]
     pub fn settle(&mut self, port: &mut Port, layout: &Layout, now: Now, finished: &mut Vec<Box<Job>>) {
-        for run in std::mem::take(&mut self.held) {
-            self.order(run);
-        }
         while let Some(output) = self.server.as_mut().and_then(ReplicaServer::output) {
             self.carry_out(output, now, finished);
         }
@@ -349,16 +385,11 @@ impl ReplicaRole {
                     text(agent_work::REQUESTED_BY),
                 );
                 if let Some(order) = order {
-                    self.order(order);
+                    // What finds no room is ordered again from its row.
+                    drop(self.services.storage.try_send(Order::RunAgent(order)));
                 }
             }
             Output::Fault(line) => eprintln!("replica {}: {line}", self.replica),
-        }
-    }
-
-    fn order(&mut self, run: AgentRun) {
-        if let Err(Order::RunAgent(run)) = self.services.storage.try_send(Order::RunAgent(run)) {
-            self.held.push(run);
         }
     }
 
