@@ -16,6 +16,7 @@ mod doctor;
 mod evaluate;
 mod failure;
 mod faults;
+mod figures;
 mod hold;
 mod http;
 mod job;
@@ -136,7 +137,7 @@ struct ReportArgs {
 
 #[derive(Args)]
 struct QueryArgs {
-    /// The question, such as "FROM ratio"; tables: run, system, trial, ratio.
+    /// The question, such as "FROM ratio"; tables: run, system, trial, ratio, figure, figure_ratio.
     sql: String,
     /// The store of all runs.
     #[arg(long, value_name = "FILE", default_value = "results/results.duckdb")]

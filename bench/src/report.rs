@@ -11,6 +11,7 @@ use crate::compare::read_trials;
 use crate::evaluate::{Bound, Comparison, Measured, RatioRow, evaluate};
 use crate::failure::Failure;
 use crate::faults::Faults;
+use crate::figures;
 use crate::job::dispatch;
 use crate::quick::Appliance;
 use crate::record::{RunRecord, read_json};
@@ -32,6 +33,8 @@ struct Run {
     appliance: Option<Appliance>,
     /// Of a dispatch comparison, which has no trials of its own kind.
     dispatch: Option<dispatch::Outcome>,
+    /// Of a job of figures, which has none either.
+    figures: Option<figures::Outcome>,
     faults: Option<Faults>,
 }
 
@@ -40,7 +43,8 @@ impl Run {
     fn read(folder: &Path) -> Result<Self, Failure> {
         let record = RunRecord::read(folder)?;
         let trials = read_trials(folder)?;
-        if !record.finished && trials.is_empty() {
+        let figures = figures::Outcome::read(folder, &record)?;
+        if !record.finished && trials.is_empty() && figures.is_none() {
             return Err(Failure::Usage(format!(
                 "{}: the run was cut short before its first trial; there is nothing to report",
                 folder.display()
@@ -53,7 +57,7 @@ impl Run {
         let faults = if faults.is_file() { Some(read_json(&faults)?) } else { None };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let dispatch = dispatch::Outcome::read(folder, &record)?;
-        Ok(Self { name, record, comparison, appliance, dispatch, faults })
+        Ok(Self { name, record, comparison, appliance, dispatch, figures, faults })
     }
 }
 
@@ -355,6 +359,11 @@ fn run_markdown(out: &mut String, run: &Run) {
     );
     if let Some(outcome) = &run.dispatch {
         out.push_str(&dispatch::text::markdown(outcome));
+        return machine_section(out, record);
+    }
+    if let Some(outcome) = &run.figures {
+        out.push_str(&figures::text::markdown(outcome));
+        let _ = writeln!(out, "\n{}.", machine_caveat(record));
         return machine_section(out, record);
     }
     if let Some(faults) = &run.faults {
