@@ -23,8 +23,8 @@ use crate::worker::{Control, ControlSender, FrontRejects, Layout, WorkerStatus, 
 
 /// How long a worker may take to report.
 const REPORT_NS: u64 = 2_000_000_000;
-/// The same while some of them hang: those that do not have answered long ago.
-const HUNG_REPORT_NS: u64 = 100_000_000;
+/// The same for one that hangs.
+const HUNG_REPORT_NS: u64 = 1_000_000_000;
 /// How long an order to a replica is waited for.
 const ORDER_NS: u64 = 5_000_000_000;
 /// How long a deploy waits for its turn, and for the replicas.
@@ -178,7 +178,7 @@ impl Cluster {
         reports
     }
 
-    /// `count` answers, or those that come in time. For those that hang nobody waits.
+    /// `count` answers, or those that come in time. Those that hang get less of it.
     async fn collect<T>(&self, reports: &channel::Receiver<T>, count: usize) -> Vec<T> {
         let begun = clock::monotonic_ns();
         let mut answers = Vec::with_capacity(count);
