@@ -42,6 +42,7 @@ pub const GAUGES: &[&str] = &[
     "replica_incarnation",
     "replica_books",
     "replica_write_books",
+    "replica_batch_books",
     "replica_unconfirmed_now",
     "front_flights_books",
     "worker_watch_take_out_max_ns",
@@ -111,6 +112,7 @@ const HELP: &[(&str, &str)] = &[
     ("server_incarnation", "Lives of the replica server before this one"),
     ("replica_incarnation", "Lives of the replica server before this one"),
     ("replica_books", "Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong"),
+    ("replica_batch_books", "Batches of changes taken, less those whose end is known: 0, or the accounting is wrong"),
     (
         "replica_write_books",
         "Commits ordered, less those answered or given up, less those on their way: 0, or one got lost",
