@@ -152,6 +152,8 @@ pub struct ReplicaStatus {
     /// Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong. The same of commits.
     pub books: i64,
     pub write_books: i64,
+    /// Batches of changes taken, less those whose end is known: 0, or the accounting is wrong.
+    pub batch_books: i64,
     pub code_version: u64,
     pub code_digest: String,
     pub tables: Vec<TableStatus>,
@@ -222,6 +224,7 @@ impl ReplicaStatus {
             incarnation: role.standing.incarnation,
             books: role.books(),
             write_books: role.write_books(),
+            batch_books: replication.books(),
             code_version: role.code.version,
             code_digest: format!("{:032x}", role.code.digest),
             tables: tables.collect(),

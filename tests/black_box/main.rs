@@ -14,6 +14,7 @@ mod fallback;
 mod help;
 mod hops;
 mod journeys;
+mod lives;
 mod observing;
 mod protocol;
 mod proxying;
