@@ -35,6 +35,9 @@ pub const GAUGES: &[&str] = &[
     "replica_table_stubs",
     "replica_table_conflicts",
     "replica_peer_lag",
+    "replica_lag_p50_ns",
+    "replica_lag_p99_ns",
+    "replica_lag_max_ns",
 ];
 
 /// Names that do not say it all.
@@ -107,6 +110,9 @@ const HELP: &[(&str, &str)] = &[
     ("replica_parked", "Jobs that had to wait for anything"),
     ("replica_parked_now", "Jobs that wait for the database, a password check or other replicas"),
     ("replica_applied", "Updates held, by the server that they come from"),
+    ("replica_lag_p50_ns", "From an own update until every live replica is known to hold it, median since the start"),
+    ("replica_lag_p99_ns", "The same, 99th percentile"),
+    ("replica_lag_max_ns", "The same, longest"),
     ("replica_peer_lag", "Own updates that the peer has not acknowledged"),
     ("replica_peer_live", "Whether the peer has been heard of lately"),
 ];

@@ -18,6 +18,7 @@
 pub mod apply;
 pub mod catch_up;
 pub mod external;
+mod lag;
 pub mod log;
 pub mod peer;
 pub mod replicator;
@@ -31,6 +32,7 @@ use crate::tables::stamp::SERVERS_MAX;
 use crate::tables::{Batch, ServerId};
 
 pub use apply::{Receiver, Verdict};
+pub use lag::LagReport;
 pub use log::DeltaLog;
 pub use replicator::Replicator;
 pub use report::{Counters, Event, PeerReport, Report, Settings};

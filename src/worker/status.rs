@@ -140,6 +140,10 @@ pub struct ReplicaStatus {
     pub applied: Vec<u64>,
     /// Own updates that each peer has not acknowledged.
     pub peers: Vec<PeerStatus>,
+    /// From an own update until every live replica is known to hold it, since the start: median, 99th percentile, longest.
+    pub lag_p50_ns: u64,
+    pub lag_p99_ns: u64,
+    pub lag_max_ns: u64,
     /// Jobs that wait now.
     pub parked_now: usize,
     #[serde(flatten)]
@@ -194,6 +198,9 @@ impl ReplicaStatus {
                 .iter()
                 .map(|peer| PeerStatus { peer: peer.peer, live: peer.live, lag: peer.lag, dirty: peer.dirty })
                 .collect(),
+            lag_p50_ns: replication.lag.p50_ns,
+            lag_p99_ns: replication.lag.p99_ns,
+            lag_max_ns: replication.lag.max_ns,
             parked_now: status.parked,
             counters: status.counters,
             replication: replication.counters,
