@@ -33,6 +33,12 @@ pub const PAGE_SIZE_MAX: usize = 500;
 pub const LOG_UPDATES_MAX: usize = 65_536;
 /// Updates in one replication batch.
 pub const BATCH_UPDATES_MAX: usize = 1024;
+/// Updates of the application server in one batch, and those that a replica applies in one turn: browsers on the same
+/// core wait for it.
+pub const PUBLISHED_UPDATES_MAX: usize = 64;
+/// Updates of the application server that each replica may have before it, on average, when an import sends more.
+pub const UNAPPLIED_UPDATES_MAX: usize = 4096;
 
 const _: () = assert!(MESH_RING_SLOTS.is_power_of_two());
 const _: () = assert!(MESH_BATCH_MAX <= MESH_RING_SLOTS);
+const _: () = assert!(UNAPPLIED_UPDATES_MAX / PUBLISHED_UPDATES_MAX < INBOX_SLOTS);

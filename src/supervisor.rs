@@ -40,7 +40,7 @@ use crate::mesh::inbox::inbox;
 use crate::profile::{self, Profile};
 use crate::replica;
 use crate::replica::server::ReplicaServer;
-use crate::replication::{self, Replicator};
+use crate::replication::{self, Backlog, Replicator};
 use crate::storage::agents::WorkTable;
 use crate::storage::backend::Backend;
 use crate::storage::numbers::Numbers;
@@ -56,7 +56,8 @@ use crate::worker::access_log;
 use crate::worker::front_role::{Boards, FrontRole};
 use crate::worker::load_board::LoadBoard;
 use crate::worker::placement::{Placement, Topology, WorkerPlan, place};
-use crate::worker::replica_role::{ReplicaRole, Services};
+use crate::worker::replica_role::{Rebirth, ReplicaBoards, ReplicaRole, Services};
+use crate::worker::watch::{Patience, Vitals, Watch};
 use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
 
 /// After this long a replica asks its question to another one again.
@@ -250,9 +251,12 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     // The database: opened, brought to the code's shapes, read whole.
     let replica_senders: Vec<ControlSender> =
         layout.replica_workers.iter().map(|&worker| senders[worker].clone()).collect();
+    let backlog = Backlog::default();
+    let published = backlog.clone();
     let publisher: database::contract::Publisher = Arc::new(move |batch| {
         for sender in &replica_senders {
-            deliver(sender, Control::Published(Arc::clone(&batch)));
+            let unapplied = published.add(batch.updates.len());
+            deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
@@ -261,7 +265,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     // Threads of the storage and execution unit.
     let numbers = Arc::new(Numbers::default());
-    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, database.client().clone())?;
+    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, backlog, database.client().clone())?;
     let passwords = Passwords::spawn(256).map_err(Failure::failed)?;
 
     // Listeners: the first one fixes the port, the others share it.
@@ -277,6 +281,9 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     let (access_log, mut logs) = access_log(&profile, placement.fronts())?;
     let site = Arc::new(site);
+    let patience =
+        Patience { hung_ns: profile.timeouts.hung_ms * 1_000_000, dead_ns: profile.timeouts.dead_ms * 1_000_000 };
+    let vitals = Arc::new(Vitals::new(count, &layout.replica_workers, patience));
     let shared = Shared {
         profile: profile.clone(),
         engine: chosen.kind,
@@ -287,6 +294,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         session_key: opened.session_key,
         board: Arc::new(LoadBoard::new(placement.fronts())),
         depths: Arc::new(DepthBoard::new(placement.replicas())),
+        vitals: Arc::clone(&vitals),
         replicas: placement.replicas(),
         http: bound.to_string(),
         database: database.client().clone(),
@@ -345,6 +353,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             access_log: access_log.as_ref().map(|log| Arc::clone(log.statistics())),
             code: Arc::clone(&code),
             site,
+            vitals,
         },
     ));
     let admin_stop = Arc::new(AtomicBool::new(false));
@@ -544,6 +553,7 @@ fn spawn_storage(
     code: &CodeVersion,
     numbers: &Arc<Numbers>,
     loaded: &[Loaded],
+    backlog: Backlog,
     database: database::server::Client,
 ) -> Result<unit::Handle, Failure> {
     let work = WorkTable::resolve(&code.shapes).map_err(Failure::failed)?;
@@ -562,6 +572,8 @@ fn spawn_storage(
     }
     let mut settings = unit::Settings::new(work, backends);
     settings.numbers = Arc::clone(numbers);
+    settings.backlog = backlog;
+    settings.replicas = placement.replicas();
     settings.agents_max = profile.storage.agents_max;
     settings.seed = random_seed();
     let (executor, remark) = ExecutorKind::choose();
@@ -621,6 +633,7 @@ struct Shared {
     session_key: [u8; 32],
     board: Arc<LoadBoard>,
     depths: Arc<DepthBoard>,
+    vitals: Arc<Vitals>,
     replicas: usize,
     http: String,
     database: database::server::Client,
@@ -679,9 +692,10 @@ impl Start {
         if let Some(listener) = self.listener {
             engine.listen(listener).map_err(|error| error.to_string())?;
         }
+        let watch = Watch::new(Arc::clone(&shared.vitals), self.index);
         // The supervisor counts the ones that are ready; if it is gone, so is the process.
         let _ = ready.try_send(Ok(()));
-        Worker::new(self.index, core, engine, port, control, Arc::clone(&shared.layout), front, replica)
+        Worker::new(self.index, core, engine, port, control, Arc::clone(&shared.layout), watch, front, replica)
             .run()
             .map_err(|error| format!("worker {} failed: {error}", self.index))
     }
@@ -715,30 +729,35 @@ impl Start {
                 tables.apply(row);
             }
         }
-        let replicator = Replicator::new(replication::Settings {
+        let replication = replication::Settings {
             me: number,
             replicas: ServerId::try_from(shared.replicas).unwrap_or(ServerId::MAX),
             sweep_interval_ns: shared.profile.replication.sweep_ms * 1_000_000,
             retry_ns: REPLICATION_RETRY_NS,
             log_updates_max: limits::LOG_UPDATES_MAX,
-        });
+        };
+        let replicator = Replicator::new(replication);
         let settings = replica::server::Settings {
             parked_max: shared.profile.limits.parked_jobs_max,
             ..replica::server::Settings::default()
         };
-        let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings);
+        let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings.clone());
         let to_self = self.sender.clone();
         let for_password = self.sender.clone();
+        let for_rows = self.sender.clone();
         let services = Services {
             database: shared.database.clone(),
             passwords: shared.passwords.clone(),
             storage: shared.storage.clone(),
             database_reply: Arc::new(move |reply| deliver(&to_self, Control::Database(reply))),
             password_reply: Arc::new(move |token, right| deliver(&for_password, Control::Password { token, right })),
+            loaded: Arc::new(move |incarnation, loaded| deliver(&for_rows, Control::Loaded { incarnation, loaded })),
         };
         let cap = dispatch_settings(&shared.profile.dispatch, shared.replicas).cap();
         let accepted = Accepted::new(&shared.layout.front_workers, cap);
-        ReplicaRole::new(number, server, services, accepted, Arc::clone(&shared.depths))
+        let boards = ReplicaBoards { depths: Arc::clone(&shared.depths), vitals: Arc::clone(&shared.vitals) };
+        let stop_ns = shared.profile.timeouts.stop_ms * 1_000_000;
+        ReplicaRole::new(number, server, services, accepted, boards, Rebirth { server: settings, replication, stop_ns })
     }
 }
 
@@ -785,21 +804,13 @@ fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
     let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
     for row in &rows.rows {
         let Some(record) = &row.record else { continue };
-        let text = |field: usize| record.get(field).as_text().unwrap_or("");
-        if agents::WorkState::is_finished(text(agent_work::STATE)) {
+        if agents::WorkState::is_finished(record.get(agent_work::STATE).as_text().unwrap_or("")) {
             continue;
         }
-        let order = orders::run_of(
-            code,
-            &row.key,
-            text(agent_work::AGENT),
-            text(agent_work::SUBJECT_KEY),
-            text(agent_work::REQUESTED_BY),
-        );
-        if let Some(order) = order
-            && unit.try_send(Order::RunAgent(order)).is_err()
-        {
-            eprintln!("note: the work `{}` waits for the next start: the storage unit's queue is full", row.key);
+        let order = orders::order_of(code, &row.key, record);
+        // What finds no room is ordered again from its row by a replica.
+        if unit.try_send(order).is_err() {
+            return;
         }
     }
 }
@@ -808,7 +819,9 @@ fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
 fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> Result<(), Failure> {
     let Some(import) = &cluster.profile.storage.import else { return Ok(()) };
     let Some(resolved) = import_agent(import, code) else { return Ok(()) };
-    if loaded.iter().any(|loaded| loaded.table == resolved.table && !loaded.rows.is_empty()) {
+    let has_rows = loaded.iter().any(|loaded| loaded.table == resolved.table && !loaded.rows.is_empty());
+    // One that a crash interrupted has been ordered again already.
+    if has_rows || cluster.storage.is_importing() {
         return Ok(());
     }
     let file = if import.source == "apt" {

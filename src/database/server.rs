@@ -30,7 +30,7 @@ pub use super::queue::{Client, Limits};
 use super::queue::{Queued, Requests, Waited, queue};
 use super::seed::{self, SeedUser};
 use crate::clock;
-use crate::limits::BATCH_UPDATES_MAX;
+use crate::limits::PUBLISHED_UPDATES_MAX;
 use crate::tables::stamp::HybridClock;
 use crate::tables::{Batch, ServerId, ShapeSet, TableId, Update};
 
@@ -420,7 +420,8 @@ impl<S: Store> Server<S> {
         } else {
             Err(format!("there is no data table number {}", table.0))
         };
-        reply(outcome.map(|()| Loaded { table, rows }));
+        let published = self.next_number - 1;
+        reply(outcome.map(|()| Loaded { table, rows, published }));
     }
 
     /// One transaction.
@@ -543,7 +544,7 @@ impl<S: Store> Server<S> {
     }
 
     fn publish(&mut self, updates: &[Update]) {
-        for part in updates.chunks(BATCH_UPDATES_MAX) {
+        for part in updates.chunks(PUBLISHED_UPDATES_MAX) {
             let batch = Arc::new(Batch { origin: self.author.server, first: self.next_number, updates: part.to_vec() });
             self.next_number += count(part.len());
             let publisher = &self.publisher;

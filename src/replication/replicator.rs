@@ -34,6 +34,8 @@ pub struct Replicator {
     pub(super) external: DeltaLog,
     /// Batches of the application server that came after a hole, by first number.
     pub(super) held: VecDeque<Arc<Batch>>,
+    /// Whether the application server's batches wait to be given to [`Self::receive_external`].
+    external_waits: bool,
     pub(super) peers: Vec<Peer>,
     pub(super) joining: Joining,
     outbox: VecDeque<(ServerId, Message)>,
@@ -78,6 +80,18 @@ impl Replicator {
         new
     }
 
+    /// A replica that comes back while no other one can be copied from: its tables hold what the database holds, read
+    /// when the last batch of the application server that it had published was `position`. It is ready at once; what
+    /// peers that are live hold beyond that comes by repairs.
+    pub fn reloaded(settings: Settings, live: &[ServerId], position: u64, now_ns: u64) -> Self {
+        let mut new = Self::joining(settings, live);
+        new.now_ns = now_ns;
+        new.receiver.adopt(settings.replicas, position);
+        new.log.restart_at(now_ns.saturating_add(1));
+        new.become_ready();
+        new
+    }
+
     fn alone(settings: Settings) -> Self {
         assert!(settings.me < settings.replicas, "invariant: a replica's id is below their number");
         assert!(
@@ -90,6 +104,7 @@ impl Replicator {
             log: DeltaLog::new(settings.me, settings.log_updates_max),
             external: DeltaLog::new(settings.replicas, settings.log_updates_max),
             held: VecDeque::new(),
+            external_waits: false,
             peers: (0..settings.replicas).map(|_| Peer::default()).collect(),
             joining: Joining::Ready,
             outbox: VecDeque::new(),
@@ -212,6 +227,12 @@ impl Replicator {
         self.events.pop_front()
     }
 
+    /// Says whether batches of the application server are here that [`Self::receive_external`] was not given yet. As
+    /// long as they are, no stub is forgotten.
+    pub fn set_external_waits(&mut self, waits: bool) {
+        self.external_waits = waits;
+    }
+
     pub fn set_code_version(&mut self, version: u64) {
         self.code_version = version;
     }
@@ -232,6 +253,23 @@ impl Replicator {
     /// Whether every live replica holds this own update: the acknowledgement level `all`.
     pub fn acknowledged_by_all(&self, id: u64) -> bool {
         id <= self.acknowledged
+    }
+
+    /// Whether every live replica holds all that this one has written.
+    pub fn is_heard(&self) -> bool {
+        self.acknowledged >= self.log.head() || self.live_peers().next().is_none()
+    }
+
+    /// Own updates up to this number are held by at least one other replica.
+    pub fn held_by_another(&self) -> u64 {
+        let me = self.settings.me;
+        let live = self.peers.iter().filter(|peer| peer.live);
+        live.map(|peer| peer.view.get(me)).max().unwrap_or(0)
+    }
+
+    /// Own updates that not every live replica is known to hold, oldest first, as far as the log goes back.
+    pub fn unheard(&self) -> Vec<Update> {
+        self.log.updates_after(self.acknowledged)
     }
 
     /// The greatest hybrid time in any update seen, for the clock that stamps the next edit.
@@ -411,7 +449,8 @@ impl Replicator {
             let rows = std::mem::take(&mut self.stubs_open);
             self.stubs.push_back(Stubs { barrier: positions, rows });
         }
-        if !self.is_ready() {
+        // What waits may be older than a deletion that has come already.
+        if !self.is_ready() || self.external_waits {
             return;
         }
         while let Some(stubs) = self.stubs.front() {

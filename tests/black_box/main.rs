@@ -12,6 +12,7 @@ mod fallback;
 mod help;
 mod hops;
 mod journeys;
+mod lives;
 mod observing;
 mod protocol;
 mod proxying;

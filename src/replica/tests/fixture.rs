@@ -406,7 +406,9 @@ impl Rig {
             rig.stored.insert((table, key.into()), update.clone());
             updates.push(update);
         }
-        rig.replica.receive_published(&Arc::new(crate::tables::Batch { origin: replicas, first: 1, updates }));
+        let batch = Arc::new(crate::tables::Batch { origin: replicas, first: 1, updates });
+        rig.replica.receive_published(batch, crate::replication::Unapplied::default());
+        rig.replica.tick(Now::default());
         rig
     }
 
