@@ -158,8 +158,10 @@ fn merged_commits_converge_and_keep_the_loser() {
     assert_eq!(read(client, "a"), Some(bare(&next)));
     handle.stop().unwrap();
     // A commit that comes again notes its loser again.
-    let conflicts =
-        query(&file, "SELECT count(*) || ':' || min(key) || min(record) FROM (SELECT DISTINCT key, record FROM conflict)");
+    let conflicts = query(
+        &file,
+        "SELECT count(*) || ':' || min(key) || min(record) FROM (SELECT DISTINCT key, record FROM conflict)",
+    );
     assert_eq!(conflicts, "1:a[\"left\",1,true]");
     std::fs::remove_dir_all(path).unwrap();
 }
