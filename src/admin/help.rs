@@ -42,6 +42,7 @@ pub const GAUGES: &[&str] = &[
     "replica_incarnation",
     "replica_books",
     "replica_write_books",
+    "replica_replication_books",
     "replica_unconfirmed_now",
     "front_flights_books",
     "worker_watch_take_out_max_ns",
@@ -114,6 +115,16 @@ const HELP: &[(&str, &str)] = &[
     (
         "replica_write_books",
         "Commits ordered, less those answered or given up, less those on their way: 0, or one got lost",
+    ),
+    (
+        "replica_replication_books",
+        "Messages made for other replicas, less those offered to rings, dropped or waiting: 0, or one got lost",
+    ),
+    ("replica_messages_handed", "Messages to other replicas offered to rings"),
+    ("replica_messages_undelivered", "Those of them that a full ring gave back"),
+    (
+        "replica_messages_dropped",
+        "Messages to replicas that are not live any more, or left behind by a life that ended",
     ),
     ("replica_unconfirmed_now", "Updates acknowledged before the database had committed them, and not committed yet"),
     (
