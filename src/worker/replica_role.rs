@@ -396,7 +396,7 @@ impl ReplicaRole {
                     drop(self.services.storage.try_send(Order::RunAgent(order)));
                 }
             }
-            Output::Fault(line) => eprintln!("replica {}: {line}", self.replica),
+            Output::Fault(line) => eprintln!("{line}"),
         }
     }
 
@@ -424,7 +424,7 @@ impl ReplicaRole {
 
     /// Messages made for other replicas, less those offered to rings and dropped, less those that wait: 0, or one got
     /// lost. What was offered is received, given back or in a ring.
-    pub fn replication_books(&self) -> i64 {
+    pub fn message_books(&self) -> i64 {
         let (made, waiting) = self.server.as_ref().map_or((0, 0), |server| server.replicator().messages());
         let accounted = self.counters.messages_handed + self.counters.messages_dropped + waiting;
         (self.past_messages + made).cast_signed() - accounted.cast_signed()

@@ -68,7 +68,7 @@ fn books_balance(appliance: &Appliance) {
             "/front/flights_books",
             "/replica/books",
             "/replica/write_books",
-            "/replica/replication_books",
+            "/replica/message_books",
         ];
         // What was offered to rings and not given back has arrived, once nothing is on its way.
         let total = |key: &str| sum(appliance, &format!("/replica/messages_{key}"));

@@ -6,7 +6,9 @@
 
 mod balance;
 mod claims;
+mod crash;
 mod deploys;
+mod disk;
 mod durability;
 mod fallback;
 mod help;
