@@ -4,13 +4,17 @@
 //! kernel; nothing waits for a fixed time. `UPDATE_SNAPSHOTS=1` writes the expected texts anew.
 #![cfg(feature = "appliance")]
 
+mod agents;
 mod balance;
 mod claims;
+mod code_refusals;
 mod deploys;
 mod durability;
+mod escaping;
 mod fallback;
 mod help;
 mod hops;
+mod imports;
 mod journeys;
 mod observing;
 mod protocol;
