@@ -16,6 +16,7 @@ mod help;
 mod hops;
 mod imports;
 mod journeys;
+mod lives;
 mod observing;
 mod protocol;
 mod proxying;
