@@ -54,7 +54,7 @@ const WRONG: [(&str, &str, &str, &str); 13] = [
         "actions/requisition-submit.toml",
         "location = \"/requisitions/{key}\"",
         "location = \"/requisitons/{key}\"",
-        "actions/requisition-submit.toml:10:12: no view or form has the path of the location `/requisitons/{key}`; did you mean `/requisitions/{requisition}`?",
+        "actions/requisition-submit.toml:10:12: no view or form has the path of the location `/requisitons/{key}`; did you mean `/requisitions/new`?",
     ),
     (
         "actions/requisition-submit.toml",
