@@ -389,7 +389,7 @@ impl ReplicaRole {
                     drop(self.services.storage.try_send(Order::RunAgent(order)));
                 }
             }
-            Output::Fault(line) => eprintln!("replica {}: {line}", self.replica),
+            Output::Fault(line) => eprintln!("{line}"),
         }
     }
 
