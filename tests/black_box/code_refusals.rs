@@ -99,9 +99,15 @@ fn code_that_cannot_be_is_refused_everywhere_and_changes_nothing() {
     }
     let after = appliance.settle();
     for (before, after) in before["replicas"].as_array().unwrap().iter().zip(after["replicas"].as_array().unwrap()) {
-        for what in ["code_version", "code_digest", "tables"] {
+        for what in ["code_version", "code_digest"] {
             assert_eq!(before[what], after[what], "{what}");
         }
+        // The agent that filled the catalog may have closed its row meanwhile.
+        let tables = |replica: &serde_json::Value| {
+            let tables = replica["tables"].as_array().unwrap().iter();
+            tables.filter(|table| table["table"] != "agent_work").cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(tables(before), tables(after));
     }
     assert_eq!(appliance.status()["code_version"], status["code_version"]);
     // Nothing of it was recorded either: a restart runs what ran before, and the next deploy is the second version.
