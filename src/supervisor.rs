@@ -60,7 +60,7 @@ use crate::worker::replica_role::{ReplicaRole, Services};
 use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
 
 /// After this long a replica asks its question to another one again.
-const REPLICATION_RETRY_NS: u64 = 200_000_000;
+pub const REPLICATION_RETRY_NS: u64 = 200_000_000;
 
 /// Why a command ended: the exit code of DESIGN section 6 and what to print.
 #[derive(Debug)]
@@ -781,7 +781,7 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
 }
 
 /// Work that a crash or stop left unfinished is ordered again; its idempotency key keeps its effect single.
-fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
+pub fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
     let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
     for row in &rows.rows {
         let Some(record) = &row.record else { continue };

@@ -251,6 +251,10 @@ impl<S: Store> Server<S> {
         self.store
     }
 
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
     pub fn store_mut(&mut self) -> &mut S {
         &mut self.store
     }

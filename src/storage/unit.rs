@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub use super::bridge::Database;
 pub use super::executor::ExecutorKind;
+pub use super::executor::simulated::Executor;
 pub use super::report::ImportProgress;
 pub use super::watch::Notify;
 pub use super::work::Counters;
@@ -28,7 +29,7 @@ use super::agents::{ImportAgent, PostAgent, WorkTable};
 use super::backend::Backend;
 use super::bridge::Bridge;
 use super::desk::{Desk, Limits};
-use super::executor::{self, simulated::Executor};
+use super::executor;
 use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;

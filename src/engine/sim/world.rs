@@ -213,6 +213,12 @@ impl World {
         self.net.borrow_mut().accept(listener)
     }
 
+    /// When the next connection of a scripted server can be accepted.
+    pub fn acceptable_at(&self, listener: usize) -> Option<u64> {
+        let net = self.net.borrow();
+        net.listeners[listener].backlog.front().map(|&link| net.links[link].connect_at)
+    }
+
     /// A scripted browser connects.
     pub fn connect(&self, to: &Address) -> Peer {
         self.net.borrow_mut().connect(to)
@@ -221,6 +227,11 @@ impl World {
     /// Whether the connect has been decided, and how.
     pub fn connected(&self, peer: Peer) -> Option<bool> {
         self.net.borrow().connected(peer)
+    }
+
+    /// When the connect is decided.
+    pub fn connecting_until(&self, peer: Peer) -> Option<u64> {
+        self.net.borrow().links.get(peer.link).map(|link| link.connect_at)
     }
 
     /// When a read could find something, if that is known.

@@ -1,0 +1,409 @@
+//! One life of the simulated process: real workers, database server and storage unit, on simulated engines and stores.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::authority::session::SessionKey;
+use crate::clock::Clocks;
+use crate::database::contract::{Loaded, Publisher, Store as _};
+use crate::database::memory::MemoryStore;
+use crate::database::{self, server::Server};
+use crate::dispatch::requests::{self, RequestDispatcher};
+use crate::engine::sim::{Sim, World};
+use crate::engine::{Address, Engine as _, Waker};
+use crate::front::authorize::Sessions;
+use crate::front::{FrontServer, Settings};
+use crate::mesh::depth::DepthBoard;
+use crate::mesh::inbox::inbox;
+use crate::mesh::relay::{Relay, relayed};
+use crate::profile::Profile;
+use crate::replica;
+use crate::replica::server::ReplicaServer;
+use crate::replication::{self, Replicator};
+use crate::storage::agents::WorkTable;
+use crate::storage::backend::Backend;
+use crate::storage::numbers::Numbers;
+use crate::storage::passwords::Passwords;
+use crate::storage::site::Site;
+use crate::storage::unit::Executor;
+use crate::storage::{orders, unit};
+use crate::supervisor;
+use crate::tables::code::CodeVersion;
+use crate::tables::data::DataTables;
+use crate::tables::{ServerId, TableId};
+use crate::worker::accepted::Accepted;
+use crate::worker::front_role::{Boards, FrontRole};
+use crate::worker::load_board::LoadBoard;
+use crate::worker::replica_role::{ReplicaRole, Services};
+use crate::worker::{Control, ControlSender, Layout, Message, Worker, deliver};
+
+use super::{application, backend};
+
+/// Where the front servers listen.
+pub const ADDRESS: &str = "10.1.1.1:80";
+/// Milliseconds between two sweeps of a replica.
+pub const SWEEP_MS: u64 = 150;
+/// Where the wall clock begins, in Unix milliseconds.
+const UNIX_MS: u64 = 1_795_440_180_000;
+/// More than a worker that stands still is sent.
+const INBOX_SLOTS: usize = 2048;
+/// What a simulated database hands out for the session key.
+const KEY: [u8; 32] = [7; 32];
+
+const PROFILE: &str = "[cluster]\nname = \"sim\"\n[storage]\nstatements = \"-\"\n[timeouts]\nhead_ms = 3000\n\
+    body_ms = 3000\nidle_ms = 4000\nqueue_ms = 700\njob_ms = 1500\n[limits]\nparked_jobs_max = 64\n";
+
+/// The wall clock of the simulated machine, which all threads read.
+#[derive(Clone, Debug)]
+pub struct Wall {
+    world: World,
+    /// What the clock was stepped by.
+    stepped_ms: Rc<Cell<i64>>,
+    /// The same time for those that want to send it to another thread.
+    shared: Arc<AtomicU64>,
+}
+
+impl Wall {
+    pub fn new(world: &World) -> Self {
+        Self { world: world.clone(), stepped_ms: Rc::default(), shared: Arc::new(AtomicU64::new(UNIX_MS)) }
+    }
+
+    pub fn unix_ms(&self) -> u64 {
+        (UNIX_MS + self.world.now_ns() / 1_000_000).saturating_add_signed(self.stepped_ms.get())
+    }
+
+    pub fn step(&self, ms: i64) {
+        self.stepped_ms.set(self.stepped_ms.get() + ms);
+    }
+
+    fn share(&self) {
+        self.shared.store(self.unix_ms(), Ordering::Relaxed);
+    }
+}
+
+/// The clocks of one worker.
+#[derive(Debug)]
+struct WorkerClocks {
+    wall: Wall,
+    /// What its turns took.
+    cpu_ns: u64,
+}
+
+impl Clocks for WorkerClocks {
+    fn unix_ms(&self) -> u64 {
+        self.wall.unix_ms()
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.wall.world.now_ns()
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        self.cpu_ns
+    }
+}
+
+/// How the process is laid out; a seed keeps it for all its lives.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub layout: Layout,
+    pub workers: usize,
+    pub ring_slots: usize,
+    pub database_queue_max: usize,
+    pub connections_max: u32,
+    pub credit: u32,
+    pub queue_max: usize,
+    pub log_updates_max: usize,
+    pub seed: u64,
+}
+
+impl Shape {
+    pub fn replicas(&self) -> usize {
+        self.layout.replica_workers.len()
+    }
+
+    pub fn application_server(&self) -> ServerId {
+        ServerId::try_from(self.replicas()).unwrap_or(ServerId::MAX)
+    }
+}
+
+/// A worker with its time.
+pub struct Running {
+    pub worker: Worker<Sim>,
+    clocks: WorkerClocks,
+    /// When it wants its next turn if nothing comes before.
+    pub until_ns: u64,
+    /// It takes no turn before.
+    pub busy_until_ns: u64,
+}
+
+/// The parts of one life.
+pub struct Process {
+    pub workers: Vec<Running>,
+    pub relays: Vec<Relay<Message, Waker>>,
+    pub senders: Vec<ControlSender>,
+    pub database: Server<MemoryStore>,
+    pub client: database::server::Client,
+    pub agents: Executor,
+    /// The code deployed last, as the supervisor knows it.
+    pub code: Arc<CodeVersion>,
+    pub layout: Arc<Layout>,
+    wall: Wall,
+}
+
+fn site() -> Arc<Site> {
+    static SITE: OnceLock<Arc<Site>> = OnceLock::new();
+    let compile = || {
+        let site = Site::compile(Path::new("simulation"), application::STATEMENTS, &[application::NAME], 0, 1);
+        Arc::new(site.unwrap_or_else(|faults| panic!("the simulated statements do not compile: {faults:?}")))
+    };
+    Arc::clone(SITE.get_or_init(compile))
+}
+
+fn profile(shape: &Shape) -> Profile {
+    static PROFILES: OnceLock<Profile> = OnceLock::new();
+    let parse = || toml::from_str(PROFILE).expect("invariant: the simulated profile is sound");
+    let mut profile = PROFILES.get_or_init(parse).clone();
+    profile.engine.connections_max = shape.connections_max;
+    profile.engine.receive_buffers = 32;
+    profile.engine.receive_buffer_bytes = 2048;
+    profile.engine.send_buffers = 32;
+    profile.engine.send_buffer_bytes = 4096;
+    profile
+}
+
+/// What the key of session cookies is.
+pub fn session_key() -> SessionKey {
+    SessionKey::new(KEY)
+}
+
+/// A database as it is before the first start.
+pub fn new_store(shape: &Shape, browsers: usize) -> MemoryStore {
+    let (code, _) = application::version(1);
+    let mut store = MemoryStore::new(Arc::clone(&code.shapes));
+    let key: String = KEY.iter().map(|byte| format!("{byte:02x}")).collect();
+    let users = application::users(browsers, shape.application_server());
+    let filled =
+        store.set_setting("session_key", &key).and_then(|()| store.upsert(&users)).and_then(|()| store.commit());
+    filled.expect("invariant: a new store takes rows");
+    store
+}
+
+impl Process {
+    /// Starts on what the store has, as the supervisor does.
+    pub fn start(shape: &Shape, world: &World, wall: &Wall, mut store: MemoryStore, life: u64) -> Result<Self, String> {
+        let deployed = store.deployed()?;
+        let version = deployed.iter().map(|deployed| deployed.version).max().unwrap_or(1);
+        let (code, _) = application::version(version);
+        let layout = Arc::new(shape.layout.clone());
+        wall.share();
+
+        let wakers = (0..shape.workers).map(|_| Waker::new().map_err(|error| error.to_string()));
+        let wakers: Vec<Waker> = wakers.collect::<Result<_, _>>()?;
+        let (ports, relays) = relayed::<Message, Waker>(shape.workers, shape.ring_slots, wakers.clone());
+        let (senders, inboxes): (Vec<ControlSender>, Vec<_>) =
+            ports.iter().map(|port| inbox::<Control, Waker>(INBOX_SLOTS, port.bell())).unzip();
+
+        let replica_senders: Vec<ControlSender> =
+            layout.replica_workers.iter().map(|&worker| senders[worker].clone()).collect();
+        let publisher: Publisher = Arc::new(move |batch| {
+            for sender in &replica_senders {
+                deliver(sender, Control::Published(Arc::clone(&batch)));
+            }
+        });
+        let settings = database::server::Settings {
+            server: shape.application_server(),
+            users: Vec::new(),
+            code_digests: Vec::new(),
+        };
+        let shared = Arc::clone(&wall.shared);
+        let clock = Box::new(move || shared.load(Ordering::Relaxed));
+        let (mut database, client, _) =
+            Server::without_thread(settings, store, shape.database_queue_max, publisher, clock)?;
+        let loaded = load(database.store_mut(), &code)?;
+
+        let mut backends = vec![Backend::new("suppliers", backend::ADDRESS.parse()?)];
+        backends[0].first_byte_limit = std::time::Duration::from_millis(400);
+        let mut unit_settings = unit::Settings::new(WorkTable::resolve(&code.shapes)?, backends);
+        unit_settings.numbers = Arc::new(numbers(&code, &loaded));
+        unit_settings.agents_max = 4;
+        unit_settings.orders_max = 64;
+        unit_settings.seed = shape.seed;
+        let to_database = client.clone();
+        let (orders, agents) =
+            unit::simulated(unit_settings, Arc::new(move |request| to_database.try_send(request)), world);
+        supervisor::resume_work(&code, &loaded, &orders);
+
+        let parts = Parts { shape, layout, code: &code, loaded: &loaded, client: &client, orders: &orders, life };
+        let boards =
+            (Arc::new(LoadBoard::new(parts.layout.front_workers.len())), Arc::new(DepthBoard::new(shape.replicas())));
+        let address: Address = ADDRESS.parse()?;
+        let mut workers = Vec::with_capacity(shape.workers);
+        for (index, ((port, control), waker)) in ports.into_iter().zip(inboxes).zip(wakers).enumerate() {
+            let profile = profile(shape);
+            let mut engine = Sim::new(&profile.engine.config(), waker).map_err(|error| error.to_string())?;
+            let replica = parts.layout.replica_workers.iter().position(|&worker| worker == index);
+            let replica = replica.and_then(|number| ServerId::try_from(number).ok());
+            let front = parts.layout.front_workers.iter().position(|&worker| worker == index);
+            let front = front.and_then(|number| u16::try_from(number).ok()).map(|number| {
+                engine.listen_at(&address);
+                parts.front(&profile, index, number, replica, &boards)
+            });
+            let replica = replica.map(|number| parts.replica(&profile, number, senders[index].clone(), &boards.1));
+            let worker = Worker::new(index, index, engine, port, control, Arc::clone(&parts.layout), front, replica);
+            let clocks = WorkerClocks { wall: wall.clone(), cpu_ns: 0 };
+            workers.push(Running { worker, clocks, until_ns: 0, busy_until_ns: 0 });
+        }
+        let layout = parts.layout;
+        Ok(Self { workers, relays, senders, database, client, agents, code, layout, wall: wall.clone() })
+    }
+
+    /// Ends it as SIGKILL does: the store is what is left.
+    pub fn kill(self) -> MemoryStore {
+        let Self { database, .. } = self;
+        database.into_store().crashed()
+    }
+
+    /// One turn of a worker.
+    pub fn turn(&mut self, index: usize) -> Result<(), String> {
+        let running = &mut self.workers[index];
+        let before = self.wall.world.now_ns();
+        running.until_ns = running.worker.turn(running.until_ns, &running.clocks).map_err(|error| error.to_string())?;
+        running.clocks.cpu_ns += self.wall.world.now_ns() - before;
+        Ok(())
+    }
+
+    /// When a worker has something to do.
+    pub fn due_ns(&mut self, index: usize) -> u64 {
+        let running = &mut self.workers[index];
+        let worker = &mut running.worker;
+        let due = if worker.port.has_pending() || !worker.inbox.is_empty() {
+            0
+        } else {
+            running.until_ns.min(worker.engine.due_ns())
+        };
+        due.max(running.busy_until_ns)
+    }
+
+    /// The database server serves what is queued.
+    pub fn serve_database(&mut self) {
+        self.wall.share();
+        self.database.serve_waiting();
+    }
+
+    pub fn turn_agents(&mut self) {
+        self.agents.turn(self.wall.unix_ms());
+    }
+}
+
+fn load(store: &mut MemoryStore, code: &CodeVersion) -> Result<Vec<Loaded>, String> {
+    let tables = (0..code.shapes.shapes.len()).filter_map(|index| u16::try_from(index).ok()).map(TableId);
+    let load = |table| {
+        let mut rows = Vec::new();
+        store.load_all(table, &mut |update| rows.push(update))?;
+        Ok(Loaded { table, rows })
+    };
+    tables.map(load).collect()
+}
+
+fn numbers(code: &CodeVersion, loaded: &[Loaded]) -> Numbers {
+    let numbers = Numbers::default();
+    for application in &code.applications {
+        for agent in &application.agents {
+            if let Some(post) = orders::post_of(application, agent, &code.shapes)
+                && let Some(rows) = loaded.iter().find(|loaded| loaded.table == post.table)
+            {
+                numbers.load(&post, &rows.rows);
+            }
+        }
+    }
+    numbers
+}
+
+/// What the roles are made of.
+struct Parts<'a> {
+    shape: &'a Shape,
+    layout: Arc<Layout>,
+    code: &'a Arc<CodeVersion>,
+    loaded: &'a [Loaded],
+    client: &'a database::server::Client,
+    orders: &'a unit::Orders,
+    /// Counts the lives, so that sessions and lots differ.
+    life: u64,
+}
+
+impl Parts<'_> {
+    fn dispatching(&self) -> requests::Settings {
+        requests::Settings {
+            replicas: self.shape.replicas(),
+            policy: crate::dispatch::policy::PolicyName::Jbsq,
+            credit: self.shape.credit,
+            outstanding_max: 16,
+            queue_max: self.shape.queue_max,
+            seed: self.shape.seed,
+        }
+    }
+
+    fn front(
+        &self,
+        profile: &Profile,
+        worker: usize,
+        number: u16,
+        replica: Option<ServerId>,
+        boards: &(Arc<LoadBoard>, Arc<DepthBoard>),
+    ) -> FrontRole {
+        let mut settings = Settings::of(profile);
+        settings.upstream.front = u32::from(number);
+        settings.upstream.fronts = u32::try_from(self.layout.front_workers.len()).unwrap_or(u32::MAX);
+        let server = FrontServer::new(
+            settings,
+            u16::try_from(worker).unwrap_or(u16::MAX),
+            replica,
+            RequestDispatcher::new(&self.dispatching()),
+            Sessions::new(session_key(), u128::from(self.shape.seed) << 64 | u128::from(self.life)),
+            site(),
+            profile.engine.connections_max,
+        );
+        let boards = Boards { loads: Arc::clone(&boards.0), depths: Arc::clone(&boards.1) };
+        FrontRole::new(number, server, ADDRESS.to_owned(), 2, boards)
+    }
+
+    fn replica(
+        &self,
+        profile: &Profile,
+        number: ServerId,
+        sender: ControlSender,
+        depths: &Arc<DepthBoard>,
+    ) -> ReplicaRole {
+        let mut tables = DataTables::new(Arc::clone(&self.code.shapes));
+        for row in self.loaded.iter().flat_map(|loaded| &loaded.rows) {
+            tables.apply(row);
+        }
+        let replicator = Replicator::new(replication::Settings {
+            me: number,
+            replicas: self.shape.application_server(),
+            sweep_interval_ns: SWEEP_MS * 1_000_000,
+            retry_ns: supervisor::REPLICATION_RETRY_NS,
+            log_updates_max: self.shape.log_updates_max,
+        });
+        let settings = replica::server::Settings {
+            parked_max: profile.limits.parked_jobs_max,
+            ..replica::server::Settings::default()
+        };
+        let server = ReplicaServer::new(number, Arc::clone(self.code), tables, replicator, settings);
+        let for_password = sender.clone();
+        let services = Services {
+            database: self.client.clone(),
+            passwords: Passwords::closed(),
+            storage: self.orders.clone(),
+            database_reply: Arc::new(move |reply| deliver(&sender, Control::Database(reply))),
+            password_reply: Arc::new(move |token, right| deliver(&for_password, Control::Password { token, right })),
+        };
+        let accepted = Accepted::new(&self.layout.front_workers, self.dispatching().cap());
+        ReplicaRole::new(number, server, services, accepted, Arc::clone(depths))
+    }
+}
