@@ -25,12 +25,20 @@ pub const MESH_RING_SLOTS: usize = 1024;
 pub const INBOX_SLOTS: usize = 4096;
 /// Requests that wait for the database server.
 pub const DATABASE_QUEUE_MAX: usize = 4096;
+/// Bytes of the requests that wait for the database server: some seconds of work for a slow disk.
+pub const DATABASE_QUEUE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Rows that one page of a list view may show.
 pub const PAGE_SIZE_MAX: usize = 500;
 /// Updates that a replica's log keeps for peers that are behind; beyond it a sweep repairs them.
 pub const LOG_UPDATES_MAX: usize = 65_536;
 /// Updates in one replication batch.
 pub const BATCH_UPDATES_MAX: usize = 1024;
+/// Updates of the application server in one batch, and those that a replica applies in one turn: browsers on the same
+/// core wait for it.
+pub const PUBLISHED_UPDATES_MAX: usize = 64;
+/// Updates of the application server that each replica may have before it, on average, when an import sends more.
+pub const UNAPPLIED_UPDATES_MAX: usize = 4096;
 
 const _: () = assert!(MESH_RING_SLOTS.is_power_of_two());
 const _: () = assert!(MESH_BATCH_MAX <= MESH_RING_SLOTS);
+const _: () = assert!(UNAPPLIED_UPDATES_MAX / PUBLISHED_UPDATES_MAX < INBOX_SLOTS);

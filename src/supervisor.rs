@@ -40,7 +40,7 @@ use crate::mesh::inbox::inbox;
 use crate::profile::{self, Profile};
 use crate::replica;
 use crate::replica::server::ReplicaServer;
-use crate::replication::{self, Replicator};
+use crate::replication::{self, Backlog, Replicator};
 use crate::storage::agents::WorkTable;
 use crate::storage::backend::Backend;
 use crate::storage::numbers::Numbers;
@@ -60,7 +60,7 @@ use crate::worker::replica_role::{ReplicaRole, Services};
 use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
 
 /// After this long a replica asks its question to another one again.
-pub const REPLICATION_RETRY_NS: u64 = 200_000_000;
+const REPLICATION_RETRY_NS: u64 = 200_000_000;
 
 /// Why a command ended: the exit code of DESIGN section 6 and what to print.
 #[derive(Debug)]
@@ -250,9 +250,12 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     // The database: opened, brought to the code's shapes, read whole.
     let replica_senders: Vec<ControlSender> =
         layout.replica_workers.iter().map(|&worker| senders[worker].clone()).collect();
+    let backlog = Backlog::default();
+    let published = backlog.clone();
     let publisher: database::contract::Publisher = Arc::new(move |batch| {
         for sender in &replica_senders {
-            deliver(sender, Control::Published(Arc::clone(&batch)));
+            let unapplied = published.add(batch.updates.len());
+            deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
@@ -261,7 +264,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     // Threads of the storage and execution unit.
     let numbers = Arc::new(Numbers::default());
-    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, database.client().clone())?;
+    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, backlog, database.client().clone())?;
     let passwords = Passwords::spawn(256).map_err(Failure::failed)?;
 
     // Listeners: the first one fixes the port, the others share it.
@@ -495,8 +498,8 @@ fn open_database(
             Ok(shapes)
         })
     };
-    let (database, opened) =
-        database::server::spawn(settings, open, limits::DATABASE_QUEUE_MAX, publisher).map_err(Failure::usage)?;
+    let (database, opened) = database::server::spawn(settings, open, database::server::Limits::default(), publisher)
+        .map_err(Failure::usage)?;
     let code = resumed.try_recv().map_err(|_| Failure::failed("the database was opened without its code"))?;
     Ok((database, opened, code))
 }
@@ -544,6 +547,7 @@ fn spawn_storage(
     code: &CodeVersion,
     numbers: &Arc<Numbers>,
     loaded: &[Loaded],
+    backlog: Backlog,
     database: database::server::Client,
 ) -> Result<unit::Handle, Failure> {
     let work = WorkTable::resolve(&code.shapes).map_err(Failure::failed)?;
@@ -562,6 +566,8 @@ fn spawn_storage(
     }
     let mut settings = unit::Settings::new(work, backends);
     settings.numbers = Arc::clone(numbers);
+    settings.backlog = backlog;
+    settings.replicas = placement.replicas();
     settings.agents_max = profile.storage.agents_max;
     settings.seed = random_seed();
     let (executor, remark) = ExecutorKind::choose();
@@ -572,7 +578,7 @@ fn spawn_storage(
     if placement.housekeeping.is_none() {
         settings.prepare = Some(Box::new(engine::thread::lower_priority));
     }
-    unit::spawn(settings, Arc::new(move |request| database.try_send(request)))
+    unit::spawn(settings, Arc::new(move |request| database.try_send(request, clock::monotonic_ns())))
         .map_err(|error| Failure::failed(error.to_string()))
 }
 
@@ -785,21 +791,13 @@ pub fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
     let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
     for row in &rows.rows {
         let Some(record) = &row.record else { continue };
-        let text = |field: usize| record.get(field).as_text().unwrap_or("");
-        if agents::WorkState::is_finished(text(agent_work::STATE)) {
+        if agents::WorkState::is_finished(record.get(agent_work::STATE).as_text().unwrap_or("")) {
             continue;
         }
-        let order = orders::run_of(
-            code,
-            &row.key,
-            text(agent_work::AGENT),
-            text(agent_work::SUBJECT_KEY),
-            text(agent_work::REQUESTED_BY),
-        );
-        if let Some(order) = order
-            && unit.try_send(Order::RunAgent(order)).is_err()
-        {
-            eprintln!("note: the work `{}` waits for the next start: the storage unit's queue is full", row.key);
+        let order = orders::order_of(code, &row.key, record);
+        // What finds no room is ordered again from its row by a replica.
+        if unit.try_send(order).is_err() {
+            return;
         }
     }
 }
@@ -808,7 +806,9 @@ pub fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
 fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> Result<(), Failure> {
     let Some(import) = &cluster.profile.storage.import else { return Ok(()) };
     let Some(resolved) = import_agent(import, code) else { return Ok(()) };
-    if loaded.iter().any(|loaded| loaded.table == resolved.table && !loaded.rows.is_empty()) {
+    let has_rows = loaded.iter().any(|loaded| loaded.table == resolved.table && !loaded.rows.is_empty());
+    // One that a crash interrupted has been ordered again already.
+    if has_rows || cluster.storage.is_importing() {
         return Ok(());
     }
     let file = if import.source == "apt" {

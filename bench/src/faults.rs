@@ -21,6 +21,7 @@ use crate::machine::Jiffies;
 use crate::opponent::Programs;
 use crate::process::{Interrupt, Order, Process};
 use crate::record::{RunRecord, make_folder, write_json};
+use crate::table::{Table, count_text, quantile_text, rate_text};
 use crate::trial::{GeneratorOrder, Lab};
 use crate::{books, build, job};
 
@@ -102,12 +103,44 @@ pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> 
     write_json(&folder.join("faults.json"), &faults)?;
     record.finish(jiffies);
     record.write(&folder)?;
-    print!("{}", crate::report::faults_table(&faults).text());
+    print!("{}", faults.table().text());
     println!("run directory: {}", folder.display());
     faults.refuse()
 }
 
 impl Faults {
+    /// What browsers saw.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(&["figure", "value"]);
+        let mut row = |name: &str, value: String| table.push(vec![name.to_owned(), value]);
+        row("version, replicas", format!("{}, {}", self.version, self.replicas));
+        row("deploys / replicas stopped and started", format!("{} / {}", self.deploys, self.kills));
+        row(
+            "requests/s offered, of a capacity of",
+            format!("{}, {}", rate_text(self.offered_per_s), rate_text(self.capacity_per_s)),
+        );
+        row(
+            "requests planned / completed / failed",
+            [self.planned, self.completed, self.failed].map(count_text).join(" / "),
+        );
+        if self.verdict != "invalid" {
+            let latency = &self.response_ns;
+            row("response p50 / p99 / p99.9", [latency.p50, latency.p99, latency.p999].map(quantile_text).join(" / "));
+        }
+        row(
+            "deploy command, until every replica has it: p50 / longest",
+            format!("{:.0} ms / {:.0} ms", self.deploy_ms.p50, self.deploy_ms.max),
+        );
+        row(
+            "replica, from its start until it takes traffic: p50 / longest",
+            format!("{:.0} ms / {:.0} ms", self.rejoin_ms.p50, self.rejoin_ms.max),
+        );
+        let books = self.books.iter().map(|(name, off)| format!("{name} {off}")).collect::<Vec<_>>().join(", ");
+        row("books at the end", books);
+        row("replicas' digests at the end", if self.digests_equal { "equal" } else { "differ" }.to_owned());
+        table
+    }
+
     /// # Errors
     /// What must not have happened did.
     fn refuse(&self) -> Result<(), Failure> {

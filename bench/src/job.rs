@@ -8,8 +8,10 @@ pub mod app;
 pub mod campaign;
 pub mod dispatch;
 mod engine;
+mod mesh;
 mod proxy;
 mod slow;
+mod study;
 
 use std::path::PathBuf;
 
@@ -34,6 +36,8 @@ pub enum Job {
     Slow,
     /// The policies of the second dispatcher, simulated and in the appliance; `--policies` in place of `--systems`.
     Dispatch,
+    /// The ring between cores against other queues: throughput and round trip.
+    Mesh,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -50,9 +54,9 @@ pub struct CompareArgs {
     /// Blocks, each of which measures every system once in every case.
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub blocks: u32,
-    /// Measured seconds of each trial.
-    #[arg(long, value_name = "S", default_value = "5", value_parser = parse_seconds)]
-    pub duration: f64,
+    /// Measured seconds of each trial; 5 by default, 0.2 in mesh.
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    pub duration: Option<f64>,
     /// Seconds before them that are not counted.
     #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds)]
     pub warmup: f64,
@@ -88,6 +92,17 @@ pub struct CompareArgs {
     pub dispatch: dispatch::Options,
 }
 
+impl CompareArgs {
+    /// Measured seconds of each trial. What is measured inside the lab needs no more than a moment.
+    pub fn duration_s(&self) -> f64 {
+        let usual = match self.job {
+            Job::Proxy | Job::App | Job::Engine | Job::Slow | Job::Dispatch => 5.0,
+            Job::Mesh => 0.2,
+        };
+        self.duration.unwrap_or(usual)
+    }
+}
+
 /// Performs a job from its plan to its table.
 ///
 /// # Errors
@@ -99,6 +114,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         Job::Engine => engine::perform(args, interrupt),
         Job::Slow => slow::perform(args, interrupt),
         Job::Dispatch => dispatch::perform(args, interrupt),
+        Job::Mesh => mesh::perform(args, interrupt),
     }
 }
 

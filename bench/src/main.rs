@@ -16,6 +16,7 @@ mod doctor;
 mod evaluate;
 mod failure;
 mod faults;
+mod figures;
 mod hold;
 mod http;
 mod job;
@@ -129,11 +130,14 @@ struct ReportArgs {
     /// Where the report goes.
     #[arg(long, value_name = "FILE", default_value = "RESULTS.md")]
     out: PathBuf,
+    /// Keep the sections of other runs that the file has already.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Args)]
 struct QueryArgs {
-    /// The question, such as "FROM ratio"; tables: run, system, trial, ratio.
+    /// The question, such as "FROM ratio"; tables: run, system, trial, ratio, figure, figure_ratio.
     sql: String,
     /// The store of all runs.
     #[arg(long, value_name = "FILE", default_value = "results/results.duckdb")]
@@ -178,7 +182,7 @@ fn run(command: Command) -> Result<(), Failure> {
             },
             &Interrupt::register()?,
         ),
-        Command::Report(args) => report::write(&args.directories, &args.out),
+        Command::Report(args) => report::write(&args.directories, &args.out, args.keep),
         Command::Query(args) => {
             let mut table = store::query(&args.store, &args.sql)?;
             if std::io::stdout().is_terminal() {

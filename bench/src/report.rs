@@ -11,11 +11,14 @@ use crate::compare::read_trials;
 use crate::evaluate::{Bound, Comparison, Measured, RatioRow, evaluate};
 use crate::failure::Failure;
 use crate::faults::Faults;
+use crate::figures;
 use crate::job::dispatch;
 use crate::quick::Appliance;
 use crate::record::{RunRecord, read_json};
 use crate::statistics::Verdict;
 use crate::table::{Table, count_text, duration_text, quantile_text, rate_text};
+
+use sections::Sections;
 
 /// Fewer blocks than this give intervals that lean on the assumption of normal logarithms.
 const BLOCKS_RECOMMENDED: u32 = 10;
@@ -30,6 +33,8 @@ struct Run {
     appliance: Option<Appliance>,
     /// Of a dispatch comparison, which has no trials of its own kind.
     dispatch: Option<dispatch::Outcome>,
+    /// Of a job of figures, which has none either.
+    figures: Option<figures::Outcome>,
     faults: Option<Faults>,
 }
 
@@ -38,7 +43,8 @@ impl Run {
     fn read(folder: &Path) -> Result<Self, Failure> {
         let record = RunRecord::read(folder)?;
         let trials = read_trials(folder)?;
-        if !record.finished && trials.is_empty() {
+        let figures = figures::Outcome::read(folder, &record)?;
+        if !record.finished && trials.is_empty() && figures.is_none() {
             return Err(Failure::Usage(format!(
                 "{}: the run was cut short before its first trial; there is nothing to report",
                 folder.display()
@@ -51,17 +57,28 @@ impl Run {
         let faults = if faults.is_file() { Some(read_json(&faults)?) } else { None };
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let dispatch = dispatch::Outcome::read(folder, &record)?;
-        Ok(Self { name, record, comparison, appliance, dispatch, faults })
+        Ok(Self { name, record, comparison, appliance, dispatch, figures, faults })
     }
 }
 
-/// Writes the report of some run directories.
+/// Writes the report of some run directories. With `keep`, sections of other runs that `out` has already stay as they
+/// are: each says when, on what and from which commit it was measured.
 ///
 /// # Errors
 /// A run was cut short before its first trial, or a file cannot be read or written.
-pub fn write(folders: &[PathBuf], out: &Path) -> Result<(), Failure> {
+pub fn write(folders: &[PathBuf], out: &Path, keep: bool) -> Result<(), Failure> {
     let runs: Vec<Run> = folders.iter().map(|folder| Run::read(folder)).collect::<Result<_, _>>()?;
-    fs::write(out, markdown(&runs)).map_err(|error| Failure::file(out, &error))?;
+    let mut sections = Sections::default();
+    if keep && out.is_file() {
+        let text = fs::read_to_string(out).map_err(|error| Failure::file(out, &error))?;
+        sections = Sections::parse(&text);
+    }
+    for run in &runs {
+        let mut section = String::new();
+        run_markdown(&mut section, run);
+        sections.put(&run.name, section);
+    }
+    fs::write(out, sections.markdown()).map_err(|error| Failure::file(out, &error))?;
     println!("{}", out.display());
     Ok(())
 }
@@ -324,50 +341,7 @@ fn appliance_table(appliance: &Appliance) -> Table {
     table
 }
 
-/// What browsers saw of deploys and kills.
-pub fn faults_table(faults: &Faults) -> Table {
-    let mut table = Table::new(&["figure", "value"]);
-    let mut row = |name: &str, value: String| table.push(vec![name.to_owned(), value]);
-    row("version, replicas", format!("{}, {}", faults.version, faults.replicas));
-    row("deploys / replicas stopped and started", format!("{} / {}", faults.deploys, faults.kills));
-    row(
-        "requests/s offered, of a capacity of",
-        format!("{}, {}", rate_text(faults.offered_per_s), rate_text(faults.capacity_per_s)),
-    );
-    row(
-        "requests planned / completed / failed",
-        [faults.planned, faults.completed, faults.failed].map(count_text).join(" / "),
-    );
-    if faults.verdict != "invalid" {
-        let latency = &faults.response_ns;
-        row("response p50 / p99 / p99.9", [latency.p50, latency.p99, latency.p999].map(quantile_text).join(" / "));
-    }
-    row(
-        "deploy command, until every replica has it: p50 / longest",
-        format!("{:.0} ms / {:.0} ms", faults.deploy_ms.p50, faults.deploy_ms.max),
-    );
-    row(
-        "replica, from its start until it takes traffic: p50 / longest",
-        format!("{:.0} ms / {:.0} ms", faults.rejoin_ms.p50, faults.rejoin_ms.max),
-    );
-    let books = faults.books.iter().map(|(name, off)| format!("{name} {off}")).collect::<Vec<_>>().join(", ");
-    row("books at the end", books);
-    row("replicas' digests at the end", if faults.digests_equal { "equal" } else { "differ" }.to_owned());
-    table
-}
-
-fn markdown(runs: &[Run]) -> String {
-    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-    let mut out = format!(
-        "# Results\n\nWritten by `bench report` from the run directories {}; made again from the same files it is the same byte for byte.\nHow it is measured: [bench/README.md](bench/README.md).\n",
-        names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-    );
-    for run in runs {
-        run_markdown(&mut out, run);
-    }
-    out
-}
-
+/// A run's section.
 fn run_markdown(out: &mut String, run: &Run) {
     let record = &run.record;
     let _ = writeln!(out, "\n## `{}`\n", run.name);
@@ -387,8 +361,13 @@ fn run_markdown(out: &mut String, run: &Run) {
         out.push_str(&dispatch::text::markdown(outcome));
         return machine_section(out, record);
     }
+    if let Some(outcome) = &run.figures {
+        out.push_str(&figures::text::markdown(outcome));
+        let _ = writeln!(out, "\n{}.", machine_caveat(record));
+        return machine_section(out, record);
+    }
     if let Some(faults) = &run.faults {
-        let _ = writeln!(out, "### Deploys and replica kills under load\n\n{}", faults_table(faults).markdown());
+        let _ = writeln!(out, "### Deploys and replica kills under load\n\n{}", faults.table().markdown());
         let _ = writeln!(out, "Generator: {}{}", faults.verdict, joined(&faults.reasons));
         return machine_section(out, record);
     }
@@ -517,6 +496,8 @@ fn machine_section(out: &mut String, record: &RunRecord) {
     row("steal in the run, load before it", format!("{steal}, {:.2}", machine.load_average_1m));
     let _ = writeln!(out, "\n### Machine\n\n{}", table.markdown().trim_end());
 }
+
+mod sections;
 
 #[cfg(test)]
 pub mod fixture;

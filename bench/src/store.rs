@@ -3,6 +3,7 @@
 //! Architecture invariant: the run directories are the truth. The store is made from them and may be deleted.
 
 mod dispatch;
+mod figures;
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +21,7 @@ use crate::target::Holds;
 use crate::trial::Trial;
 
 pub use dispatch::add_dispatch;
+pub use figures::add_figures;
 
 const SCHEMA: &str = include_str!("store.sql");
 

@@ -130,3 +130,32 @@ CREATE TABLE IF NOT EXISTS dispatch_trial (
     cpu_us_per_request DOUBLE NOT NULL,
     verdict VARCHAR NOT NULL
 );
+-- `compare --job mesh` and `--job replication`: a metric of a system in a case, the mean over all blocks of a run.
+CREATE TABLE IF NOT EXISTS figure (
+    run VARCHAR NOT NULL,
+    job VARCHAR NOT NULL,
+    system VARCHAR NOT NULL,
+    version VARCHAR,
+    measured_in VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    blocks UINTEGER NOT NULL,
+    value DOUBLE NOT NULL,
+    ci_low DOUBLE,
+    ci_high DOUBLE
+);
+-- The same, a ÷ b with its 95 % interval.
+CREATE TABLE IF NOT EXISTS figure_ratio (
+    run VARCHAR NOT NULL,
+    job VARCHAR NOT NULL,
+    a VARCHAR NOT NULL,
+    b VARCHAR NOT NULL,
+    measured_in VARCHAR NOT NULL,
+    metric VARCHAR NOT NULL,
+    ratio DOUBLE,
+    ci_low DOUBLE,
+    ci_high DOUBLE,
+    blocks UINTEGER NOT NULL,
+    verdict VARCHAR NOT NULL,
+    target DOUBLE,
+    holds VARCHAR
+);

@@ -30,6 +30,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// No worse, of what is better lower: within the margin of equivalence.
+    pub const NO_WORSE: Self = Self::at_most(EQUIVALENCE_FACTOR);
+    /// The same of what is better higher.
+    pub const NO_FEWER: Self = Self::at_least(1.0 / EQUIVALENCE_FACTOR);
+
     pub const fn at_most(limit: f64) -> Self {
         Self { limit, at_least: false }
     }
@@ -80,22 +85,19 @@ impl Holds {
     }
 }
 
-/// No worse: within the margin of equivalence.
-const NO_WORSE: Target = Target::at_most(EQUIVALENCE_FACTOR);
-
 /// The target of a ratio; `None` where nothing is promised.
 pub fn of_ratio(job: &str, case: &Case, a: &str, b: &str, metric: &str) -> Option<Target> {
     match (job, metric) {
         ("proxy", "cpu_us_per_request") if b == BEST => match case.load {
             Load::KeepAlive if case.body_bytes <= 128 => keep_alive(a, case.connections),
-            Load::KeepAlive if case.body_bytes >= 16_384 => Some(NO_WORSE),
-            Load::NewConnections => Some(NO_WORSE),
+            Load::KeepAlive if case.body_bytes >= 16_384 => Some(Target::NO_WORSE),
+            Load::NewConnections => Some(Target::NO_WORSE),
             Load::KeepAlive | Load::Idle | Load::Rate => None,
         },
         ("proxy", "cpu_us_per_request") if b == "twintier-forward" => {
             (case.load == Load::KeepAlive && case.body_bytes <= 128).then_some(Target::at_most(1.10))
         }
-        ("proxy", "p99_ns") if b == BEST && case.load == Load::Rate => Some(NO_WORSE),
+        ("proxy", "p99_ns") if b == BEST && case.load == Load::Rate => Some(Target::NO_WORSE),
         ("app", "cpu_us_per_request") if case.work == Work::App && a == APPLIANCE && b == BEST => {
             Some(Target::at_most(0.35))
         }

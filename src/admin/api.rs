@@ -89,7 +89,7 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
         "storage": {
             "executor": cluster.storage.executor().name(),
             "orders_waiting": cluster.storage.waiting(),
-            "agents": cluster.storage.counters().to_json(),
+            "agents": cluster.storage.agents_json(),
             "imports": imports,
         },
     })

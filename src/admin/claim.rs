@@ -294,10 +294,7 @@ fn storage_unit(
             "an application server that runs agents asynchronously and bridges to the database server and back-end servers",
             "storage/agents on the storage thread",
             vec![
-                format!(
-                    "agents done {}, failed {}, running {}",
-                    agents["agents_done"], agents["agents_failed"], agents["agents_running"]
-                ),
+                format!("agents done {}, failed {}, running {}", agents["done"], agents["failed"], agents["running"]),
                 format!(
                     "imports ordered since the start: {imports}, requests to back-end servers: {}",
                     agents["backend_requests"]

@@ -252,7 +252,7 @@ async fn collect<T>(reports: &channel::Receiver<T>, count: usize) -> Vec<T> {
 
 fn committed(outcome: database::contract::Outcome) -> Result<(), String> {
     match outcome {
-        database::contract::Outcome::Failed(wrong) => Err(wrong),
+        database::contract::Outcome::Failed(wrong) | database::contract::Outcome::Unknown(wrong) => Err(wrong),
         database::contract::Outcome::Committed { .. }
         | database::contract::Outcome::Conflict { .. }
         | database::contract::Outcome::Row(_) => Ok(()),

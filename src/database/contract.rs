@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::health::State;
 use crate::tables::{Record, ShapeSet, Stamp, TableId, Update, Value, VersionVector};
 
 /// Takes a reply to whoever asked: pushes into a worker's inbox or a channel. Never blocks.
@@ -42,8 +43,9 @@ pub enum CommitMode {
 
 /// A question or order for the database server, from a bounded queue.
 pub enum Request {
-    /// Updates of one action: all are committed, or none.
-    Commit { token: u64, updates: Vec<Update>, mode: CommitMode, reply: ReplySink },
+    /// Updates of one action: all are committed, or none. `deadline_ns` is monotonic: if it passes before the server
+    /// begins with the order, nothing is written and the answer is [`Outcome::Failed`]; 0: it may wait for ever.
+    Commit { token: u64, updates: Vec<Update>, mode: CommitMode, deadline_ns: u64, reply: ReplySink },
     /// Changes by the application server, in one transaction. The committed updates (stamped by the server with the
     /// application server's id) come back in the reply and go to the replicas through [`Publisher`].
     Mutate { token: u64, mutations: Vec<Mutation>, reply: ReplySink },
@@ -79,8 +81,12 @@ pub enum Outcome {
         current: Vec<Update>,
     },
     Row(Option<Update>),
-    /// The database refused: disk full, locked, corrupt. The text is one sentence.
+    /// The database refused: disk full, locked, corrupt, or the order was wrong or too late. Nothing of it is written,
+    /// now or later. The text is one sentence.
     Failed(String),
+    /// The commit broke off and the database cannot be asked: it may be on disk or not. Never to be reported as a
+    /// failure. The text is one sentence.
+    Unknown(String),
 }
 
 /// Receives every batch of updates that the application server's agents committed, in commit order, before the reply
@@ -123,6 +129,23 @@ pub enum Compared {
 /// What went wrong in a store: one sentence with the cure.
 pub type StoreResult<T> = Result<T, String>;
 
+/// Why [`Store::commit`] did not succeed: one sentence with the cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Uncommitted {
+    /// Nothing of the transaction is on disk, and nothing will be.
+    Undone(String),
+    /// It may be on disk or not, and the store could not find out.
+    Unknown(String),
+}
+
+impl Uncommitted {
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Undone(sentence) | Self::Unknown(sentence) => sentence,
+        }
+    }
+}
+
 /// A relational database as the database server uses it; owned by the server's thread.
 ///
 /// Writes happen between [`Store::begin`] and [`Store::commit`]; every read sees the transaction's own writes. Each
@@ -136,11 +159,18 @@ pub trait Store {
 
     fn begin(&mut self) -> StoreResult<()>;
 
-    /// When it returns `Ok`, everything since [`Store::begin`] is on disk; when not, nothing of it is visible.
-    fn commit(&mut self) -> StoreResult<()>;
+    /// When it returns `Ok`, everything since [`Store::begin`] is on disk: the kernel was told to bring it there
+    /// (`fsync`), and said that it has.
+    ///
+    /// # Errors
+    /// [`Uncommitted::Undone`] only if nothing of it is there and never will be.
+    fn commit(&mut self) -> Result<(), Uncommitted>;
 
     /// Forgets everything since [`Store::begin`]. Never fails: what cannot be rolled back is not visible either.
     fn rollback(&mut self);
+
+    /// What kept the last call from working: [`State::Up`] if nothing did, or the request itself.
+    fn trouble(&self) -> State;
 
     /// The stored stamps in the order of `rows`, [`ABSENT`] where there is no row.
     fn stamps_of(&mut self, rows: &[(TableId, &str)]) -> StoreResult<Vec<Stamp>>;

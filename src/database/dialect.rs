@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::health::State;
 use crate::tables::{DocumentShape, FieldKind};
 
 /// The schema's version: a file with another one is refused.
@@ -130,6 +131,24 @@ pub fn refuse(shape: &DocumentShape, others: &[Arc<DocumentShape>]) -> Result<()
     Ok(())
 }
 
+/// What an error says about the database. One that is about the request only counts as down until the next request
+/// that works.
+pub fn trouble(text: &str) -> State {
+    const FULL: [&str; 3] = ["No space left on device", "File too large", "Disk quota exceeded"];
+    if FULL.iter().any(|sign| text.contains(sign)) {
+        State::Full
+    } else if text.contains("Could not set lock on file") {
+        State::Locked
+    } else {
+        State::Down
+    }
+}
+
+/// Whether DuckDB refuses everything after this error, or may be unsure of what it holds.
+pub fn breaks(text: &str) -> bool {
+    text.contains("has been invalidated") || text.contains("FATAL") || trouble(text) == State::Full
+}
+
 /// What the database said, as one sentence with the cure.
 pub fn sentence(text: &str, path: &Path) -> String {
     let file = path.display();
@@ -153,6 +172,9 @@ pub fn sentence(text: &str, path: &Path) -> String {
     }
     if text.contains("No space left on device") {
         return format!("the disk of {file} is full; free some space and try again");
+    }
+    if text.contains("Disk quota exceeded") {
+        return format!("the quota for the disk of {file} is used up; free some space and try again");
     }
     if text.contains("File too large") {
         return format!(

@@ -5,6 +5,7 @@
 //! (append what is new, one joined `UPDATE` for the rest), and `open` folds what a crash left behind. `ON CONFLICT` and
 //! delete-and-insert of a key within a transaction, DuckDB's known weak spots, are never used.
 
+use std::cell::Cell as Slot;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use std::time::Duration;
 use duckdb::types::{ToSql, ToSqlOutput, ValueRef};
 use duckdb::{Appender, Config, Connection, Error, Row, appender_params_from_iter, params, params_from_iter};
 
-use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult};
+use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult, Uncommitted};
 use super::dialect::{self, HOUSE, SCHEMA_VERSION, STAGE, TableSql, column_type};
+use super::health::State;
 use super::revisions::{Revisions, record_of, record_text, versions_of, versions_text};
 use crate::tables::{DocumentShape, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
 
@@ -65,8 +67,10 @@ pub struct DuckStore {
     number_committed: i64,
     /// Whether `BEGIN` has been sent: transactions that write nothing cost nothing.
     begun: bool,
-    /// Why the connection cannot be used until it has been opened again.
+    /// The connection cannot be used until the file has been opened again.
     broken: bool,
+    /// What the last failure says about the database.
+    trouble: Slot<State>,
 }
 
 impl DuckStore {
@@ -99,6 +103,7 @@ impl DuckStore {
             number_committed: 0,
             begun: false,
             broken: false,
+            trouble: Slot::default(),
         };
         store.check_version()?;
         let shapes = shapes_of(&store.deployed()?)?;
@@ -129,7 +134,7 @@ impl DuckStore {
                 self.connection.execute_batch(&create).map_err(|error| self.say(&error))?;
                 self.set_setting("schema_version", SCHEMA_VERSION)?;
                 self.set_setting("folded", "0")?;
-                self.commit()
+                self.end()
             }
         }
     }
@@ -265,6 +270,7 @@ impl DuckStore {
         if self.revisions.pending_count() == 0 {
             return Ok(());
         }
+        self.begin()?;
         self.ensure_begun()?;
         let outcome = self
             .fold_tables()
@@ -360,9 +366,6 @@ impl DuckStore {
     }
 
     fn ensure_begun(&mut self) -> StoreResult<()> {
-        if self.broken {
-            self.reopen()?;
-        }
         if !self.begun {
             self.connection.execute_batch("BEGIN").map_err(|error| self.note(&error))?;
             self.begun = true;
@@ -402,15 +405,31 @@ impl DuckStore {
         Ok(())
     }
 
-    fn note(&mut self, error: &Error) -> String {
-        let text = error.to_string();
-        if text.contains("has been invalidated") || text.contains("FATAL") || text.contains("No space left") {
-            self.broken = true;
+    /// `COMMIT` broke off: opens the file again, which finishes or undoes the transaction, and looks whether its last
+    /// line is there.
+    fn settle(&mut self, sentence: String) -> Result<(), Uncommitted> {
+        let (wanted, before) = (self.number, self.number_committed);
+        if wanted == before {
+            // No line tells (a deploy).
+            return Err(Uncommitted::Unknown(sentence));
         }
+        match self.reopen() {
+            Ok(()) if self.number >= wanted => Ok(()),
+            Ok(()) => {
+                self.trouble.set(dialect::trouble(&sentence));
+                Err(Uncommitted::Undone(sentence))
+            }
+            Err(_) => Err(Uncommitted::Unknown(sentence)),
+        }
+    }
+
+    fn note(&mut self, error: &Error) -> String {
+        self.broken |= dialect::breaks(&error.to_string());
         self.say(error)
     }
 
     fn say(&self, error: &Error) -> String {
+        self.trouble.set(dialect::trouble(&error.to_string()));
         say(error, &self.settings.path)
     }
 
@@ -438,27 +457,39 @@ impl Store for DuckStore {
         self.adopt(shapes)
     }
 
+    /// The only place where a broken connection is replaced: what a transaction has drafted would be forgotten with it.
     fn begin(&mut self) -> StoreResult<()> {
-        if self.broken {
-            self.reopen()?;
-        }
-        Ok(())
+        self.trouble.set(State::Up);
+        if self.broken { self.reopen() } else { Ok(()) }
     }
 
-    fn commit(&mut self) -> StoreResult<()> {
+    /// `COMMIT` returns after DuckDB has appended the transaction to its write-ahead log and `fsync` has returned:
+    /// `WriteAheadLog::Flush` (`write_ahead_log.cpp`) ends in `writer->Sync()`, which is `fsync` of the log file
+    /// (`LocalFileSystem::FileSync`), and `DuckTransactionManager::CommitTransaction` waits for it. A test watches the
+    /// system calls: `tests/black_box/crash.rs`.
+    fn commit(&mut self) -> Result<(), Uncommitted> {
         if !self.revisions.drafted().is_empty() {
-            self.ensure_begun()?;
             let drafted = self.revisions.drafted().to_vec();
-            self.append_log(&drafted, false)?;
+            self.ensure_begun().and_then(|()| self.append_log(&drafted, false)).map_err(Uncommitted::Undone)?;
         }
-        self.end()?;
-        self.revisions.commit();
-        Ok(())
+        match self.end() {
+            Ok(()) => {
+                self.revisions.commit();
+                Ok(())
+            }
+            Err(sentence) if self.broken => self.settle(sentence),
+            // DuckDB cut its log back to where it was before.
+            Err(sentence) => Err(Uncommitted::Undone(sentence)),
+        }
     }
 
     fn rollback(&mut self) {
         self.undo();
         self.revisions.rollback();
+    }
+
+    fn trouble(&self) -> State {
+        self.trouble.get()
     }
 
     fn stamps_of(&mut self, rows: &[(TableId, &str)]) -> StoreResult<Vec<Stamp>> {

@@ -1,13 +1,17 @@
-//! A store in plain memory: for tests of everything that needs a database server and no database, with failures on
-//! order.
+//! A store in plain memory: for tests and simulations of everything that needs a database server and no database, with
+//! failures on order.
+//!
+//! What is committed is on a [`Disk`], which outlives the store: dropping a store and making a new one over the same
+//! disk is a kill and a restart.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 
-use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult};
+use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult, Uncommitted};
+use super::health::State;
 use crate::tables::{Record, ShapeSet, Stamp, TableId, Update};
 
 /// What a [`MemoryStore`] is told to do wrong, in order.
@@ -15,13 +19,17 @@ use crate::tables::{Record, ShapeSet, Stamp, TableId, Update};
 pub enum Mischief {
     /// The next commit fails with this sentence.
     FailCommit(String),
+    /// The next commit breaks off with this sentence: nobody is told whether it is on disk, and it is if `kept`.
+    LoseTrack { kept: bool, sentence: String },
+    /// The next commit takes so long. For servers in a thread of their own: a simulation lets its server wait.
+    Stall(Duration),
     /// The next write of this key fails with this sentence.
     FailWrite(Box<str>, String),
     /// The next write of this key panics.
     Panic(Box<str>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     rows: BTreeMap<(TableId, Box<str>), Update>,
     conflicts: Vec<Update>,
@@ -29,74 +37,89 @@ struct Content {
     settings: HashMap<String, String>,
 }
 
-/// What the open transaction replaced.
+/// What is committed, and how the medium behaves: shared by the store and whoever plays fate.
 #[derive(Debug, Default)]
-struct Undo {
-    /// Oldest first.
-    rows: Vec<((TableId, Box<str>), Option<Update>)>,
-    conflicts: usize,
-    deployed: Vec<Deployed>,
-    settings: Vec<(String, Option<String>)>,
+pub struct Disk {
+    content: Mutex<Content>,
+    state: Mutex<State>,
+    mischief: SegQueue<Mischief>,
 }
 
-/// Rows in a map, changed in place; a rollback puts back what was there.
+impl Disk {
+    /// From now on: [`State::Full`] refuses what writes, [`State::Locked`] and [`State::Down`] refuse everything;
+    /// [`State::Up`] and [`State::Slow`] refuse nothing (how slow, [`Mischief::Stall`] or the simulation says).
+    pub fn set_state(&self, state: State) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    pub fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Orders one mischief behind those that are not done yet.
+    pub fn order(&self, mischief: Mischief) {
+        self.mischief.push(mischief);
+    }
+
+    /// Takes back a mischief that is not done yet.
+    pub fn recall(&self) -> Option<Mischief> {
+        self.mischief.pop()
+    }
+
+    /// Committed rows and stubs of every table, by table and key.
+    pub fn rows(&self) -> Vec<Update> {
+        self.content().rows.values().cloned().collect()
+    }
+
+    /// Losers kept so far.
+    pub fn conflicts(&self) -> Vec<Update> {
+        self.content().conflicts.clone()
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows in a map; a transaction is what is laid over it at its commit.
 #[derive(Default)]
 pub struct MemoryStore {
     shapes: Arc<ShapeSet>,
-    content: Content,
-    open: Option<Undo>,
-    mischief: Arc<SegQueue<Mischief>>,
+    disk: Arc<Disk>,
+    open: Content,
     next: Option<Mischief>,
-    refusal: Option<String>,
+    trouble: State,
 }
 
 impl MemoryStore {
     pub fn new(shapes: Arc<ShapeSet>) -> Self {
-        Self { shapes, ..Self::default() }
+        Self::on(shapes, Arc::default())
     }
 
-    /// The same, taking orders to fail from a queue.
-    pub fn with_mischief(shapes: Arc<ShapeSet>, mischief: Arc<SegQueue<Mischief>>) -> Self {
-        Self { shapes, mischief, ..Self::default() }
+    /// Over a disk that may hold something.
+    pub fn on(shapes: Arc<ShapeSet>, disk: Arc<Disk>) -> Self {
+        Self { shapes, disk, ..Self::default() }
     }
 
-    /// Every write fails with this sentence from now on, as on a full disk; `None` ends it.
-    pub fn refuse_writes(&mut self, sentence: Option<String>) {
-        self.refusal = sentence;
+    /// What is committed, and the way to play fate.
+    pub fn disk(&self) -> &Arc<Disk> {
+        &self.disk
     }
 
-    /// What a crash leaves: the committed content, without the transaction that was open.
-    #[must_use]
-    pub fn crashed(mut self) -> Self {
-        self.rollback();
-        self.refusal = None;
-        self
+    fn find(&self, table: TableId, key: &str) -> Option<Update> {
+        let row = (table, Box::from(key));
+        self.open.rows.get(&row).cloned().or_else(|| self.disk.content().rows.get(&row).cloned())
     }
 
-    /// Losers kept so far.
-    pub fn conflicts(&self) -> &[Update] {
-        &self.content.conflicts
-    }
-
-    /// Every row and stub, by table and key.
-    pub fn rows(&self) -> impl Iterator<Item = &Update> {
-        self.content.rows.values()
-    }
-
-    fn undo(&mut self) -> &mut Undo {
-        let (conflicts, deployed) = (self.content.conflicts.len(), &self.content.deployed);
-        self.open.get_or_insert_with(|| Undo { conflicts, deployed: deployed.clone(), ..Undo::default() })
-    }
-
-    fn allow_write(&self) -> StoreResult<()> {
-        self.refusal.clone().map_or(Ok(()), Err)
+    fn mischief(&mut self) -> Option<Mischief> {
+        if self.next.is_none() {
+            self.next = self.disk.recall();
+        }
+        self.next.take()
     }
 
     fn mischief_of(&mut self, key: &str) -> StoreResult<()> {
-        if self.next.is_none() {
-            self.next = self.mischief.pop();
-        }
-        match self.next.take() {
+        match self.mischief() {
             Some(Mischief::FailWrite(wanted, sentence)) if &*wanted == key => Err(sentence),
             Some(Mischief::Panic(wanted)) if &*wanted == key => panic!("told to panic at `{key}`"),
             other => {
@@ -104,6 +127,35 @@ impl MemoryStore {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the disk takes this, with its sentence.
+    fn ask(&mut self, writes: bool) -> StoreResult<()> {
+        let state = self.disk.state();
+        let refused = match state {
+            State::Up | State::Slow => false,
+            State::Full => writes,
+            State::Locked | State::Down => true,
+        };
+        self.trouble = if refused { state } else { State::Up };
+        if refused { Err(format!("the memory store plays a database that is {}", state.name())) } else { Ok(()) }
+    }
+
+    fn wrote(&self) -> bool {
+        let Content { rows, conflicts, deployed, settings } = &self.open;
+        !(rows.is_empty() && conflicts.is_empty() && deployed.is_empty() && settings.is_empty())
+    }
+
+    fn keep(&mut self) {
+        let Content { rows, conflicts, deployed, settings } = std::mem::take(&mut self.open);
+        let mut content = self.disk.content();
+        content.rows.extend(rows);
+        content.conflicts.extend(conflicts);
+        for one in deployed {
+            content.deployed.retain(|other| other.application != one.application);
+            content.deployed.push(one);
+        }
+        content.settings.extend(settings);
     }
 }
 
@@ -113,71 +165,59 @@ impl Store for MemoryStore {
     }
 
     fn reshape(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
+        self.ask(true)?;
         self.shapes = shapes;
         Ok(())
     }
 
     fn begin(&mut self) -> StoreResult<()> {
-        Ok(())
+        self.ask(false)
     }
 
-    fn commit(&mut self) -> StoreResult<()> {
-        if self.next.is_none() {
-            self.next = self.mischief.pop();
+    fn commit(&mut self) -> Result<(), Uncommitted> {
+        self.ask(self.wrote()).map_err(Uncommitted::Undone)?;
+        match self.mischief() {
+            Some(Mischief::FailCommit(sentence)) => return Err(Uncommitted::Undone(sentence)),
+            Some(Mischief::LoseTrack { kept, sentence }) => {
+                if kept {
+                    self.keep();
+                }
+                return Err(Uncommitted::Unknown(sentence));
+            }
+            // This plays a slow disk.
+            Some(Mischief::Stall(time)) => std::thread::sleep(time),
+            other @ (Some(Mischief::FailWrite(..) | Mischief::Panic(_)) | None) => self.next = other,
         }
-        if let Some(Mischief::FailCommit(sentence)) = self.next.take_if(|next| matches!(next, Mischief::FailCommit(_)))
-        {
-            return Err(sentence);
-        }
-        if self.open.is_some() {
-            self.allow_write()?;
-        }
-        self.open = None;
+        self.keep();
         Ok(())
     }
 
     fn rollback(&mut self) {
-        let Some(undo) = self.open.take() else { return };
-        for (row, before) in undo.rows.into_iter().rev() {
-            match before {
-                Some(before) => self.content.rows.insert(row, before),
-                None => self.content.rows.remove(&row),
-            };
-        }
-        self.content.conflicts.truncate(undo.conflicts);
-        self.content.deployed = undo.deployed;
-        for (name, before) in undo.settings.into_iter().rev() {
-            match before {
-                Some(before) => self.content.settings.insert(name, before),
-                None => self.content.settings.remove(&name),
-            };
-        }
+        self.open = Content::default();
+    }
+
+    fn trouble(&self) -> State {
+        self.trouble
     }
 
     fn stamps_of(&mut self, rows: &[(TableId, &str)]) -> StoreResult<Vec<Stamp>> {
-        let stamp = |(table, key): &(TableId, &str)| {
-            self.content.rows.get(&(*table, (*key).into())).map_or(ABSENT, |row| row.stamp)
-        };
-        Ok(rows.iter().map(stamp).collect())
+        Ok(rows.iter().map(|(table, key)| self.find(*table, key).map_or(ABSENT, |row| row.stamp)).collect())
     }
 
     fn row(&mut self, table: TableId, key: &str) -> StoreResult<Option<Update>> {
-        Ok(self.content.rows.get(&(table, key.into())).cloned())
+        Ok(self.find(table, key))
     }
 
     fn upsert(&mut self, updates: &[Update]) -> StoreResult<()> {
         for update in updates {
             self.mischief_of(&update.key)?;
-            self.allow_write()?;
-            let row = (update.table, update.key.clone());
-            let before = self.content.rows.insert(row.clone(), Update { base: ABSENT, ..update.clone() });
-            self.undo().rows.push((row, before));
+            self.open.rows.insert((update.table, update.key.clone()), Update { base: ABSENT, ..update.clone() });
         }
         Ok(())
     }
 
     fn compare_bulk(&mut self, table: TableId, records: &[(&str, &Record)]) -> StoreResult<Vec<Compared>> {
-        let compare = |(key, record): &(&str, &Record)| match self.content.rows.get(&(table, (*key).into())) {
+        let compare = |(key, record): &(&str, &Record)| match self.find(table, key) {
             None => Compared::New,
             Some(row) if row.record.as_ref() == Some(*record) => Compared::Equal,
             Some(row) => Compared::Differs { stamp: row.stamp, versions: row.versions },
@@ -190,40 +230,38 @@ impl Store for MemoryStore {
     }
 
     fn keep_conflict(&mut self, loser: &Update, _found_ms: u64) -> StoreResult<()> {
-        self.undo();
-        self.content.conflicts.push(loser.clone());
+        self.open.conflicts.push(loser.clone());
         Ok(())
     }
 
     fn load_all(&mut self, table: TableId, each: &mut dyn FnMut(Update)) -> StoreResult<()> {
-        self.content.rows.values().filter(|row| row.table == table).cloned().for_each(each);
+        self.ask(false)?;
+        self.disk.content().rows.values().filter(|row| row.table == table).cloned().for_each(each);
         Ok(())
     }
 
     fn deploy(&mut self, deployed: &Deployed, _now_ms: u64) -> StoreResult<()> {
-        self.undo();
-        let content = &mut self.content;
-        content.deployed.retain(|other| other.application != deployed.application);
-        content.deployed.push(deployed.clone());
+        self.open.deployed.push(deployed.clone());
         Ok(())
     }
 
     fn deployed(&mut self) -> StoreResult<Vec<Deployed>> {
-        Ok(self.content.deployed.clone())
+        Ok(self.disk.content().deployed.clone())
     }
 
     fn setting(&mut self, name: &str) -> StoreResult<Option<String>> {
-        Ok(self.content.settings.get(name).cloned())
+        let drafted = self.open.settings.get(name).cloned();
+        Ok(drafted.or_else(|| self.disk.content().settings.get(name).cloned()))
     }
 
     fn set_setting(&mut self, name: &str, value: &str) -> StoreResult<()> {
-        let before = self.content.settings.insert(name.to_owned(), value.to_owned());
-        self.undo().settings.push((name.to_owned(), before));
+        self.open.settings.insert(name.to_owned(), value.to_owned());
         Ok(())
     }
 
     fn extent(&self) -> (u64, u64) {
-        let rows = &self.content.rows;
+        let content = self.disk.content();
+        let rows = &content.rows;
         (u64::try_from(rows.len()).unwrap_or(u64::MAX), rows.values().map(|row| row.stamp.time).max().unwrap_or(0))
     }
 

@@ -9,8 +9,10 @@
 pub mod contract;
 mod dialect;
 pub mod duckdb;
+pub mod health;
 pub mod memory;
 mod orders;
+pub mod queue;
 mod revisions;
 pub mod seed;
 pub mod server;

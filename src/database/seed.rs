@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::contract::{Change, Mutation, Outcome, Store, StoreResult};
+use super::contract::{Change, Mutation, Outcome, Store, StoreResult, Uncommitted};
 use super::orders::{Author, mutate};
 use crate::storage::passwords;
 use crate::tables::{Record, Value};
@@ -59,9 +59,9 @@ pub(super) fn seed_users<S: Store>(
     }
     store.begin()?;
     match mutate(store, author, &mutations, now_ms)? {
-        Outcome::Failed(wrong) => Err(wrong),
+        Outcome::Failed(wrong) | Outcome::Unknown(wrong) => Err(wrong),
         Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) => {
-            store.commit()?;
+            store.commit().map_err(Uncommitted::sentence)?;
             Ok(mutations.len())
         }
     }
@@ -83,7 +83,7 @@ pub(super) fn session_key<S: Store>(store: &mut S) -> StoreResult<[u8; 32]> {
     source.read_exact(&mut key).map_err(|error| format!("no randomness for the session key: /dev/urandom: {error}"))?;
     store.begin()?;
     store.set_setting(NAME, &key.iter().map(|byte| format!("{byte:02x}")).collect::<String>())?;
-    store.commit()?;
+    store.commit().map_err(Uncommitted::sentence)?;
     Ok(key)
 }
 

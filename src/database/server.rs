@@ -5,7 +5,12 @@
 //!   replicas, agents ──bounded queue──▶ take all ▶ begin ▶ execute each ▶ commit ▶ publish ▶ reply
 //! ```
 //! An order that is refused (conflict, wrong value) spoils nobody else's. If the store fails in the middle, the group
-//! is undone and each order is tried alone, so that only the guilty one fails.
+//! is undone and each order is tried alone, so that only the guilty one fails. A store that refuses everybody (full,
+//! locked, down) is asked again at growing intervals; in between writes are refused at once, and reads go on elsewhere:
+//! from the replicas.
+//!
+//! [`Server`] itself has no thread and no clock: [`spawn`] gives it both, a simulation calls
+//! [`Server::serve_waiting`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,15 +18,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::bounded;
 
 use super::contract::{
-    CommitMode, Deployed, LoadSink, Loaded, Mutation, Outcome, Publisher, Reply, ReplySink, Request, Store, StoreResult,
+    CommitMode, Deployed, LoadSink, Loaded, Mutation, Outcome, Publisher, Reply, ReplySink, Request, Store,
+    StoreResult, Uncommitted,
 };
+use super::health::{Board, End, State};
 use super::orders::{self, Author};
+pub use super::queue::{Client, Limits};
+use super::queue::{Queued, Requests, Waited, queue};
 use super::seed::{self, SeedUser};
-use crate::clock::unix_ms;
-use crate::limits::BATCH_UPDATES_MAX;
+use crate::clock;
+use crate::limits::PUBLISHED_UPDATES_MAX;
 use crate::tables::stamp::HybridClock;
 use crate::tables::{Batch, ServerId, ShapeSet, TableId, Update};
 
@@ -29,6 +38,11 @@ use crate::tables::{Batch, ServerId, ShapeSet, TableId, Update};
 pub const GROUP_ORDERS_MAX: usize = 512;
 /// The number of the first update that the application server's agents commit after a start.
 pub const FIRST_NUMBER: u64 = 1;
+/// After this a store that refused everybody is asked again; twice as long after each further refusal, up to
+/// [`RETRY_MAX_NS`].
+pub const RETRY_NS: u64 = 100_000_000;
+/// The longest of these pauses.
+pub const RETRY_MAX_NS: u64 = 1_600_000_000;
 
 /// What the server needs to know beside its store.
 #[derive(Clone, Debug)]
@@ -71,57 +85,23 @@ pub struct Statistics {
     pub group_max: AtomicU64,
     /// Nanoseconds from taking a group to its commit, summed.
     pub group_ns: AtomicU64,
+    /// State, last error and books.
+    pub board: Board,
 }
 
-/// The way to the server, for every thread that wants one.
-#[derive(Clone)]
-pub struct Client {
-    queue: Sender<Request>,
+/// Both clocks, as the server's loop read them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Monotonic nanoseconds.
+    pub monotonic_ns: u64,
+    pub unix_ms: u64,
 }
 
-impl Client {
-    /// Queues a request without waiting.
-    ///
-    /// # Errors
-    /// The queue is full or the server has ended: the request comes back.
-    pub fn try_send(&self, request: Request) -> Result<(), Request> {
-        self.queue.try_send(request).map_err(crossbeam::channel::TrySendError::into_inner)
-    }
-
-    /// Asks and waits, for threads that may block; `make` builds the request around the reply.
-    ///
-    /// # Errors
-    /// The server has ended, or did not answer within `patience`; one sentence.
-    pub fn ask(&self, patience: Duration, make: impl FnOnce(ReplySink) -> Request) -> StoreResult<Outcome> {
-        let (sender, replies) = bounded(1);
-        let reply: ReplySink = Arc::new(move |reply: Reply| drop(sender.try_send(reply.outcome)));
-        self.queue.send(make(reply)).map_err(|_| ENDED.to_owned())?;
-        replies
-            .recv_timeout(patience)
-            .map_err(|_| format!("the database server did not answer within {} s", patience.as_secs()))
-    }
-
-    /// All rows and stubs of a table; waits.
-    ///
-    /// # Errors
-    /// The store's, or the server has ended; one sentence.
-    pub fn load(&self, table: TableId) -> StoreResult<Loaded> {
-        let (sender, loaded) = bounded(1);
-        let reply: LoadSink = Box::new(move |outcome| drop(sender.try_send(outcome)));
-        self.queue.send(Request::Load { table, reply }).map_err(|_| ENDED.to_owned())?;
-        loaded.recv().map_err(|_| ENDED.to_owned())?
-    }
-
-    /// Requests that wait now.
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
+impl Now {
+    fn read() -> Self {
+        Self { monotonic_ns: clock::monotonic_ns(), unix_ms: clock::unix_ms() }
     }
 }
-
-/// The wall clock that dates transactions, in Unix milliseconds.
-pub type WallClock = Box<dyn Fn() -> u64 + Send>;
-
-const ENDED: &str = "the database server has ended; see its last message, and restart the program";
 
 /// The running server.
 pub struct Handle {
@@ -145,7 +125,7 @@ impl Handle {
     /// What the store said when it was closed; everything that was answered is on disk all the same.
     pub fn stop(self) -> StoreResult<()> {
         // An error means that the thread has ended already; joining tells why.
-        drop(self.client.queue.send(Request::Stop));
+        drop(self.client.send(Request::Stop));
         self.thread.join().unwrap_or_else(|_| Err("the database server panicked".into()))
     }
 }
@@ -157,19 +137,15 @@ impl Handle {
 pub fn spawn<S: Store + 'static>(
     settings: Settings,
     store: impl FnOnce() -> StoreResult<S> + Send + 'static,
-    queue_max: usize,
+    limits: Limits,
     publisher: Publisher,
 ) -> StoreResult<(Handle, Opened)> {
-    let (queue, requests) = bounded(queue_max.max(1));
     let (opened_sender, opened) = bounded(1);
-    let statistics = Arc::new(Statistics::default());
-    let counters = statistics.clone();
     let body = move || {
-        let clock: WallClock = Box::new(unix_ms);
-        let server = store().and_then(|store| Server::open(settings, store, requests, publisher, counters, clock));
+        let server = store().and_then(|store| Server::without_thread(settings, store, limits, publisher, Now::read()));
         match server {
-            Ok((server, opened)) => {
-                drop(opened_sender.send(Ok(opened)));
+            Ok((server, client, opened)) => {
+                drop(opened_sender.send(Ok((client, Arc::clone(server.statistics()), opened))));
                 server.serve()
             }
             Err(wrong) => {
@@ -181,9 +157,9 @@ pub fn spawn<S: Store + 'static>(
     let thread = std::thread::Builder::new().name("database".into()).spawn(body).map_err(|error| {
         format!("the thread `database` could not be started: {error}; raise the limit of processes (ulimit -u)")
     })?;
-    let opened =
+    let (client, statistics, opened) =
         opened.recv().unwrap_or_else(|_| Err("the database server panicked while it opened the database".into()))?;
-    Ok((Handle { client: Client { queue }, thread, statistics }, opened))
+    Ok((Handle { client, thread, statistics }, opened))
 }
 
 /// An order of a group, with the way to answer it.
@@ -191,6 +167,34 @@ struct Asked {
     token: u64,
     reply: ReplySink,
     order: Order,
+    /// For writes: their place in the books.
+    write: Option<Held>,
+}
+
+/// A write in the server's hands.
+struct Held {
+    statistics: Arc<Statistics>,
+    settled: bool,
+}
+
+impl Held {
+    fn take(statistics: &Arc<Statistics>) -> Self {
+        statistics.board.take();
+        Self { statistics: Arc::clone(statistics), settled: false }
+    }
+
+    fn settle(mut self, end: End) {
+        self.settled = true;
+        self.statistics.board.settle(end);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.statistics.board.lose();
+        }
+    }
 }
 
 enum Order {
@@ -202,48 +206,84 @@ enum Order {
     Reshape(Arc<ShapeSet>),
 }
 
+impl Order {
+    fn writes(&self) -> bool {
+        match self {
+            Self::Commit { .. } | Self::Mutate(_) | Self::Bulk(_) | Self::Deploy { .. } => true,
+            Self::Read { .. } | Self::Reshape(_) => false,
+        }
+    }
+}
+
 /// Why a group was not committed.
 enum Failure {
     /// Before `COMMIT`: nothing happened, each order may be tried alone.
     Before(String),
     /// By `COMMIT`.
-    Commit(String),
+    Commit(Uncommitted),
 }
 
-/// The server without its thread: whoever owns it calls [`Self::serve_waiting`].
+/// A store that refused everybody is not asked before `at_ns`.
+struct Refusal {
+    sentence: String,
+    at_ns: u64,
+    pause_ns: u64,
+}
+
+/// The server without its thread and clock: whoever owns it calls [`Self::serve_waiting`].
 pub struct Server<S> {
     store: S,
     author: Author,
     code_digests: Vec<(Box<str>, Box<str>)>,
-    requests: Receiver<Request>,
+    requests: Requests,
     publisher: Publisher,
     next_number: u64,
     statistics: Arc<Statistics>,
-    clock: WallClock,
+    refusal: Option<Refusal>,
 }
 
 impl<S: Store> Server<S> {
     /// A server for a caller that has no thread for it: a simulation. What it serves, and when, is the caller's.
     ///
     /// # Errors
-    /// The store's, or the seeding; one sentence.
+    /// The store's, or the seeding's; one sentence with the cure.
     pub fn without_thread(
         settings: Settings,
-        store: S,
-        queue_max: usize,
+        mut store: S,
+        limits: Limits,
         publisher: Publisher,
-        clock: WallClock,
+        now: Now,
     ) -> StoreResult<(Self, Client, Opened)> {
-        let (queue, requests) = bounded(queue_max.max(1));
-        let (server, opened) = Self::open(settings, store, requests, publisher, Arc::default(), clock)?;
-        Ok((server, Client { queue }, opened))
+        let (_, latest) = store.extent();
+        let mut clock = HybridClock::default();
+        clock.see(latest);
+        let mut author = Author { server: settings.server, clock };
+        let session_key = seed::session_key(&mut store)?;
+        let users_seeded = seed::seed_users(&mut store, &mut author, &settings.users, now.unix_ms)?;
+        let opened = Opened { session_key, deployed: store.deployed()?, rows: store.extent().0, users_seeded };
+        let code_digests = settings.code_digests;
+        let (client, requests) = queue(limits);
+        let statistics = Arc::new(Statistics::default());
+        let (next_number, refusal) = (FIRST_NUMBER, None);
+        let server = Self { store, author, code_digests, requests, publisher, next_number, statistics, refusal };
+        Ok((server, client, opened))
     }
 
-    /// Serves what is queued now.
-    pub fn serve_waiting(&mut self) {
-        if let Ok(request) = self.requests.try_recv() {
-            self.serve_queued(request);
+    /// Serves everything that is queued now, without waiting; true if [`Request::Stop`] was among it.
+    pub fn serve_waiting(&mut self, now: Now) -> bool {
+        let mut stopping = false;
+        while let Some(queued) = self.requests.next() {
+            stopping |= self.serve_queued(queued, now);
         }
+        stopping
+    }
+
+    pub fn statistics(&self) -> &Arc<Statistics> {
+        &self.statistics
+    }
+
+    pub fn store(&self) -> &S {
+        &self.store
     }
 
     /// Ends the server as a crash does: what is queued is lost, and the store is given back as it is.
@@ -251,65 +291,36 @@ impl<S: Store> Server<S> {
         self.store
     }
 
-    pub fn store(&self) -> &S {
-        &self.store
-    }
-
-    pub fn store_mut(&mut self) -> &mut S {
-        &mut self.store
-    }
-
-    fn open(
-        settings: Settings,
-        mut store: S,
-        requests: Receiver<Request>,
-        publisher: Publisher,
-        statistics: Arc<Statistics>,
-        wall: WallClock,
-    ) -> StoreResult<(Self, Opened)> {
-        let (_, latest) = store.extent();
-        let mut clock = HybridClock::default();
-        clock.see(latest);
-        let mut author = Author { server: settings.server, clock };
-        let session_key = seed::session_key(&mut store)?;
-        let users_seeded = seed::seed_users(&mut store, &mut author, &settings.users, wall())?;
-        let opened = Opened { session_key, deployed: store.deployed()?, rows: store.extent().0, users_seeded };
-        let code_digests = settings.code_digests;
-        let next_number = FIRST_NUMBER;
-        Ok((Self { store, author, code_digests, requests, publisher, next_number, statistics, clock: wall }, opened))
-    }
-
     fn serve(mut self) -> StoreResult<()> {
         let mut idle_since = Instant::now();
         let mut wake: Option<Duration> = None;
         loop {
-            let first = match wake {
-                None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(wait) => self.requests.recv_timeout(wait),
-            };
-            let stopping = match first {
-                Ok(request) => {
-                    let stopping = self.serve_queued(request);
+            let stopping = match self.requests.wait(wake) {
+                Waited::Request(queued) => {
+                    let stopping = self.serve_queued(queued, Now::read());
                     idle_since = Instant::now();
                     stopping
                 }
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
+                Waited::Nothing => false,
+                Waited::Nobody => true,
             };
             if stopping {
                 break;
             }
-            wake = self.maintain(idle_since.elapsed());
+            wake = self.maintain(idle_since.elapsed(), Now::read());
         }
         self.store.close()
     }
 
-    /// What can wait: a failure is not lost, it comes back with the next commit.
-    fn maintain(&mut self, idle: Duration) -> Option<Duration> {
+    /// What can wait. A failure loses nothing: it is tried again, and comes back with the next commit.
+    fn maintain(&mut self, idle: Duration, now: Now) -> Option<Duration> {
         const AGAIN: Duration = Duration::from_secs(1);
         match catch_unwind(AssertUnwindSafe(|| self.store.maintain(idle))) {
             Ok(Ok(wake)) => wake,
-            Ok(Err(_)) => Some(AGAIN),
+            Ok(Err(sentence)) => {
+                self.refused(&sentence, now);
+                Some(AGAIN)
+            }
             Err(_) => {
                 self.store.rollback();
                 Some(AGAIN)
@@ -317,59 +328,87 @@ impl<S: Store> Server<S> {
         }
     }
 
+    /// The store failed: notes it, and if it would fail everybody, spares it for a while.
+    fn refused(&mut self, sentence: &str, now: Now) {
+        self.statistics.board.error(sentence, now.unix_ms);
+        let state = self.store.trouble();
+        if matches!(state, State::Up | State::Slow) {
+            return;
+        }
+        self.statistics.board.state(state, now.unix_ms);
+        if self.refusal.as_ref().is_some_and(|refusal| now.monotonic_ns < refusal.at_ns) {
+            // Another order of the same group.
+            return;
+        }
+        let pause_ns = self.refusal.as_ref().map_or(RETRY_NS, |refusal| (2 * refusal.pause_ns).min(RETRY_MAX_NS));
+        let at_ns = now.monotonic_ns.saturating_add(pause_ns);
+        self.refusal = Some(Refusal { sentence: sentence.to_owned(), at_ns, pause_ns });
+    }
+
     /// Serves a request and what is queued behind it; true if the thread shall end.
-    fn serve_queued(&mut self, first: Request) -> bool {
+    fn serve_queued(&mut self, first: Queued, now: Now) -> bool {
+        self.statistics.board.serving(first.at_ns);
         let mut group = Vec::new();
         let mut stopping = false;
         let mut next = Some(first);
-        while let Some(request) = next {
-            stopping |= self.sort_in(request, &mut group);
+        while let Some(queued) = next {
+            stopping |= self.sort_in(queued.request, &mut group, now);
             // After `Stop` everything that was queued is still served.
             if group.len() >= GROUP_ORDERS_MAX {
                 if !stopping {
                     break;
                 }
-                self.run_group(std::mem::take(&mut group));
+                self.run_group(std::mem::take(&mut group), now);
             }
-            next = self.requests.try_recv().ok();
+            next = self.requests.next();
         }
-        self.run_group(group);
+        self.run_group(group, now);
+        self.statistics.board.idle();
         stopping
     }
 
     /// Adds an order to the group; what cannot share a transaction runs alone, after those before it.
-    fn sort_in(&mut self, request: Request, group: &mut Vec<Asked>) -> bool {
-        let (asked, alone) = match request {
-            Request::Commit { token, updates, mode, reply } => {
-                (Asked { token, reply, order: Order::Commit { updates, mode } }, false)
+    fn sort_in(&mut self, request: Request, group: &mut Vec<Asked>, now: Now) -> bool {
+        let (token, reply, order, deadline_ns) = match request {
+            Request::Commit { token, updates, mode, deadline_ns, reply } => {
+                (token, reply, Order::Commit { updates, mode }, deadline_ns)
             }
             Request::Mutate { token, mutations, reply } if orders::is_bulk(&mutations) => {
-                (Asked { token, reply, order: Order::Bulk(mutations) }, true)
+                (token, reply, Order::Bulk(mutations), 0)
             }
-            Request::Mutate { token, mutations, reply } => {
-                (Asked { token, reply, order: Order::Mutate(mutations) }, false)
-            }
-            Request::Read { token, table, key, reply } => {
-                (Asked { token, reply, order: Order::Read { table, key } }, false)
-            }
+            Request::Mutate { token, mutations, reply } => (token, reply, Order::Mutate(mutations), 0),
+            Request::Read { token, table, key, reply } => (token, reply, Order::Read { table, key }, 0),
             Request::Deploy { token, version, application, sources, reply } => {
-                (Asked { token, reply, order: Order::Deploy { version, application, sources } }, false)
+                (token, reply, Order::Deploy { version, application, sources }, 0)
             }
-            Request::Reshape { token, shapes, reply } => (Asked { token, reply, order: Order::Reshape(shapes) }, true),
+            Request::Reshape { token, shapes, reply } => (token, reply, Order::Reshape(shapes), 0),
             Request::Load { table, reply } => {
-                self.run_group(std::mem::take(group));
+                self.run_group(std::mem::take(group), now);
                 self.load(table, reply);
                 return false;
             }
             Request::Stop => return true,
         };
-        if alone {
-            self.run_group(std::mem::take(group));
-            self.run_group(vec![asked]);
+        let write = order.writes().then(|| Held::take(&self.statistics));
+        let asked = Asked { token, reply, order, write };
+        if deadline_ns > 0 && now.monotonic_ns >= deadline_ns {
+            self.answer(asked, Outcome::Failed(TOO_LATE.into()));
+        } else if let Some(sentence) = self.refuses(&asked, now) {
+            self.statistics.board.refused_early();
+            self.answer(asked, Outcome::Failed(sentence));
+        } else if matches!(asked.order, Order::Bulk(_) | Order::Reshape(_)) {
+            self.run_group(std::mem::take(group), now);
+            self.run_group(vec![asked], now);
         } else {
             group.push(asked);
         }
         false
+    }
+
+    /// Why the store is not even asked, if it refused everybody a moment ago.
+    fn refuses(&self, asked: &Asked, now: Now) -> Option<String> {
+        let refusal = self.refusal.as_ref().filter(|refusal| now.monotonic_ns < refusal.at_ns)?;
+        asked.write.is_some().then(|| refusal.sentence.clone())
     }
 
     fn load(&mut self, table: TableId, reply: LoadSink) {
@@ -385,18 +424,18 @@ impl<S: Store> Server<S> {
     }
 
     /// One transaction.
-    fn run_group(&mut self, group: Vec<Asked>) {
+    fn run_group(&mut self, group: Vec<Asked>, now: Now) {
         if group.is_empty() {
             return;
         }
         let began = Instant::now();
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&group)))
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&group, now)))
             .unwrap_or_else(|_| Err(Failure::Before(PANICKED.into())));
         let outcomes = match attempt {
             Ok(outcomes) => outcomes,
             Err(failure) => {
                 self.store.rollback();
-                return self.recover_group(group, failure);
+                return self.recover_group(group, failure, now);
             }
         };
         let statistics = &self.statistics;
@@ -405,34 +444,39 @@ impl<S: Store> Server<S> {
         statistics.orders.fetch_add(orders, Ordering::Relaxed);
         statistics.group_max.fetch_max(orders, Ordering::Relaxed);
         statistics.group_ns.fetch_add(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if group.iter().any(|asked| asked.write.is_some()) {
+            self.refusal = None;
+            statistics.board.state(State::Up, now.unix_ms);
+        }
         for (asked, outcome) in group.into_iter().zip(outcomes) {
             self.answer(asked, outcome);
         }
     }
 
-    fn recover_group(&mut self, group: Vec<Asked>, failure: Failure) {
-        match failure {
+    fn recover_group(&mut self, group: Vec<Asked>, failure: Failure, now: Now) {
+        let (outcome, sentence): (fn(String) -> Outcome, String) = match failure {
             Failure::Before(_) if group.len() > 1 => {
                 for asked in group {
-                    self.run_group(vec![asked]);
+                    self.run_group(vec![asked], now);
                 }
+                return;
             }
-            Failure::Before(sentence) | Failure::Commit(sentence) => {
-                for asked in group {
-                    self.answer(asked, Outcome::Failed(sentence.clone()));
-                }
-            }
+            Failure::Before(sentence) | Failure::Commit(Uncommitted::Undone(sentence)) => (Outcome::Failed, sentence),
+            Failure::Commit(Uncommitted::Unknown(sentence)) => (Outcome::Unknown, sentence),
+        };
+        self.refused(&sentence, now);
+        for asked in group {
+            self.answer(asked, outcome(sentence.clone()));
         }
     }
 
-    fn attempt(&mut self, group: &[Asked]) -> Result<Vec<Outcome>, Failure> {
-        let now_ms = (self.clock)();
+    fn attempt(&mut self, group: &[Asked], now: Now) -> Result<Vec<Outcome>, Failure> {
         if !matches!(group, [Asked { order: Order::Bulk(_) | Order::Reshape(_), .. }]) {
             self.store.begin().map_err(Failure::Before)?;
         }
         let mut outcomes = Vec::with_capacity(group.len());
         for asked in group {
-            outcomes.push(self.execute(&asked.order, now_ms).map_err(Failure::Before)?);
+            outcomes.push(self.execute(&asked.order, now.unix_ms).map_err(Failure::Before)?);
         }
         self.store.commit().map_err(Failure::Commit)?;
         Ok(outcomes)
@@ -481,15 +525,25 @@ impl<S: Store> Server<S> {
                 self.publish(updates);
             }
             Outcome::Conflict { .. } => drop(self.statistics.conflicts.fetch_add(1, Ordering::Relaxed)),
-            Outcome::Failed(_) => drop(self.statistics.failures.fetch_add(1, Ordering::Relaxed)),
+            Outcome::Failed(_) | Outcome::Unknown(_) => {
+                let _ = self.statistics.failures.fetch_add(1, Ordering::Relaxed);
+            }
             Outcome::Row(_) => {}
         }
-        let Asked { token, reply, .. } = asked;
+        let Asked { token, reply, write, .. } = asked;
+        if let Some(write) = write {
+            write.settle(match &outcome {
+                Outcome::Committed { .. } | Outcome::Row(_) => End::Committed,
+                Outcome::Conflict { .. } => End::Conflicted,
+                Outcome::Failed(_) => End::Failed,
+                Outcome::Unknown(_) => End::Unknown,
+            });
+        }
         drop(catch_unwind(AssertUnwindSafe(move || reply(Reply { token, outcome }))));
     }
 
     fn publish(&mut self, updates: &[Update]) {
-        for part in updates.chunks(BATCH_UPDATES_MAX) {
+        for part in updates.chunks(PUBLISHED_UPDATES_MAX) {
             let batch = Arc::new(Batch { origin: self.author.server, first: self.next_number, updates: part.to_vec() });
             self.next_number += count(part.len());
             let publisher = &self.publisher;
@@ -498,6 +552,7 @@ impl<S: Store> Server<S> {
     }
 }
 
+const TOO_LATE: &str = "the order waited in the database server's queue until its time was over; nothing was written";
 const PANICKED: &str = "the database server stumbled over this request; it is undone, and the message above says where";
 
 fn count(items: usize) -> u64 {

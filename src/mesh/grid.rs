@@ -196,12 +196,7 @@ impl<T, W: Wake> Port<T, W> {
         for offset in 0..workers {
             let from = (self.start + offset) % workers;
             let Some(peer) = &mut self.peers[from] else { continue };
-            while left > 0 {
-                let Some(message) = peer.incoming.pop() else { break };
-                left -= 1;
-                handle(from, message);
-            }
-            peer.incoming.release();
+            left -= peer.incoming.drain(left, |message| handle(from, message));
         }
         self.start = (self.start + 1) % workers;
         self.counters.received += (limit - left) as u64;

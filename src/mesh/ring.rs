@@ -16,6 +16,8 @@
 //! allocated after [`ring`]. All primitives come from `super::sync`, so that loom can check this very file.
 
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::slice;
 
 use super::sync::{Arc, AtomicBool, AtomicUsize, CachePadded, Ordering, UnsafeCell};
 
@@ -39,9 +41,45 @@ unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as for `Send`; no `&T` is ever shared between threads, so `T: Sync` is not needed.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl<T> Shared<T> {
-    fn slot(&self, index: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        &self.slots[index & (self.slots.len() - 1)]
+/// Where the slots are. Each side keeps a copy beside its indices: the way by [`Shared`] costs two more reads an item.
+struct Slots<T> {
+    first: NonNull<UnsafeCell<MaybeUninit<T>>>,
+    /// One less than their number, which is a power of two.
+    mask: usize,
+}
+
+// SAFETY: a `Slots` only finds slots; what may be done to one of them is argued at each access, and needs `T: Send`.
+unsafe impl<T: Send> Send for Slots<T> {}
+
+impl<T> Slots<T> {
+    fn of(shared: &Shared<T>) -> Self {
+        let slots = NonNull::from(&*shared.slots);
+        Self { first: slots.cast(), mask: slots.len() - 1 }
+    }
+
+    /// The slot of an index.
+    ///
+    /// # Safety
+    /// The [`Shared`] that the slots are of is alive.
+    #[inline]
+    unsafe fn of_index(&self, index: usize) -> &UnsafeCell<MaybeUninit<T>> {
+        // SAFETY: the caller keeps the slots alive, where they never move, and the mask is the greatest place.
+        unsafe { self.first.add(index & self.mask).as_ref() }
+    }
+
+    /// The slots of `count` indices as two runs of neighbours: to the end of the ring, and on from its beginning.
+    ///
+    /// # Safety
+    /// The [`Shared`] that the slots are of is alive for `'a`, and `count` is at most their number.
+    #[inline]
+    unsafe fn runs<'a>(&self, index: usize, count: usize) -> [&'a [UnsafeCell<MaybeUninit<T>>]; 2] {
+        let start = index & self.mask;
+        let to_end = count.min(self.mask + 1 - start);
+        // SAFETY: the caller keeps the slots alive; `start + to_end` and `count - to_end` are at most their number.
+        unsafe {
+            let run = |from: usize, len: usize| slice::from_raw_parts(self.first.add(from).as_ptr(), len);
+            [run(start, to_end), run(0, count - to_end)]
+        }
     }
 }
 
@@ -52,7 +90,7 @@ impl<T> Drop for Shared<T> {
         while head != tail {
             // SAFETY: both sides stored their indices when they were dropped, so `head..tail` are exactly the items
             // that were written and not taken; `&mut self` excludes any other access.
-            self.slot(head).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+            self.slots[head & (self.slots.len() - 1)].with_mut(|slot| unsafe { (*slot).assume_init_drop() });
             head = head.wrapping_add(1);
         }
     }
@@ -60,17 +98,20 @@ impl<T> Drop for Shared<T> {
 
 /// The writing side. Dropping it publishes what is staged and closes the ring.
 pub struct Producer<T> {
+    slots: Slots<T>,
     shared: Arc<Shared<T>>,
     /// Where the next item is written; runs ahead of `published` by what is staged.
     staged: usize,
     /// The value of `tail`, always in sync because nobody else writes it.
     published: usize,
-    /// The last `head` that was read: may be stale, and then shows too few free slots, never too many.
-    head_seen: usize,
+    /// Where the ring is full: the last `head` that was read and one round further. It may be stale, and then shows too
+    /// few free slots, never too many.
+    full_at: usize,
 }
 
 /// The reading side. Dropping it releases what was popped and closes the ring.
 pub struct Consumer<T> {
+    slots: Slots<T>,
     shared: Arc<Shared<T>>,
     /// Where the next item is read; runs ahead of `released` by what was popped in this batch.
     next: usize,
@@ -98,8 +139,11 @@ pub(super) fn ring_at<T>(capacity: usize, start: usize) -> (Producer<T>, Consume
         consumer_gone: AtomicBool::new(false),
         slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
     });
-    let producer = Producer { shared: Arc::clone(&shared), staged: start, published: start, head_seen: start };
-    (producer, Consumer { shared, next: start, released: start, tail_seen: start })
+    let full_at = start.wrapping_add(capacity);
+    let slots = Slots::of(&shared);
+    let producer = Producer { slots, shared: Arc::clone(&shared), staged: start, published: start, full_at };
+    let slots = Slots::of(&shared);
+    (producer, Consumer { slots, shared, next: start, released: start, tail_seen: start })
 }
 
 impl<T> Producer<T> {
@@ -110,14 +154,35 @@ impl<T> Producer<T> {
     /// make room.
     #[inline]
     pub fn stage(&mut self, item: T) -> Result<(), T> {
-        if self.free_seen() == 0 && self.free() == 0 {
+        if self.staged == self.full_at && self.free() == 0 {
             return Err(item);
         }
         // SAFETY: `staged` is outside `head..tail`, because fewer than `capacity` slots lie between the consumer's
-        // head and it (`head_seen` is at most that head), and only this producer writes outside `head..tail`.
-        self.shared.slot(self.staged).with_mut(|slot| unsafe { (*slot).write(item) });
+        // head and it (`full_at` is at most one round behind that head), and only this producer writes outside
+        // `head..tail`. `shared` keeps the slots alive.
+        unsafe { self.slots.of_index(self.staged).with_mut(|slot| (*slot).write(item)) };
         self.staged = self.staged.wrapping_add(1);
         Ok(())
+    }
+
+    /// Stages as many of the items as there is room for; how many. The others are never asked for.
+    #[inline]
+    pub fn stage_all(&mut self, items: impl ExactSizeIterator<Item = T>) -> usize {
+        if self.full_at.wrapping_sub(self.staged) < items.len() {
+            self.free();
+        }
+        let before = self.staged;
+        let count = items.len().min(self.full_at.wrapping_sub(before));
+        let mut items = items.take(count);
+        // SAFETY: `shared` keeps the slots alive.
+        for run in unsafe { self.slots.runs(before, count) } {
+            for (slot, item) in run.iter().zip(&mut items) {
+                // SAFETY: as in `stage`: `count` slots from `staged` on are free, and each is written once.
+                slot.with_mut(|slot| unsafe { (*slot).write(item) });
+                self.staged = self.staged.wrapping_add(1);
+            }
+        }
+        self.staged.wrapping_sub(before)
     }
 
     /// Shows everything staged to the consumer, with one store. Returns whether something became visible.
@@ -149,8 +214,8 @@ impl<T> Producer<T> {
     pub fn free(&mut self) -> usize {
         // ORDERING: Acquire, pairs with the Release store of `head` in `Consumer::release`: the consumer's reads of
         // the released slots happened before this producer writes them again.
-        self.head_seen = self.shared.head.load(Ordering::Acquire);
-        self.free_seen()
+        self.full_at = self.shared.head.load(Ordering::Acquire).wrapping_add(self.capacity());
+        self.full_at.wrapping_sub(self.staged)
     }
 
     /// Items that are staged and not yet published.
@@ -161,7 +226,7 @@ impl<T> Producer<T> {
 
     /// Slots of the ring.
     pub fn capacity(&self) -> usize {
-        self.shared.slots.len()
+        self.slots.mask + 1
     }
 
     /// Whether the consumer is gone: what is staged or pushed from now on is read by nobody.
@@ -169,10 +234,6 @@ impl<T> Producer<T> {
         // ORDERING: Acquire, pairs with the Release store in `Consumer::drop`: a producer that sees the consumer gone
         // also sees its last `head`, so `free` is exact from then on.
         self.shared.consumer_gone.load(Ordering::Acquire)
-    }
-
-    fn free_seen(&self) -> usize {
-        self.shared.slots.len() - self.staged.wrapping_sub(self.head_seen)
     }
 }
 
@@ -194,10 +255,31 @@ impl<T> Consumer<T> {
         }
         // SAFETY: `next` lies before a `tail` that was loaded with Acquire, so its item is written and visible; it is
         // not before `released`, so the producer leaves the slot alone; it is read once, because `next` moves on and
-        // `drop` of the ring begins at the released head.
-        let item = self.shared.slot(self.next).with(|slot| unsafe { (*slot).assume_init_read() });
+        // `drop` of the ring begins at the released head. `shared` keeps the slots alive.
+        let item = unsafe { self.slots.of_index(self.next).with(|slot| (*slot).assume_init_read()) };
         self.next = self.next.wrapping_add(1);
         Some(item)
+    }
+
+    /// Takes at most `limit` items, gives each to `each` and releases their slots together. Returns how many there were.
+    /// The other index is read once, and not at all if enough is known to be there.
+    #[inline]
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(T)) -> usize {
+        if self.tail_seen.wrapping_sub(self.next) < limit {
+            self.refresh();
+        }
+        let count = limit.min(self.tail_seen.wrapping_sub(self.next));
+        // SAFETY: `shared` keeps the slots alive.
+        for run in unsafe { self.slots.runs(self.next, count) } {
+            for slot in run {
+                // Should `each` panic, what it was given is gone and the rest stays: `next` moves on first.
+                self.next = self.next.wrapping_add(1);
+                // SAFETY: as in `pop`: `count` items lie between `next` and a `tail` that was loaded with Acquire.
+                each(slot.with(|slot| unsafe { (*slot).assume_init_read() }));
+            }
+        }
+        self.release();
+        count
     }
 
     /// Gives the slots of all popped items back to the producer, with one store.

@@ -84,6 +84,50 @@ fn order_survives_the_overflow_of_the_indices() {
 }
 
 #[test]
+fn batches_go_round_the_end_of_the_ring_and_stop_where_it_is_full() {
+    let (mut producer, mut consumer) = ring_at(8, usize::MAX - 5);
+    let mut next = 0;
+    let mut seen = Vec::new();
+    for (offered, limit) in [(5, 2), (8, 3), (8, 8), (1, 100), (8, 0), (3, 100)] {
+        let mut asked = 0;
+        let free = producer.free();
+        let staged = producer.stage_all((0..offered).map(|item| {
+            asked += 1;
+            next + item
+        }));
+        assert_eq!((staged, asked), (offered.min(free), staged), "no item is asked for that has no room");
+        next += staged;
+        producer.publish();
+        let waiting = next - seen.len();
+        assert_eq!(consumer.drain(limit, |item| seen.push(item)), limit.min(waiting));
+        assert_eq!(producer.free(), 8 - (next - seen.len()), "what was drained is released");
+    }
+    assert_eq!(consumer.drain(100, |item| seen.push(item)), next - seen.len());
+    assert_eq!(seen, (0..next).collect::<Vec<_>>());
+}
+
+/// What a panic was given is gone, the rest stays, and nothing is dropped twice.
+#[test]
+fn a_drain_that_panics_loses_one_item() {
+    let item = Arc::new(());
+    let (mut producer, mut consumer) = ring(4);
+    assert_eq!(producer.stage_all((0..4).map(|_| Arc::clone(&item))), 4);
+    producer.publish();
+    let mut left = 2;
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        consumer.drain(4, |_| {
+            left -= 1;
+            assert!(left > 0, "the second one");
+        })
+    }));
+    assert!(outcome.is_err());
+    assert_eq!(Arc::strong_count(&item), 3);
+    assert_eq!(consumer.drain(4, drop), 2);
+    drop((producer, consumer));
+    assert_eq!(Arc::strong_count(&item), 1);
+}
+
+#[test]
 fn either_side_sees_the_other_go() {
     let (mut producer, mut consumer) = ring(4);
     producer.push(1).unwrap();

@@ -33,7 +33,8 @@ pub enum Output {
     /// The job's response is complete.
     Finished(Box<Job>),
     /// To the database server; its reply comes back by [`super::server::ReplicaServer::committed`].
-    Commit { token: u64, updates: Vec<Update>, mode: CommitMode },
+    /// After `deadline_ns` (monotonic; 0: never) nobody waits for it any more.
+    Commit { token: u64, updates: Vec<Update>, mode: CommitMode, deadline_ns: u64 },
     /// To the password thread; its answer comes back by [`super::server::ReplicaServer::password_verified`].
     VerifyPassword { token: u64, user: Box<str>, hash: Box<str>, password: Box<str> },
     /// To the application server: there is work.
@@ -51,14 +52,20 @@ pub struct Counters {
     pub parked: u64,
     /// Writes that waited behind another one of the same row.
     pub waited: u64,
+    /// Commits ordered from the database server.
+    pub commits_ordered: u64,
     pub committed: u64,
+    /// Commits that the database sent back because of a newer row.
+    pub commits_conflicted: u64,
     /// Commits that the database did not take: disk full, locked.
     pub commits_failed: u64,
+    /// Commits of which nobody knows whether the database has them.
+    pub commits_unknown: u64,
     /// Writes executed again on newer rows.
     pub conflicts_retried: u64,
     /// Writes that gave up doing so.
     pub conflicts_lost: u64,
-    /// Jobs answered 503 because their time was over.
+    /// Jobs answered 503, or 504 if their commit was on its way, because their time was over.
     pub expired: u64,
     /// Jobs answered 503 because too many were parked.
     pub shed: u64,
@@ -79,6 +86,10 @@ pub struct Status {
     pub parked: usize,
     /// Rows with a commit on its way.
     pub rows_writing: usize,
+    /// Commits on their way.
+    pub commits_waiting: usize,
+    /// Commits ordered, less answered, less on their way: 0, or one got lost.
+    pub books: i64,
     pub counters: Counters,
     pub replication: replication::Report,
 }

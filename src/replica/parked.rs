@@ -38,6 +38,16 @@ pub struct Parked {
     pub conflicts: u32,
 }
 
+/// What a job whose time is over leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Nothing,
+    /// A commit on its way.
+    Committing,
+    /// Rows that are written, and not yet held by every live replica.
+    Written,
+}
+
 /// All parked jobs of a replica by token, the rows that are being written, and the deadlines.
 #[derive(Debug, Default)]
 pub struct ParkedJobs {
@@ -132,7 +142,7 @@ impl ParkedJobs {
     }
 
     /// The next job whose time is over. One whose commit is on its way stays parked without its job.
-    pub fn expired(&mut self, now_ns: u64) -> Option<Box<Job>> {
+    pub fn expired(&mut self, now_ns: u64) -> Option<(Box<Job>, Left)> {
         while let Some(Reverse((deadline_ns, token))) = self.deadlines.peek().copied() {
             if deadline_ns > now_ns {
                 return None;
@@ -140,14 +150,17 @@ impl ParkedJobs {
             self.deadlines.pop();
             // A token that is parked again has a deadline entry for each time.
             let Some(parked) = self.jobs.get_mut(&token) else { continue };
-            let job = match parked.stage {
-                Stage::Committing { .. } => parked.job.take(),
-                Stage::Replicating { .. } | Stage::Verifying { .. } | Stage::Waiting => {
-                    self.jobs.remove(&token).and_then(|parked| parked.job)
-                }
+            let left = match parked.stage {
+                Stage::Committing { .. } => Left::Committing,
+                Stage::Replicating { .. } => Left::Written,
+                Stage::Verifying { .. } | Stage::Waiting => Left::Nothing,
             };
-            if job.is_some() {
-                return job;
+            let job = match left {
+                Left::Committing => parked.job.take(),
+                Left::Written | Left::Nothing => self.jobs.remove(&token).and_then(|parked| parked.job),
+            };
+            if let Some(job) = job {
+                return Some((job, left));
             }
         }
         None

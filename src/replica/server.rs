@@ -15,12 +15,13 @@
 //! A durable write changes nothing here before the database has committed it: the database compares revisions, so two
 //! replicas cannot both win. The other levels apply first and let the greater stamp win.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::database::contract::{CommitMode, Outcome};
-use crate::replication::{self, Message, Replicator};
+use crate::limits::PUBLISHED_UPDATES_MAX;
+use crate::replication::{self, Message, Replicator, Unapplied};
 use crate::tables::code::{Acknowledge, CodeVersion};
 use crate::tables::stamp::HybridClock;
 use crate::tables::{Batch, DataTables, ServerId, Update};
@@ -28,7 +29,7 @@ use crate::tables::{Batch, DataTables, ServerId, Update};
 pub use super::contract::{Counters, Now, Output, Settings, Status, TableStatus};
 use super::handlers::{self, After, Scene, Step, Verify, Write};
 use super::job::Job;
-use super::parked::{Parked, ParkedJobs, RowKey, Stage};
+use super::parked::{Left, Parked, ParkedJobs, RowKey, Stage};
 
 /// One server of the second cluster.
 #[derive(Debug)]
@@ -40,6 +41,10 @@ pub struct ReplicaServer {
     replicator: Replicator,
     clock: HybridClock,
     parked: ParkedJobs,
+    /// What the application server's agents committed and is not applied yet, oldest first.
+    published: VecDeque<(Arc<Batch>, Unapplied)>,
+    /// Tokens of commits that the database server has not answered.
+    committing: HashSet<u64>,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -63,6 +68,8 @@ impl ReplicaServer {
             replicator,
             clock: HybridClock::default(),
             parked: ParkedJobs::default(),
+            published: VecDeque::new(),
+            committing: HashSet::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -81,20 +88,21 @@ impl ReplicaServer {
 
     /// The database's reply to [`Output::Commit`].
     pub fn committed(&mut self, token: u64, outcome: Outcome, now: Now) {
+        if self.committing.remove(&token) {
+            self.count_commit(&outcome);
+        }
         let Some(parked) = self.parked.take(token) else {
             // A merged commit, whose job was not made to wait for it.
-            return self.count_commit(&outcome);
+            return;
         };
         let Parked { job, code, stage, conflicts } = parked;
         let Stage::Committing { updates, after } = stage else {
             // The reply to the merged commit of a job that waits for the replicas.
-            self.count_commit(&outcome);
             return self.parked.park(token, Parked { job, code, stage, conflicts });
         };
         let waiting = self.parked.end(&updates);
         match outcome {
             Outcome::Committed { .. } => {
-                self.counters.committed += 1;
                 // The answer waits until every live replica has it: a browser reads its own write wherever its next
                 // request is dispatched, and a revoked role is revoked everywhere (design decision 6).
                 let position = self.apply(&updates);
@@ -127,9 +135,14 @@ impl ReplicaServer {
                 }
             }
             Outcome::Failed(_) | Outcome::Row(_) => {
-                self.count_commit(&outcome);
                 if let Some(mut job) = job {
-                    handlers::refuse_plainly(&mut job, 503, "The database cannot take this now. Try again.");
+                    handlers::refuse_plainly(&mut job, 503, REFUSED);
+                    self.finish(job);
+                }
+            }
+            Outcome::Unknown(_) => {
+                if let Some(mut job) = job {
+                    handlers::refuse_plainly(&mut job, 504, UNKNOWN);
                     self.finish(job);
                 }
             }
@@ -166,22 +179,42 @@ impl ReplicaServer {
         self.answer_replicated(now);
     }
 
-    /// Updates that the application server's agents committed.
-    pub fn receive_published(&mut self, batch: &Arc<Batch>) {
-        self.replicator.receive_external(batch, &mut self.tables);
+    /// Updates that the application server's agents committed. They are applied with the next turns, a few in each.
+    pub fn receive_published(&mut self, batch: Arc<Batch>, unapplied: Unapplied) {
+        self.published.push_back((batch, unapplied));
+    }
+
+    fn apply_published(&mut self) {
+        let mut left = PUBLISHED_UPDATES_MAX;
+        while left > 0
+            && let Some((batch, unapplied)) = self.published.pop_front()
+        {
+            self.replicator.receive_external(&batch, &mut self.tables);
+            left = left.saturating_sub(batch.updates.len().max(1));
+            drop(unapplied);
+        }
+        self.replicator.set_external_waits(!self.published.is_empty());
     }
 
     /// Ends a turn: sends what changed to the other replicas, and answers jobs whose time is over.
     pub fn tick(&mut self, now: Now) {
+        self.apply_published();
         self.replicator.tick(now.monotonic_ns, &mut self.tables);
         self.answer_replicated(now);
-        while let Some(job) = self.parked.expired(now.monotonic_ns) {
-            self.expire(job);
+        while let Some((job, left)) = self.parked.expired(now.monotonic_ns) {
+            match left {
+                Left::Nothing => self.expire(job),
+                Left::Committing => self.leave(job, UNKNOWN),
+                Left::Written => self.leave(job, WRITTEN),
+            }
         }
     }
 
     /// When [`Self::tick`] has something to do although nothing came in, in monotonic nanoseconds.
     pub fn next_tick_ns(&self) -> u64 {
+        if !self.published.is_empty() {
+            return 0;
+        }
         let replication = self.replicator.next_tick_ns();
         self.parked.next_deadline_ns().map_or(replication, |deadline| deadline.min(replication))
     }
@@ -250,6 +283,16 @@ impl ReplicaServer {
         self.parked.count()
     }
 
+    /// Commits ordered, less answered, less on their way: 0, or one got lost.
+    pub fn books(&self) -> i64 {
+        let counters = &self.counters;
+        let answered =
+            counters.committed + counters.commits_conflicted + counters.commits_failed + counters.commits_unknown;
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let waiting = i64::try_from(self.committing.len()).unwrap_or(i64::MAX);
+        signed(counters.commits_ordered) - signed(answered) - waiting
+    }
+
     /// May take traffic: it holds all data.
     pub fn is_ready(&self) -> bool {
         self.replicator.is_ready()
@@ -273,6 +316,8 @@ impl ReplicaServer {
             tables: tables.collect(),
             parked: self.parked.count(),
             rows_writing: self.parked.rows_writing(),
+            commits_waiting: self.committing.len(),
+            books: self.books(),
             counters: self.counters,
             replication: self.replicator.report(),
         }
@@ -331,24 +376,31 @@ impl ReplicaServer {
         match acknowledge {
             Acknowledge::Durable => {
                 let stage = Stage::Committing { updates: updates.clone(), after };
+                let deadline_ns = job.deadline_ns;
                 let Some(token) = self.park(Parked { job: Some(job), code, stage, conflicts }) else { return };
                 self.parked.begin(&updates);
-                self.outputs.push_back(Output::Commit { token, updates, mode: CommitMode::Arbitrated });
+                self.order_commit(token, updates, CommitMode::Arbitrated, deadline_ns);
             }
             Acknowledge::All => {
                 let stage = Stage::Replicating { after };
                 let Some(token) = self.park(Parked { job: Some(job), code, stage, conflicts }) else { return };
                 let position = self.apply(&updates);
                 self.parked.await_replicas(position, token);
-                self.outputs.push_back(Output::Commit { token, updates, mode: CommitMode::Merged });
+                self.order_commit(token, updates, CommitMode::Merged, 0);
             }
             Acknowledge::Local => {
                 self.apply(&updates);
                 let token = self.parked.token();
-                self.outputs.push_back(Output::Commit { token, updates, mode: CommitMode::Merged });
+                self.order_commit(token, updates, CommitMode::Merged, 0);
                 self.answer_written(job, &code, &after, now);
             }
         }
+    }
+
+    fn order_commit(&mut self, token: u64, updates: Vec<Update>, mode: CommitMode, deadline_ns: u64) {
+        self.counters.commits_ordered += 1;
+        self.committing.insert(token);
+        self.outputs.push_back(Output::Commit { token, updates, mode, deadline_ns });
     }
 
     /// Applies own updates and numbers them for the others; the number of the last one.
@@ -425,14 +477,24 @@ impl ReplicaServer {
         self.finish(job);
     }
 
+    /// The job's time is over and its write goes on: the answer must not say that nothing was done.
+    fn leave(&mut self, mut job: Box<Job>, reason: &str) {
+        self.counters.expired += 1;
+        handlers::refuse_plainly(&mut job, 504, reason);
+        self.finish(job);
+    }
+
     fn count_commit(&mut self, outcome: &Outcome) {
-        match outcome {
-            Outcome::Committed { .. } => self.counters.committed += 1,
-            Outcome::Conflict { .. } | Outcome::Row(_) => self.counters.commits_failed += 1,
-            Outcome::Failed(reason) => {
-                self.counters.commits_failed += 1;
-                self.outputs.push_back(Output::Fault(format!("replica {}: commit failed: {reason}", self.id)));
-            }
+        let (counter, fault) = match outcome {
+            Outcome::Committed { .. } => (&mut self.counters.committed, None),
+            Outcome::Conflict { .. } => (&mut self.counters.commits_conflicted, None),
+            Outcome::Failed(reason) => (&mut self.counters.commits_failed, Some(("failed", reason))),
+            Outcome::Unknown(reason) => (&mut self.counters.commits_unknown, Some(("ended unknown", reason))),
+            Outcome::Row(_) => (&mut self.counters.commits_failed, None),
+        };
+        *counter += 1;
+        if let Some((how, reason)) = fault {
+            self.outputs.push_back(Output::Fault(format!("replica {}: commit {how}: {reason}", self.id)));
         }
     }
 
@@ -460,6 +522,12 @@ impl ReplicaServer {
         self.outputs.push_back(Output::Finished(job));
     }
 }
+
+const REFUSED: &str = "The database cannot take this now: nothing was written. Try again.";
+const UNKNOWN: &str =
+    "The database has not answered. It is not known whether this was written: look at it before you send it again.";
+const WRITTEN: &str =
+    "This is written, but not every server shows it yet. Do not send it again; look at it in a moment.";
 
 /// Why a handler's answer is a 500.
 enum Failure {

@@ -16,6 +16,7 @@
 //! [`Replicator::undelivered`] and is made good later.
 
 pub mod apply;
+pub mod backlog;
 pub mod catch_up;
 pub mod external;
 pub mod log;
@@ -31,6 +32,7 @@ use crate::tables::stamp::SERVERS_MAX;
 use crate::tables::{Batch, ServerId};
 
 pub use apply::{Receiver, Verdict};
+pub use backlog::{Backlog, Unapplied};
 pub use log::DeltaLog;
 pub use replicator::Replicator;
 pub use report::{Counters, Event, PeerReport, Report, Settings};

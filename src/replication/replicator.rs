@@ -33,6 +33,8 @@ pub struct Replicator {
     pub(super) external: DeltaLog,
     /// Batches of the application server that came after a hole, by first number.
     pub(super) held: VecDeque<Arc<Batch>>,
+    /// Whether the application server's batches wait to be given to [`Self::receive_external`].
+    external_waits: bool,
     pub(super) peers: Vec<Peer>,
     pub(super) joining: Joining,
     outbox: VecDeque<(ServerId, Message)>,
@@ -88,6 +90,7 @@ impl Replicator {
             log: DeltaLog::new(settings.me, settings.log_updates_max),
             external: DeltaLog::new(settings.replicas, settings.log_updates_max),
             held: VecDeque::new(),
+            external_waits: false,
             peers: (0..settings.replicas).map(|_| Peer::default()).collect(),
             joining: Joining::Ready,
             outbox: VecDeque::new(),
@@ -206,6 +209,12 @@ impl Replicator {
 
     pub fn event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Says whether batches of the application server are here that [`Self::receive_external`] was not given yet. As
+    /// long as they are, no stub is forgotten.
+    pub fn set_external_waits(&mut self, waits: bool) {
+        self.external_waits = waits;
     }
 
     pub fn set_code_version(&mut self, version: u64) {
@@ -406,7 +415,8 @@ impl Replicator {
             let rows = std::mem::take(&mut self.stubs_open);
             self.stubs.push_back(Stubs { barrier: positions, rows });
         }
-        if !self.is_ready() {
+        // What waits may be older than a deletion that has come already.
+        if !self.is_ready() || self.external_waits {
             return;
         }
         while let Some(stubs) = self.stubs.front() {

@@ -71,7 +71,7 @@ impl Admin {
         // Whoever has given up hears nothing.
         let reply: ReplySink = Arc::new(move |reply: Reply| drop(sender.try_send(reply.outcome)));
         let request = Request::Deploy { token: 0, version, application: application::NAME.into(), sources, reply };
-        if process.client.try_send(request).is_err() {
+        if process.client.try_send(request, now_ns).is_err() {
             return;
         }
         trace.line(|| format!("admin: deploys version {version}"));
@@ -90,7 +90,9 @@ impl Admin {
                     process.publish_code(code);
                     self.spread(process, version, now_ns);
                 }
-                Ok(Outcome::Failed(wrong)) => trace.line(|| format!("admin: nothing is deployed: {wrong}")),
+                Ok(Outcome::Failed(wrong) | Outcome::Unknown(wrong)) => {
+                    trace.line(|| format!("admin: nothing is deployed: {wrong}"))
+                }
                 Ok(Outcome::Conflict { .. } | Outcome::Row(_)) => {}
                 Err(_) if now_ns >= until_ns => {}
                 Err(_) => {

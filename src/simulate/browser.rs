@@ -48,12 +48,14 @@ pub struct Browser {
     /// The notes that it writes now, by level; a new one begins where an outcome is unknown.
     notes: [u64; 4],
     orders: u64,
+    /// What it rests at most between an answer and the next request, mostly.
+    pace_ns: u64,
     /// It asks nothing more.
     pub ending: bool,
 }
 
 impl Browser {
-    pub fn new(number: usize, user: String, key: &SessionKey, now_ns: u64) -> Self {
+    pub fn new(number: usize, user: String, key: &SessionKey, pace_ns: u64, now_ns: u64) -> Self {
         let cookie = key.sign(number as u128 + 1, &user, EXPIRES_MS);
         let csrf = key.verify(&cookie, 0).expect("invariant: our own cookie").csrf;
         Self {
@@ -66,6 +68,7 @@ impl Browser {
             state: State::Resting { until_ns: now_ns },
             notes: [0; 4],
             orders: 0,
+            pace_ns,
             ending: false,
         }
     }
@@ -217,7 +220,8 @@ impl Browser {
         if !known {
             self.begin_anew(&operation);
         }
-        let pause = if random.chance(100) { random.below(30_000_000) } else { random.below(2_000_000) };
+        let pause_max = if random.chance(100) { 10 * self.pace_ns } else { self.pace_ns };
+        let pause = random.below(pause_max);
         self.rest(world, now + pause, closes);
         Ok(())
     }

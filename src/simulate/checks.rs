@@ -111,7 +111,7 @@ pub fn contents(process: &Process, ledger: &mut Ledger, running: bool) -> Result
 
 /// The database and a replica hold the same, but for what was acknowledged without it.
 fn database(process: &Process, replica: &ReplicaServer, running: bool) -> Result<(), String> {
-    for stored in process.database.store().rows() {
+    for stored in &process.disk().rows() {
         let held = replica.tables().get_any(stored.table, &stored.key);
         match held {
             Some(held) if held.stamp == stored.stamp => {}
@@ -136,7 +136,8 @@ fn is_durable(row: &Update) -> bool {
 /// Every order that was acknowledged is posted, or says why not; nothing was posted that was not ordered.
 pub fn work(process: &Process, ledger: &Ledger, backend: &Backend) -> Result<(), String> {
     let mut done = 0;
-    let rows: Vec<&Update> = process.database.store().rows().filter(|row| row.table == AGENT_WORK).collect();
+    let mut rows: Vec<Update> = process.disk().rows();
+    rows.retain(|row| row.table == AGENT_WORK);
     for row in &rows {
         let Some(record) = &row.record else { continue };
         let state = record.get(agent_work::STATE).as_text().unwrap_or("");

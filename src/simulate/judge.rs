@@ -22,17 +22,22 @@ pub fn answer(
         200 | 201 | 202 => accepted(operation, answer, user, browser, ledger).map(|()| true),
         403 => refused(operation, user, browser, ledger).map(|()| true),
         404 => missing(operation, ledger).map(|()| true),
-        // Others were faster, again and again: nothing was written.
-        409 if operation.is_write() => {
+        // Others were faster, again and again; or there was no room or no time. Nothing was written.
+        409 | 503 if operation.is_write() => {
             ledger.refused += 1;
             settle(operation, ledger, Outcome::Nothing);
             Ok(true)
         }
-        // Too much, or too late: a write may have happened, or happen yet.
         408 | 503 => {
             ledger.refused += 1;
             lost(operation, user, ledger);
             Ok(!operation.is_write())
+        }
+        // It may be written, or be written yet.
+        504 if operation.is_write() => {
+            ledger.refused += 1;
+            lost(operation, user, ledger);
+            Ok(false)
         }
         _ => Err(format!("{}: {}", answer.line, answer.text())),
     }

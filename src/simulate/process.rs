@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::authority::session::SessionKey;
 use crate::clock::Clocks;
 use crate::database::contract::{Loaded, Publisher, Store as _};
-use crate::database::memory::MemoryStore;
+use crate::database::memory::{Disk, MemoryStore};
 use crate::database::{self, server::Server};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::sim::{Sim, World};
@@ -23,7 +23,7 @@ use crate::mesh::relay::{Relay, relayed};
 use crate::profile::Profile;
 use crate::replica;
 use crate::replica::server::ReplicaServer;
-use crate::replication::{self, Replicator};
+use crate::replication::{self, Backlog, Replicator};
 use crate::storage::agents::WorkTable;
 use crate::storage::backend::Backend;
 use crate::storage::numbers::Numbers;
@@ -46,7 +46,9 @@ use super::{application, backend};
 /// Where the front servers listen.
 pub const ADDRESS: &str = "10.1.1.1:80";
 /// Milliseconds between two sweeps of a replica.
-pub const SWEEP_MS: u64 = 150;
+pub const SWEEP_MS: u64 = 40;
+/// After this long a replica asks its question to another one again.
+const RETRY_NS: u64 = 30_000_000;
 /// Where the wall clock begins, in Unix milliseconds.
 const UNIX_MS: u64 = 1_795_440_180_000;
 /// More than a worker that stands still is sent.
@@ -54,8 +56,8 @@ const INBOX_SLOTS: usize = 2048;
 /// What a simulated database hands out for the session key.
 const KEY: [u8; 32] = [7; 32];
 
-const PROFILE: &str = "[cluster]\nname = \"sim\"\n[storage]\nstatements = \"-\"\n[timeouts]\nhead_ms = 3000\n\
-    body_ms = 3000\nidle_ms = 4000\nqueue_ms = 700\njob_ms = 1500\n[limits]\nparked_jobs_max = 64\n";
+const PROFILE: &str = "[cluster]\nname = \"sim\"\n[storage]\nstatements = \"-\"\n[timeouts]\nhead_ms = 800\n\
+    body_ms = 800\nidle_ms = 1000\nqueue_ms = 100\njob_ms = 300\n[limits]\nparked_jobs_max = 64\n";
 
 /// The wall clock of the simulated machine, which all threads read.
 #[derive(Clone, Debug)]
@@ -63,13 +65,13 @@ pub struct Wall {
     world: World,
     /// What the clock was stepped by.
     stepped_ms: Rc<Cell<i64>>,
-    /// The same time for those that want to send it to another thread.
-    shared: Arc<AtomicU64>,
+    /// Monotonic nanoseconds, for those that could be in another thread.
+    shared_ns: Arc<AtomicU64>,
 }
 
 impl Wall {
     pub fn new(world: &World) -> Self {
-        Self { world: world.clone(), stepped_ms: Rc::default(), shared: Arc::new(AtomicU64::new(UNIX_MS)) }
+        Self { world: world.clone(), stepped_ms: Rc::default(), shared_ns: Arc::default() }
     }
 
     pub fn unix_ms(&self) -> u64 {
@@ -80,8 +82,10 @@ impl Wall {
         self.stepped_ms.set(self.stepped_ms.get() + ms);
     }
 
-    fn share(&self) {
-        self.shared.store(self.unix_ms(), Ordering::Relaxed);
+    fn now(&self) -> database::server::Now {
+        let monotonic_ns = self.world.now_ns();
+        self.shared_ns.store(monotonic_ns, Ordering::Relaxed);
+        database::server::Now { monotonic_ns, unix_ms: self.unix_ms() }
     }
 }
 
@@ -147,6 +151,7 @@ pub struct Process {
     pub relays: Vec<Relay<Message, Waker>>,
     pub senders: Vec<ControlSender>,
     pub database: Server<MemoryStore>,
+    disk: Arc<Disk>,
     pub client: database::server::Client,
     pub agents: Executor,
     /// The code deployed last, as the supervisor knows it.
@@ -182,25 +187,27 @@ pub fn session_key() -> SessionKey {
 }
 
 /// A database as it is before the first start.
-pub fn new_store(shape: &Shape, browsers: usize) -> MemoryStore {
+pub fn new_disk(shape: &Shape, browsers: usize) -> Arc<Disk> {
     let (code, _) = application::version(1);
-    let mut store = MemoryStore::new(Arc::clone(&code.shapes));
+    let disk = Arc::<Disk>::default();
+    let mut store = MemoryStore::on(Arc::clone(&code.shapes), Arc::clone(&disk));
     let key: String = KEY.iter().map(|byte| format!("{byte:02x}")).collect();
     let users = application::users(browsers, shape.application_server());
-    let filled =
-        store.set_setting("session_key", &key).and_then(|()| store.upsert(&users)).and_then(|()| store.commit());
+    let filled = store.set_setting("session_key", &key).and_then(|()| store.upsert(&users));
     filled.expect("invariant: a new store takes rows");
-    store
+    assert!(store.commit().is_ok(), "invariant: a new store commits");
+    disk
 }
 
 impl Process {
     /// Starts on what the store has, as the supervisor does.
-    pub fn start(shape: &Shape, world: &World, wall: &Wall, mut store: MemoryStore, life: u64) -> Result<Self, String> {
+    pub fn start(shape: &Shape, world: &World, wall: &Wall, disk: Arc<Disk>, life: u64) -> Result<Self, String> {
+        let (code, _) = application::version(1);
+        let mut store = MemoryStore::on(Arc::clone(&code.shapes), Arc::clone(&disk));
         let deployed = store.deployed()?;
         let version = deployed.iter().map(|deployed| deployed.version).max().unwrap_or(1);
         let (code, _) = application::version(version);
         let layout = Arc::new(shape.layout.clone());
-        wall.share();
 
         let wakers = (0..shape.workers).map(|_| Waker::new().map_err(|error| error.to_string()));
         let wakers: Vec<Waker> = wakers.collect::<Result<_, _>>()?;
@@ -210,9 +217,12 @@ impl Process {
 
         let replica_senders: Vec<ControlSender> =
             layout.replica_workers.iter().map(|&worker| senders[worker].clone()).collect();
+        let backlog = Backlog::default();
+        let published = backlog.clone();
         let publisher: Publisher = Arc::new(move |batch| {
             for sender in &replica_senders {
-                deliver(sender, Control::Published(Arc::clone(&batch)));
+                let unapplied = published.add(batch.updates.len());
+                deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
             }
         });
         let settings = database::server::Settings {
@@ -220,11 +230,9 @@ impl Process {
             users: Vec::new(),
             code_digests: Vec::new(),
         };
-        let shared = Arc::clone(&wall.shared);
-        let clock = Box::new(move || shared.load(Ordering::Relaxed));
-        let (mut database, client, _) =
-            Server::without_thread(settings, store, shape.database_queue_max, publisher, clock)?;
-        let loaded = load(database.store_mut(), &code)?;
+        let loaded = load(&mut store, &code)?;
+        let limits = database::server::Limits { requests_max: shape.database_queue_max, ..Default::default() };
+        let (database, client, _) = Server::without_thread(settings, store, limits, publisher, wall.now())?;
 
         let mut backends = vec![Backend::new("suppliers", backend::ADDRESS.parse()?)];
         backends[0].first_byte_limit = std::time::Duration::from_millis(400);
@@ -233,9 +241,11 @@ impl Process {
         unit_settings.agents_max = 4;
         unit_settings.orders_max = 64;
         unit_settings.seed = shape.seed;
-        let to_database = client.clone();
-        let (orders, agents) =
-            unit::simulated(unit_settings, Arc::new(move |request| to_database.try_send(request)), world);
+        unit_settings.backlog = backlog;
+        unit_settings.replicas = shape.replicas();
+        let (to_database, now_ns) = (client.clone(), Arc::clone(&wall.shared_ns));
+        let ask = move |request| to_database.try_send(request, now_ns.load(Ordering::Relaxed));
+        let (orders, agents) = unit::simulated(unit_settings, Arc::new(ask), world);
         supervisor::resume_work(&code, &loaded, &orders);
 
         let parts = Parts { shape, layout, code: &code, loaded: &loaded, client: &client, orders: &orders, life };
@@ -259,13 +269,20 @@ impl Process {
             workers.push(Running { worker, clocks, until_ns: 0, busy_until_ns: 0 });
         }
         let layout = parts.layout;
-        Ok(Self { workers, relays, senders, database, client, agents, code, layout, wall: wall.clone() })
+        Ok(Self { workers, relays, senders, database, disk, client, agents, code, layout, wall: wall.clone() })
     }
 
-    /// Ends it as SIGKILL does: the store is what is left.
-    pub fn kill(self) -> MemoryStore {
-        let Self { database, .. } = self;
-        database.into_store().crashed()
+    /// Ends it as SIGKILL does: the disk is what is left.
+    pub fn kill(self, world: &World) -> Arc<Disk> {
+        let disk = Arc::clone(&self.disk);
+        drop(self);
+        // Connections that were between two workers end with the rest.
+        world.reset_handed_over();
+        disk
+    }
+
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// One turn of a worker.
@@ -291,12 +308,12 @@ impl Process {
 
     /// The database server serves what is queued.
     pub fn serve_database(&mut self) {
-        self.wall.share();
-        self.database.serve_waiting();
+        self.database.serve_waiting(self.wall.now());
     }
 
     pub fn turn_agents(&mut self) {
-        self.agents.turn(self.wall.unix_ms());
+        let now = self.wall.now();
+        self.agents.turn(now.unix_ms);
     }
 }
 
@@ -387,7 +404,7 @@ impl Parts<'_> {
             me: number,
             replicas: self.shape.application_server(),
             sweep_interval_ns: SWEEP_MS * 1_000_000,
-            retry_ns: supervisor::REPLICATION_RETRY_NS,
+            retry_ns: RETRY_NS,
             log_updates_max: self.shape.log_updates_max,
         });
         let settings = replica::server::Settings {

@@ -7,7 +7,10 @@
 //!   worker · ring · database · agents · browser · back-end · admin ──▶ checks
 //! ```
 
-use crate::database::memory::MemoryStore;
+use std::sync::Arc;
+
+use crate::database::health::State;
+use crate::database::memory::{Disk, Mischief};
 use crate::engine::Address;
 use crate::engine::sim::{Faults, Random, World};
 use crate::tables::ServerId;
@@ -79,7 +82,7 @@ pub struct Stage {
     address: Address,
     process: Option<Process>,
     /// What a killed process left, and when it starts again.
-    left: Option<(MemoryStore, u64)>,
+    left: Option<(Arc<Disk>, u64)>,
     lives: u64,
     browsers: Vec<Browser>,
     backend: Backend,
@@ -143,11 +146,13 @@ impl Stage {
         world.set_alarm(0);
         let wall = Wall::new(&world);
         let count = 3 + random.size(3);
-        let store = process::new_store(&shape, count);
-        let process = Process::start(&shape, &world, &wall, store, 0)?;
+        let pace_ns = [2 * MS, 20 * MS, 80 * MS][random.size(3)];
+        let disk = process::new_disk(&shape, count);
+        let process = Process::start(&shape, &world, &wall, disk, 0)?;
         let key = process::session_key();
         let users = (0..count).map(application::user).chain([application::CHIEF.to_owned()]);
-        let browsers = users.enumerate().map(|(number, user)| Browser::new(number, user, &key, world.now_ns()));
+        let browsers =
+            users.enumerate().map(|(number, user)| Browser::new(number, user, &key, pace_ns, world.now_ns()));
         let wrong = Wrong {
             paused: vec![false; shape.workers],
             slow: vec![false; shape.workers],
@@ -250,9 +255,19 @@ impl Stage {
             }
             Fault::ClockForward => self.wall.step(i64::try_from(lots.below(600_000)).unwrap_or(0)),
             Fault::ClockBack => self.wall.step(-i64::try_from(lots.below(600_000)).unwrap_or(0)),
-            Fault::DatabaseDown => self.wrong.database_down = true,
+            Fault::DatabaseDown => match lots.below(3) {
+                0 => self.wrong.database_down = true,
+                1 => self.disk_is(State::Down),
+                _ => {
+                    let kept = lots.chance(500);
+                    self.disk_is(State::Locked);
+                    if let Some(process) = &self.process {
+                        process.disk().order(Mischief::LoseTrack { kept, sentence: "the line broke".to_owned() });
+                    }
+                }
+            },
             Fault::DatabaseSlow => self.wrong.database_slow = true,
-            Fault::DatabaseFull => self.refuse_writes(true),
+            Fault::DatabaseFull => self.disk_is(State::Full),
             Fault::AgentCrash => {
                 if let Some(process) = &mut self.process {
                     process.agents.crash_next();
@@ -280,19 +295,22 @@ impl Stage {
             Fault::Slow => self.wrong.slow.fill(false),
             Fault::RingFull => self.wrong.rings_slow = false,
             Fault::RingStalled => self.wrong.stalled.fill(false),
-            Fault::DatabaseDown => self.wrong.database_down = false,
+            Fault::DatabaseDown => {
+                self.wrong.database_down = false;
+                self.disk_is(State::Up);
+            }
             Fault::DatabaseSlow => self.wrong.database_slow = false,
-            Fault::DatabaseFull => self.refuse_writes(false),
+            Fault::DatabaseFull => self.disk_is(State::Up),
             Fault::DeployKill => self.kill(),
             Fault::ClientGone => self.wrong.client_gone = false,
         }
         Ok(())
     }
 
-    fn refuse_writes(&mut self, on: bool) {
-        let sentence = on.then(|| "the disk is full".to_owned());
-        if let Some(process) = &mut self.process {
-            process.database.store_mut().refuse_writes(sentence);
+    fn disk_is(&mut self, state: State) {
+        let left = self.left.as_ref().map(|(disk, _)| &**disk);
+        if let Some(disk) = self.process.as_ref().map(Process::disk).or(left) {
+            disk.set_state(state);
         }
     }
 
@@ -300,7 +318,11 @@ impl Stage {
         let Some(process) = self.process.take() else { return };
         self.trace.line(|| "the process is killed".to_owned());
         let again_ns = self.world.now_ns() + self.random.below(DOWN_NS_MAX);
-        self.left = Some((process.kill(), again_ns));
+        let disk = process.kill(&self.world);
+        if disk.state() != State::Full {
+            disk.set_state(State::Up);
+        }
+        self.left = Some((disk, again_ns));
         self.ledger.killed();
         self.admin.forget();
         self.relays_ns.fill(None);
@@ -310,9 +332,9 @@ impl Stage {
     }
 
     fn start(&mut self) -> Result<(), String> {
-        let Some((store, _)) = self.left.take() else { return Ok(()) };
+        let Some((disk, _)) = self.left.take() else { return Ok(()) };
         self.lives += 1;
-        let process = Process::start(&self.shape, &self.world, &self.wall, store, self.lives)?;
+        let process = Process::start(&self.shape, &self.world, &self.wall, disk, self.lives)?;
         let version = process.code.version;
         self.trace.line(|| format!("the process starts again, with version {version}"));
         if version < self.ledger.deployed {

@@ -16,23 +16,6 @@ use serde_json::{Map, Value as Json};
 
 use crate::tables::{DocumentShape, FieldKind, Record, ShapeSet, TableId, Value};
 
-/// What the code table of a `post` agent says, by name.
-#[derive(Clone, Debug, Default)]
-pub struct PostSource<'a> {
-    pub application: &'a str,
-    pub name: &'a str,
-    pub table: &'a str,
-    /// The back-end server's name in the profile.
-    pub backend: &'a str,
-    pub path: &'a str,
-    pub attempts: u32,
-    pub backoff_ms: u64,
-    pub number_field: Option<&'a str>,
-    pub number_prefix: &'a str,
-    pub outcome_field: Option<&'a str>,
-    pub fields: &'a [&'a str],
-}
-
 /// The field that gets the next number, such as `REQ-000123`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberField {
@@ -70,50 +53,6 @@ pub struct PostAgent {
 }
 
 impl PostAgent {
-    /// Finds the fields. The error says in one sentence what is wrong.
-    pub fn resolve(source: &PostSource<'_>, shapes: &ShapeSet) -> Result<Self, String> {
-        let (table, shape) = shape_of(source.table, shapes)?;
-        let number = match source.number_field {
-            Some(name) => {
-                let field = text_field(shape, name)?;
-                if source.number_prefix.is_empty() {
-                    return Err("number_field needs a number_prefix, such as `REQ-`".to_owned());
-                }
-                Some(NumberField { field, prefix: source.number_prefix.into() })
-            }
-            None => None,
-        };
-        let outcome = source.outcome_field.map(|name| text_field(shape, name)).transpose()?;
-        if !source.path.starts_with('/') || source.path.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            return Err(format!("path {:?} must begin with `/` and hold visible ASCII only", source.path));
-        }
-        if source.attempts == 0 {
-            return Err("attempts must be at least 1".to_owned());
-        }
-        let mut fields = Vec::with_capacity(source.fields.len());
-        for name in source.fields {
-            let field = field_of(shape, name)?;
-            if shape.fields[field].secret {
-                return Err(format!("field `{name}` is secret and cannot be sent"));
-            }
-            fields.push(SentField { name: (*name).into(), field, kind: shape.fields[field].kind });
-        }
-        Ok(Self {
-            application: source.application.into(),
-            name: source.name.into(),
-            table,
-            table_name: Arc::clone(&shape.table),
-            key: Arc::clone(&shape.key),
-            backend: source.backend.into(),
-            path: source.path.into(),
-            attempts: source.attempts,
-            backoff_ms: source.backoff_ms,
-            number,
-            outcome,
-            fields,
-        })
-    }
-
     /// The JSON object that is posted: the key, the number and the fields, sorted by name. Money is a
     /// decimal string so that no receiver rounds it, times are Unix milliseconds.
     pub fn body(&self, key: &str, number: Option<&str>, record: &Record) -> Vec<u8> {
@@ -127,21 +66,6 @@ impl PostAgent {
         }
         Json::Object(object).to_string().into_bytes()
     }
-}
-
-/// What the code table of an `import` agent says, by name.
-#[derive(Clone, Debug, Default)]
-pub struct ImportSource<'a> {
-    pub application: &'a str,
-    pub name: &'a str,
-    pub table: &'a str,
-    /// `rfc822` is the one format.
-    pub format: &'a str,
-    /// The supplier's field and the table's field or key that it goes to.
-    pub map: &'a [(&'a str, &'a str)],
-    /// Supplier's fields (or the fields they go to) without which a record is rejected, besides the key and those
-    /// that the table requires.
-    pub required: &'a [&'a str],
 }
 
 /// Where a supplier's field goes.
@@ -173,52 +97,6 @@ pub struct ImportAgent {
     pub map: Vec<Mapped>,
     /// Fields of the table's records.
     pub width: usize,
-}
-
-impl ImportAgent {
-    /// Finds the fields. The error says in one sentence what is wrong.
-    pub fn resolve(source: &ImportSource<'_>, shapes: &ShapeSet) -> Result<Self, String> {
-        let (table, shape) = shape_of(source.table, shapes)?;
-        if source.format != "rfc822" {
-            return Err(format!("format {:?} is unknown; `rfc822` is the one there is", source.format));
-        }
-        let mut map: Vec<Mapped> = Vec::with_capacity(source.map.len());
-        for (from, to) in source.map {
-            let (target, needed) = if *to == &*shape.key {
-                (Target::Key, true)
-            } else {
-                let field = field_of(shape, to)?;
-                let Some(kind) = shape.fields.get(field) else { continue };
-                (Target::Field { field, kind: kind.kind, bytes_max: kind.length_max }, kind.required)
-            };
-            if map.iter().any(|line| line.to == target) {
-                return Err(format!("two lines of the map go to `{to}`"));
-            }
-            let required = needed || source.required.iter().any(|name| name.eq_ignore_ascii_case(from) || name == to);
-            map.push(Mapped { from: (*from).into(), to: target, required });
-        }
-        if !map.iter().any(|line| line.to == Target::Key) {
-            return Err(format!("no line of the map goes to the key `{}`", shape.key));
-        }
-        for name in source.required {
-            if !source.map.iter().any(|(from, to)| name.eq_ignore_ascii_case(from) || name == to) {
-                return Err(format!("required field `{name}` is not in the map"));
-            }
-        }
-        for field in &shape.fields {
-            if field.required && !source.map.iter().any(|(_, to)| *to == &*field.name) {
-                return Err(format!("the table requires `{}`, but no line of the map goes to it", field.name));
-            }
-        }
-        Ok(Self {
-            application: source.application.into(),
-            name: source.name.into(),
-            table,
-            table_name: Arc::clone(&shape.table),
-            map,
-            width: shape.fields.len(),
-        })
-    }
 }
 
 /// The states of a piece of work, as its row has them.
@@ -331,23 +209,15 @@ fn field_of(shape: &DocumentShape, name: &str) -> Result<usize, String> {
     shape.field(name).ok_or_else(|| format!("table `{}` has no field `{name}`", shape.table))
 }
 
-fn text_field(shape: &DocumentShape, name: &str) -> Result<usize, String> {
-    let field = field_of(shape, name)?;
-    if shape.fields[field].kind != FieldKind::Text {
-        return Err(format!("field `{name}` of table `{}` must be text", shape.table));
-    }
-    Ok(field)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{ImportAgent, ImportSource, PostAgent, PostSource, WorkTable};
+    use super::WorkTable;
     use crate::storage::fixture;
     use crate::tables::{Record, Value};
 
     #[test]
     fn the_body_has_key_number_and_fields() {
-        let agent = fixture::post_agent(&fixture::shapes());
+        let agent = fixture::post_agent();
         let body = agent.body("R7", Some("REQ-000001"), &fixture::requisition(Some("REQ-000001")));
         assert_eq!(
             String::from_utf8(body).expect("text"),
@@ -355,38 +225,6 @@ mod tests {
         );
         let negative = Record(Box::new([Value::Null, Value::Null, Value::Integer(-5)]));
         assert!(String::from_utf8(agent.body("R", None, &negative)).expect("text").contains(r#""price":"-0.05""#));
-    }
-
-    #[test]
-    fn wrong_definitions_are_named() {
-        let shapes = fixture::shapes();
-        let post = |change: fn(&mut PostSource<'static>)| {
-            let mut source = fixture::post_source();
-            change(&mut source);
-            PostAgent::resolve(&source, &shapes).expect_err("wrong")
-        };
-        assert_eq!(post(|source| source.table = "none"), "there is no table `none`");
-        assert_eq!(post(|source| source.fields = &["nope"]), "table `requisition` has no field `nope`");
-        assert_eq!(
-            post(|source| source.number_field = Some("quantity")),
-            "field `quantity` of table `requisition` must be text"
-        );
-        assert_eq!(post(|source| source.attempts = 0), "attempts must be at least 1");
-        assert!(post(|source| source.path = "/a b").contains("visible ASCII"));
-        let import = |map: &[(&str, &str)], required: &[&str]| {
-            let source = ImportSource { table: "item", format: "rfc822", map, required, ..ImportSource::default() };
-            ImportAgent::resolve(&source, &shapes).expect_err("wrong")
-        };
-        assert_eq!(import(&[("Version", "version")], &[]), "no line of the map goes to the key `item`");
-        assert_eq!(import(&[("A", "item"), ("B", "item")], &[]), "two lines of the map go to `item`");
-        assert_eq!(
-            import(&[("Package", "item")], &[]),
-            "the table requires `version`, but no line of the map goes to it"
-        );
-        assert_eq!(
-            import(&[("Package", "item"), ("Version", "version")], &["Size"]),
-            "required field `Size` is not in the map"
-        );
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Bridge {
         let make = |token, reply| Request::Read { token, table, key: key.into(), reply };
         match self.send(make).await.await {
             Outcome::Row(row) => Ok(row),
-            Outcome::Failed(reason) => Err(reason),
+            Outcome::Failed(reason) | Outcome::Unknown(reason) => Err(reason),
             Outcome::Committed { .. } | Outcome::Conflict { .. } => {
                 Err("the database server answered a read as if it were a write".to_owned())
             }
@@ -142,7 +142,8 @@ impl Pending {
         match self.await {
             Outcome::Committed { updates } => Ok(Mutated::Committed(updates)),
             Outcome::Conflict { .. } => Ok(Mutated::Missing),
-            Outcome::Failed(reason) => Err(reason),
+            // Agents repeat what is unknown after the next look at their work: each step finds out what is done.
+            Outcome::Failed(reason) | Outcome::Unknown(reason) => Err(reason),
             Outcome::Row(_) => Err("the database server answered a write as if it were a read".to_owned()),
         }
     }

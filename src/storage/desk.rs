@@ -1,7 +1,7 @@
 //! The storage thread's desk: takes orders and replies out of the inbox and runs agents, so many at a time.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -11,12 +11,13 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::books::Entries;
 use super::bridge::within;
-use super::executor::{Queue, Task, Timer, shared_waker, spawn};
+use super::executor::{self, Queue, Task, Timer, shared_waker, spawn};
 use super::files::Watch;
-use super::unit::{AgentRun, ImportRun, Order};
+use super::unit::{AgentRun, GivenUp, ImportRun, Order};
 use super::watch::{self, Notify};
-use super::work::{End, Shared, count};
+use super::work::{Counters, End, Shared, count};
 use super::{import, submit};
 
 /// Time to record that an agent was given up.
@@ -35,20 +36,37 @@ pub(super) struct Limits {
     pub drain: Duration,
 }
 
+/// Work for an agent that posts, or that no agent can do.
+enum Piece {
+    Run(AgentRun),
+    GiveUp(GivenUp),
+}
+
+impl Piece {
+    fn work(&self) -> &str {
+        match self {
+            Self::Run(run) => &run.work,
+            Self::GiveUp(given_up) => &given_up.work,
+        }
+    }
+}
+
 /// Takes orders, hands out replies, starts agents.
 pub(super) struct Desk {
     shared: Rc<Shared>,
     limits: Limits,
     /// Work that waits for a free place, oldest first.
-    waiting_runs: VecDeque<AgentRun>,
+    waiting_pieces: VecDeque<Piece>,
     waiting_imports: VecDeque<ImportRun>,
+    /// Keys of `waiting_pieces`.
+    waiting_works: HashSet<Box<str>>,
     /// Agents by the key of their work.
     running: HashMap<Box<str>, Task>,
     /// The running import's work.
     importing: Option<Box<str>>,
     watches: Vec<Task>,
     /// Work that ended since the last turn.
-    finished: Rc<RefCell<Vec<Box<str>>>>,
+    finished: Rc<RefCell<Vec<(Box<str>, End)>>>,
     /// Set when the unit stops.
     deadline: Option<Timer>,
 }
@@ -58,8 +76,9 @@ impl Desk {
         Self {
             shared,
             limits,
-            waiting_runs: VecDeque::new(),
+            waiting_pieces: VecDeque::new(),
             waiting_imports: VecDeque::new(),
+            waiting_works: HashSet::new(),
             running: HashMap::new(),
             importing: None,
             watches: Vec::new(),
@@ -72,46 +91,86 @@ impl Desk {
     pub async fn run(mut self) {
         std::future::poll_fn(|context| self.turn(context)).await;
         // Awaited one by one, so that what they hold is dropped while the executor still runs.
-        for (_, task) in self.running.drain() {
-            count(&self.shared.counters.agents_left);
+        for task in std::mem::take(&mut self.running).into_values().chain(std::mem::take(&mut self.watches)) {
             task.cancel().await;
         }
-        for task in self.watches {
-            task.cancel().await;
-        }
+        // Nobody pushes any more: whoever orders looks at the stop sign under the books' lock.
+        let shared = Rc::clone(&self.shared);
+        let mut books = shared.books.open();
+        while shared.inbox.next_order().is_some() {}
+        let left = books.in_inbox + books.at_desk + books.running + books.waiting;
+        *books = Entries { in_inbox: 0, at_desk: 0, running: 0, waiting: 0, left: books.left + left, ..*books };
     }
 
     /// One turn; ready when the unit has stopped.
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.shared.inbox.listen(&shared_waker(context));
-        while let Some(reply) = self.shared.inbox.next_reply() {
-            self.shared.bridge.deliver(reply);
+        let shared = Rc::clone(&self.shared);
+        shared.inbox.listen(&shared_waker(context));
+        while let Some(reply) = shared.inbox.next_reply() {
+            shared.bridge.deliver(reply);
         }
-        for work in self.finished.take() {
+        {
+            // Until the lock is released work is in two places or none.
+            let mut books = shared.books.open();
+            self.take_finished(&mut books);
+            self.take_orders(&mut books);
+            self.start_waiting();
+            self.enter(&mut books);
+        }
+        observe_queues(&shared.counters);
+        if shared.inbox.is_stopping() { self.drain(context) } else { Poll::Pending }
+    }
+
+    fn take_finished(&mut self, books: &mut Entries) {
+        for (work, end) in self.finished.take() {
             self.running.remove(&work);
             if self.importing.as_ref() == Some(&work) {
                 self.importing = None;
             }
+            if end == End::Left && !self.shared.inbox.is_stopping() {
+                // ORDERING: Relaxed, pairs with `Orders::has_left_behind`.
+                self.shared.left_behind.store(true, Ordering::Relaxed);
+            }
+            books.end(&end);
         }
+    }
+
+    fn take_orders(&mut self, books: &mut Entries) {
         while self.waiting() < self.limits.waiting_max
             && let Some(order) = self.shared.inbox.next_order()
         {
-            count(&self.shared.counters.orders_taken);
             match order {
-                Order::RunAgent(run) => self.waiting_runs.push_back(run),
-                Order::Import(run) => self.waiting_imports.push_back(run),
+                Order::RunAgent(run) => self.take_piece(Piece::Run(run), books),
+                Order::GiveUp(given_up) => self.take_piece(Piece::GiveUp(given_up), books),
+                Order::Import(run) => {
+                    books.in_inbox -= 1;
+                    self.waiting_imports.push_back(run);
+                }
                 Order::WatchFiles { paths, interval_ms, notify } => self.start_watch(paths, interval_ms, notify),
             }
         }
-        self.start_waiting();
-        let counters = &self.shared.counters;
-        counters.agents_running.store(u64::try_from(self.running.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        counters.agents_waiting.store(u64::try_from(self.waiting()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if self.shared.inbox.is_stopping() { self.drain(context) } else { Poll::Pending }
+    }
+
+    /// A piece that waits already need not wait twice: it looks at its row when it begins.
+    fn take_piece(&mut self, piece: Piece, books: &mut Entries) {
+        books.in_inbox -= 1;
+        if self.waiting_works.insert(piece.work().into()) {
+            self.waiting_pieces.push_back(piece);
+        } else {
+            books.repeated += 1;
+        }
+    }
+
+    /// Writes down what is here.
+    fn enter(&self, books: &mut Entries) {
+        let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
+        books.at_desk = count(self.waiting());
+        books.waiting = count(self.shared.resting.borrow().len());
+        books.running = count(self.running.len()).saturating_sub(books.waiting);
     }
 
     fn waiting(&self) -> usize {
-        self.waiting_runs.len() + self.waiting_imports.len()
+        self.waiting_pieces.len() + self.waiting_imports.len()
     }
 
     /// Ready when nothing runs any more or the drain limit is over.
@@ -120,7 +179,9 @@ impl Desk {
         // These lose nothing; whoever wants to rest from here on ends instead.
         for work in self.shared.resting.take() {
             if self.running.remove(&work).is_some() {
-                count(&self.shared.counters.agents_left);
+                let mut books = self.shared.books.open();
+                books.end(&End::Left);
+                self.enter(&mut books);
             }
         }
         if self.running.is_empty() && self.waiting() == 0 && self.shared.inbox.orders_waiting() == 0 {
@@ -130,8 +191,8 @@ impl Desk {
         Pin::new(self.deadline.get_or_insert_with(|| Timer::new(limit))).poll(context).map(drop)
     }
 
-    /// Starts what has a free place, oldest first. Work that is ordered twice waits until its first run has ended,
-    /// and then finds itself finished.
+    /// Starts what has a free place, oldest first. Work that is ordered again while it runs waits until its first run
+    /// has ended, and then finds itself finished.
     fn start_waiting(&mut self) {
         if self.importing.is_none()
             && let Some(run) = take_first(&mut self.waiting_imports, |run| !self.running.contains_key(&run.work))
@@ -139,9 +200,13 @@ impl Desk {
             self.start_import(run);
         }
         while self.running.len() - usize::from(self.importing.is_some()) < self.limits.agents_max
-            && let Some(run) = take_first(&mut self.waiting_runs, |run| !self.running.contains_key(&run.work))
+            && let Some(piece) = take_first(&mut self.waiting_pieces, |piece| !self.running.contains_key(piece.work()))
         {
-            self.start_run(run);
+            self.waiting_works.remove(piece.work());
+            match piece {
+                Piece::Run(run) => self.start_run(run),
+                Piece::GiveUp(given_up) => self.start_give_up(given_up),
+            }
         }
     }
 
@@ -152,10 +217,18 @@ impl Desk {
             match guarded(limit, submit::run(&shared, &run)).await {
                 Ok(end) => end,
                 Err(reason) => {
-                    shared.resting.borrow_mut().remove(&run.work);
-                    within(GIVE_UP_LIMIT, submit::give_up(&shared, &run, &reason)).await.unwrap_or(End::Left)
+                    shared.note_rest(&run.work, false);
+                    guarded(GIVE_UP_LIMIT, submit::give_up(&shared, &run, &reason)).await.unwrap_or(End::Left)
                 }
             }
+        });
+    }
+
+    fn start_give_up(&mut self, given_up: GivenUp) {
+        let shared = Rc::clone(&self.shared);
+        self.start_agent(given_up.work.clone(), async move {
+            let failing = async { shared.fail(&given_up).await.unwrap_or(End::Left) };
+            guarded(GIVE_UP_LIMIT, failing).await.unwrap_or(End::Left)
         });
     }
 
@@ -167,7 +240,7 @@ impl Desk {
             match guarded(limit, import::run(&shared, &run)).await {
                 Ok(end) => end,
                 Err(reason) => {
-                    within(GIVE_UP_LIMIT, import::close(&shared, &run, Err(reason))).await.unwrap_or(End::Left)
+                    guarded(GIVE_UP_LIMIT, import::close(&shared, &run, Err(reason))).await.unwrap_or(End::Left)
                 }
             }
         });
@@ -176,6 +249,7 @@ impl Desk {
     fn start_watch(&mut self, paths: Vec<PathBuf>, interval_ms: u64, notify: Notify) {
         let shared = Rc::clone(&self.shared);
         let files = Watch::new(paths);
+        count(&self.shared.counters.files_watched);
         let interval = Duration::from_millis(interval_ms.max(1));
         let task = async move { watch::run(&shared, files, interval, notify).await };
         self.watches.push(spawn(Queue::Files, task));
@@ -187,15 +261,23 @@ impl Desk {
         let finished = Rc::clone(&self.finished);
         let key = work.clone();
         let task = async move {
-            count(match agent.await {
-                End::Done => &shared.counters.agents_done,
-                End::Failed => &shared.counters.agents_failed,
-                End::Left => &shared.counters.agents_left,
-            });
-            finished.borrow_mut().push(key);
+            let end = agent.await;
+            finished.borrow_mut().push((key, end));
             shared.inbox.ring();
         };
         self.running.insert(work, spawn(Queue::Agents, task));
+    }
+}
+
+/// Notes what the executor says of its queues.
+fn observe_queues(counters: &Counters) {
+    for (queue, shares, cpu_us) in [
+        (Queue::Files, &counters.files_shares, &counters.files_cpu_us),
+        (Queue::Agents, &counters.agents_shares, &counters.agents_cpu_us),
+    ] {
+        let (now, ran) = executor::observe(queue);
+        shares.store(now, Ordering::Relaxed);
+        cpu_us.fetch_add(u64::try_from(ran.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 

@@ -7,104 +7,98 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::agents::{ImportAgent, ImportSource, PostAgent, PostSource};
+use super::agents::{ImportAgent, PostAgent};
+use super::orders;
 use super::unit::Database;
 use crate::database::contract::{Change, Mutation, Outcome, Reply, Request};
-use crate::tables::{DocumentShape, Field, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value, VersionVector};
+use crate::tables::code::{CodeSource, CodeVersion};
+use crate::tables::{Record, ShapeSet, Stamp, TableId, Update, Value, VersionVector};
 
-fn shape(table: &str, key: &str, fields: &[(&str, FieldKind, bool, usize)]) -> Arc<DocumentShape> {
-    let fields = fields.iter().map(|(name, kind, required, length_max)| Field {
-        name: (*name).into(),
-        kind: *kind,
-        required: *required,
-        length_max: *length_max,
-        secret: false,
-        index: false,
-        words: false,
-    });
-    Arc::new(DocumentShape {
-        table: table.into(),
+/// The same tests on each executor.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_glommio {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(super::ExecutorKind::Glommio);
+                }
+            )*
+        }
+        mod on_epoll {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(super::ExecutorKind::Local);
+                }
+            )*
+        }
+    };
+}
+pub(super) use on_both;
+
+/// The code tables of the tests' application.
+const CODE: &[(&str, &str)] = &[
+    ("application.toml", "name = \"test\"\ntitle = \"Test\"\nsign_in = \"/test/sign-in\"\n"),
+    ("authority.toml", "allow = []\n"),
+    (
+        "documents/item.toml",
+        "key = \"item\"\nfields = [\n  { name = \"version\", kind = \"text\", required = true, length_max = 20 },\n  \
+         { name = \"section\", kind = \"text\", length_max = 20 },\n  { name = \"size\", kind = \"integer\" },\n  \
+         { name = \"summary\", kind = \"text\", length_max = 1000 },\n]\n",
+    ),
+    (
+        "documents/requisition.toml",
+        "key = \"requisition\"\nfields = [\n  { name = \"item\", kind = \"text\", required = true },\n  \
+         { name = \"quantity\", kind = \"integer\", required = true },\n  { name = \"price\", kind = \"money\" },\n  \
+         { name = \"number\", kind = \"text\" },\n  { name = \"posting\", kind = \"text\" },\n]\n",
+    ),
+    (
+        "agents/requisition-submit.toml",
+        "kind = \"post\"\ntable = \"requisition\"\nbackend = \"suppliers\"\npath = \"/orders\"\nattempts = 3\n\
+         backoff_ms = 2\nnumber_field = \"number\"\nnumber_prefix = \"REQ-\"\noutcome_field = \"posting\"\n\
+         fields = [\"item\", \"quantity\", \"price\"]\n",
+    ),
+    (
+        "agents/catalog-import.toml",
+        "kind = \"import\"\ntable = \"item\"\nformat = \"rfc822\"\nrequired = [\"Section\"]\nmap = [\n  \
+         { from = \"Package\", to = \"item\" },\n  { from = \"Version\", to = \"version\" },\n  \
+         { from = \"Section\", to = \"section\" },\n  { from = \"Size\", to = \"size\" },\n  \
+         { from = \"Description\", to = \"summary\" },\n]\n",
+    ),
+];
+
+/// The application, compiled.
+pub fn code() -> CodeVersion {
+    let source = |(path, text): &(&str, &str)| CodeSource {
         application: "test".into(),
-        key: key.into(),
-        fields: fields.collect(),
-    })
+        path: (*path).into(),
+        text: (*text).into(),
+    };
+    let sources: Vec<CodeSource> = CODE.iter().map(source).collect();
+    CodeVersion::from_sources(&sources, 1).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
 /// The three system tables, `item` and `requisition`.
 pub fn shapes() -> ShapeSet {
-    const TEXT: FieldKind = FieldKind::Text;
-    let work: Vec<_> =
-        ["agent", "subject_table", "subject_key", "state", "attempts", "reason", "requested_by", "updated", "result"]
-            .into_iter()
-            .map(|name| match name {
-                "attempts" => (name, FieldKind::Integer, false, 0),
-                "updated" => (name, FieldKind::Time, false, 0),
-                _ => (name, TEXT, false, 1000),
-            })
-            .collect();
-    let item = [
-        ("version", TEXT, true, 20),
-        ("section", TEXT, false, 20),
-        ("size", FieldKind::Integer, false, 0),
-        ("summary", TEXT, false, 1000),
-    ];
-    let requisition = [
-        ("item", TEXT, true, 100),
-        ("quantity", FieldKind::Integer, true, 0),
-        ("price", FieldKind::Money, false, 0),
-        ("number", TEXT, false, 40),
-        ("posting", TEXT, false, 20),
-    ];
-    ShapeSet {
-        shapes: vec![
-            shape("user_profile", "user", &[]),
-            shape("session_ended", "session", &[]),
-            shape("agent_work", "work", &work),
-            shape("item", "item", &item),
-            shape("requisition", "requisition", &requisition),
-        ],
-    }
+    (*code().shapes).clone()
 }
 
 pub const NUMBER: usize = 3;
 pub const POSTING: usize = 4;
 
-pub fn post_source() -> PostSource<'static> {
-    PostSource {
-        application: "test",
-        name: "requisition-submit",
-        table: "requisition",
-        backend: "suppliers",
-        path: "/orders",
-        attempts: 3,
-        backoff_ms: 2,
-        number_field: Some("number"),
-        number_prefix: "REQ-",
-        outcome_field: Some("posting"),
-        fields: &["item", "quantity", "price"],
-    }
+pub fn post_agent() -> PostAgent {
+    let code = code();
+    let application = code.application("test").expect("there is one");
+    let agent = application.agent("requisition-submit").expect("there is one");
+    orders::post_of(application, agent, &code.shapes).expect("a post agent")
 }
 
-pub fn post_agent(shapes: &ShapeSet) -> PostAgent {
-    PostAgent::resolve(&post_source(), shapes).expect("a sound agent")
-}
-
-pub fn import_agent(shapes: &ShapeSet) -> ImportAgent {
-    let source = ImportSource {
-        application: "test",
-        name: "catalog-import",
-        table: "item",
-        format: "rfc822",
-        map: &[
-            ("Package", "item"),
-            ("Version", "version"),
-            ("Section", "section"),
-            ("Size", "size"),
-            ("Description", "summary"),
-        ],
-        required: &["Section"],
-    };
-    ImportAgent::resolve(&source, shapes).expect("a sound agent")
+pub fn import_agent() -> ImportAgent {
+    let code = code();
+    let application = code.application("test").expect("there is one");
+    let agent = application.agent("catalog-import").expect("there is one");
+    orders::import_of(application, agent, &code.shapes).expect("an import agent")
 }
 
 /// Three pieces at 12.05 each.
@@ -142,6 +136,8 @@ pub struct Rows {
     pub panic_next: bool,
     /// Requests wait while this is set.
     pub held: bool,
+    /// Sets `held` when so many batches of items are there.
+    pub hold_at: usize,
 }
 
 impl FakeDatabase {
@@ -215,6 +211,7 @@ impl Rows {
         let items = mutations.iter().filter(|mutation| mutation.table == ITEM).count();
         if items > 0 {
             self.batches.push(items);
+            self.held |= self.batches.len() == self.hold_at;
         }
         let mut updates = Vec::new();
         for mutation in mutations {

@@ -37,14 +37,9 @@ impl Inbox {
         }
     }
 
-    /// Gives the order back if the queue is full or the unit stops.
-    pub fn send(&self, order: Order) -> Result<(), Order> {
-        if self.is_stopping() {
-            return Err(order);
-        }
-        self.orders.push(order)?;
-        self.ring();
-        Ok(())
+    /// Gives the order back if the queue is full or the unit stops. Whoever pushes rings afterwards.
+    pub fn push(&self, order: Order) -> Result<(), Order> {
+        if self.is_stopping() { Err(order) } else { self.orders.push(order) }
     }
 
     /// Takes a reply of the database server.

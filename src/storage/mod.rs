@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod backend;
+pub mod books;
 mod bridge;
 mod convert;
 mod desk;
@@ -28,5 +29,7 @@ mod work;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod import_tests;
 #[cfg(test)]
 mod tests;

@@ -51,8 +51,7 @@ mod tests {
 
     #[test]
     fn numbers_follow_the_greatest_and_never_repeat() {
-        let shapes = fixture::shapes();
-        let agent = fixture::post_agent(&shapes);
+        let agent = fixture::post_agent();
         let number = agent.number.clone().expect("numbered");
         let numbers = Numbers::default();
         assert_eq!(numbers.next(agent.table, &number), "REQ-000001");

@@ -1,12 +1,13 @@
 //! From the agents of a code version to orders for the storage unit.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::tables::ShapeSet;
-use crate::tables::code::{Agent, AgentKind, Application, CodeVersion, ImportTarget};
+use crate::tables::code::{Agent, AgentKind, Application, CodeVersion, ImportTarget, agent_work};
+use crate::tables::{Record, ShapeSet};
 
 use super::agents::{ImportAgent, Mapped, NumberField, PostAgent, SentField, Target};
-use super::unit::AgentRun;
+use super::unit::{AgentRun, GivenUp, ImportProgress, ImportRun, Order};
 
 /// The `post` agent of a code table, with what it needs of its table's shape.
 pub fn post_of(application: &Application, agent: &Agent, shapes: &ShapeSet) -> Option<PostAgent> {
@@ -57,13 +58,36 @@ pub fn import_of(application: &Application, agent: &Agent, shapes: &ShapeSet) ->
     })
 }
 
-/// The order for a work row `<subject table>/<subject key>/<agent>`; `None` if the code has no such `post` agent.
-pub fn run_of(code: &CodeVersion, work: &str, agent: &str, subject_key: &str, requested_by: &str) -> Option<AgentRun> {
+/// The order for an unfinished work row: whoever has lost sight of the work begins it again from here.
+pub fn order_of(code: &CodeVersion, work: &str, record: &Record) -> Order {
+    let text = |field: usize| record.get(field).as_text().unwrap_or("");
+    let (agent, subject, by) = (text(agent_work::AGENT), text(agent_work::SUBJECT_KEY), text(agent_work::REQUESTED_BY));
+    if let Some(run) = run_of(code, work, agent, subject, by) {
+        return Order::RunAgent(run);
+    }
+    let import = find(code, work, agent).and_then(|(application, agent)| import_of(application, agent, &code.shapes));
+    if let Some(import) = import {
+        let file = PathBuf::from(subject);
+        let progress = Arc::new(ImportProgress::new(&file));
+        let agent = Arc::new(import);
+        return Order::Import(ImportRun { work: work.into(), agent, file, requested_by: by.into(), progress });
+    }
+    let reason = format!("the code has no agent `{agent}` for this table; deploy one, and submit again");
+    Order::GiveUp(GivenUp { work: work.into(), reason })
+}
+
+/// The agent that works on the table which begins the key of a work row.
+fn find<'c>(code: &'c CodeVersion, work: &str, agent: &str) -> Option<(&'c Application, &'c Agent)> {
     let table = work.split('/').next().unwrap_or("");
-    let (application, found) = code.applications.iter().find_map(|application| {
+    code.applications.iter().find_map(|application| {
         let found = application.agent(agent).filter(|found| &*code.shapes.get(found.table).table == table);
         found.map(|found| (application, found))
-    })?;
+    })
+}
+
+/// The order for a work row `<subject table>/<subject key>/<agent>`; `None` if the code has no such `post` agent.
+pub fn run_of(code: &CodeVersion, work: &str, agent: &str, subject_key: &str, requested_by: &str) -> Option<AgentRun> {
+    let (application, found) = find(code, work, agent)?;
     Some(AgentRun {
         work: work.into(),
         agent: Arc::new(post_of(application, found, &code.shapes)?),

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
+use super::agents::WorkState;
 use super::rfc822::Wrong;
 
-/// Rejected records that are kept with line and reason; all are counted.
+/// Rejected records, and repeated keys, that are kept with line and reason; all are counted.
 pub const REJECTED_KEPT_MAX: usize = 1000;
 /// Rejected records that the work row's result shows.
 const REJECTED_SHOWN_MAX: usize = 5;
@@ -32,6 +33,7 @@ pub struct ImportProgress {
     /// Records that no row was made of.
     pub rejected: AtomicU64,
     rejections: Mutex<Vec<Wrong>>,
+    repetitions: Mutex<Vec<Wrong>>,
     started: OnceLock<Instant>,
     ended: OnceLock<(Duration, Result<(), String>)>,
 }
@@ -48,6 +50,7 @@ impl ImportProgress {
             duplicate: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             rejections: Mutex::new(Vec::new()),
+            repetitions: Mutex::new(Vec::new()),
             started: OnceLock::new(),
             ended: OnceLock::new(),
         }
@@ -75,27 +78,32 @@ impl ImportProgress {
 
     /// The first [`REJECTED_KEPT_MAX`] rejected records.
     pub fn rejections(&self) -> Vec<Wrong> {
-        self.rejected_list().clone()
+        kept(&self.rejections).clone()
+    }
+
+    /// The first [`REJECTED_KEPT_MAX`] records whose key an earlier one had.
+    pub fn repetitions(&self) -> Vec<Wrong> {
+        kept(&self.repetitions).clone()
     }
 
     /// The report as the admin interface shows it, with up to `shown` rejected records.
     pub fn to_json(&self, shown: usize) -> Json {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let rejections: Vec<Json> = self
-            .rejected_list()
-            .iter()
-            .take(shown)
-            .map(|wrong| json!({ "line": wrong.line, "reason": wrong.reason }))
-            .collect();
-        let state = match self.ended.get() {
-            None if self.started.get().is_none() => "waiting",
-            None => "running",
-            Some((_, Ok(()))) => "done",
-            Some((_, Err(_))) => "failed",
+        let listed = |list: &Mutex<Vec<Wrong>>| -> Vec<Json> {
+            let shown =
+                kept(list).iter().take(shown).map(|one| json!({ "line": one.line, "reason": one.reason })).collect();
+            shown
+        };
+        let (state, reason) = match self.ended.get() {
+            None if self.started.get().is_none() => (WorkState::Queued, ""),
+            None => (WorkState::Running, ""),
+            Some((_, Ok(()))) => (WorkState::Done, ""),
+            Some((_, Err(reason))) => (WorkState::Failed, reason.as_str()),
         };
         json!({
             "file": self.file.display().to_string(),
-            "state": state,
+            "state": state.as_str(),
+            "reason": reason,
             "bytes": of(&self.bytes),
             "bytes_total": of(&self.bytes_total),
             "read": of(&self.read),
@@ -103,7 +111,8 @@ impl ImportProgress {
             "unchanged": of(&self.unchanged),
             "duplicate": of(&self.duplicate),
             "rejected": of(&self.rejected),
-            "rejections": rejections,
+            "rejections": listed(&self.rejections),
+            "repetitions": listed(&self.repetitions),
             "elapsed_ms": u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX),
             "records_per_s": self.rate(),
         })
@@ -132,13 +141,22 @@ impl ImportProgress {
 
     pub(super) fn reject(&self, wrong: Wrong) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        let mut rejections = self.rejected_list();
-        if rejections.len() < REJECTED_KEPT_MAX {
-            rejections.push(wrong);
-        }
+        keep(&self.rejections, wrong);
     }
 
-    fn rejected_list(&self) -> MutexGuard<'_, Vec<Wrong>> {
-        self.rejections.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn repeat(&self, wrong: Wrong) {
+        self.duplicate.fetch_add(1, Ordering::Relaxed);
+        keep(&self.repetitions, wrong);
     }
+}
+
+fn keep(list: &Mutex<Vec<Wrong>>, wrong: Wrong) {
+    let mut list = kept(list);
+    if list.len() < REJECTED_KEPT_MAX {
+        list.push(wrong);
+    }
+}
+
+fn kept(list: &Mutex<Vec<Wrong>>) -> MutexGuard<'_, Vec<Wrong>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -70,6 +70,11 @@ impl Splitter {
         (taken, false)
     }
 
+    /// Whether the last line has not ended yet.
+    pub fn is_in_line(&self) -> bool {
+        self.line_bytes > 0
+    }
+
     /// The file ended: whether a last record is ready.
     pub fn finish(&mut self) -> bool {
         if self.line_bytes > 0 {
@@ -151,7 +156,9 @@ pub fn fields<'a>(
             let before = &bytes[..error.valid_up_to()];
             let breaks = before.iter().filter(|byte| **byte == b'\n').count();
             let line = first_line + u64::try_from(breaks).unwrap_or(0);
-            return Err(Wrong { line, reason: format!("no UTF-8 at byte {} of the record", error.valid_up_to()) });
+            let (at, byte) = (error.valid_up_to(), bytes.get(error.valid_up_to()).copied().unwrap_or(0));
+            let cure = "convert the file, as with `iconv -f ISO-8859-1 -t UTF-8`";
+            return Err(Wrong { line, reason: format!("no UTF-8 at byte {at} of the record (0x{byte:02X}); {cure}") });
         }
     };
     let mut line = first_line;
@@ -281,7 +288,14 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         assert_eq!(read(b"A: 1\nno colon\n"), Err((11, "\"no colon\" has no colon".into())));
         assert_eq!(read(b" first\nA: 1\n"), Err((10, "\" first\" has no colon".into())));
-        assert_eq!(read(b"A: 1\nB: \xff\n"), Err((11, "no UTF-8 at byte 8 of the record".into())));
+        assert_eq!(
+            read(b"A: 1\nB: \xff\n"),
+            Err((
+                11,
+                "no UTF-8 at byte 8 of the record (0xFF); convert the file, as with `iconv -f ISO-8859-1 -t UTF-8`"
+                    .into()
+            ))
+        );
         assert_eq!(read(b"a b: 1\n"), Err((10, "\"a b\" is no field name".into())));
     }
 }

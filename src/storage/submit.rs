@@ -171,9 +171,9 @@ async fn rest(shared: &Shared, run: &AgentRun, pause: Duration) -> bool {
     if shared.inbox.is_stopping() {
         return false;
     }
-    shared.resting.borrow_mut().insert(run.work.clone());
+    shared.note_rest(&run.work, true);
     executor::sleep(pause).await;
-    shared.resting.borrow_mut().remove(&run.work);
+    shared.note_rest(&run.work, false);
     !shared.inbox.is_stopping()
 }
 

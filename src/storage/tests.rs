@@ -1,43 +1,18 @@
 //! The storage thread with a database server and back-end servers that the tests play: real sockets, a real file. Every
 //! test runs on both executors.
 
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::agents::WorkTable;
 use super::backend::{Address, Backend};
-use super::fixture::{self, Act, FakeBackend, FakeDatabase, NUMBER, POSTING, until};
-use super::rfc822::{RECORD_BYTES_MAX, Wrong};
-use super::supplier::Generator;
-use super::unit::{AgentRun, ExecutorKind, Handle, ImportProgress, ImportRun, Order, Settings, spawn};
+use super::fixture::{self, Act, FakeBackend, FakeDatabase, NUMBER, POSTING, on_both, until};
+use super::unit::{AgentRun, ExecutorKind, Handle, Order, Settings, spawn};
 use crate::tables::{Record, Value};
-
-/// The same tests on each executor.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod on_glommio {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(super::ExecutorKind::Glommio);
-                }
-            )*
-        }
-        mod on_epoll {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(super::ExecutorKind::Local);
-                }
-            )*
-        }
-    };
-}
 
 on_both!(
     a_submitted_row_is_numbered_posted_and_recorded,
@@ -55,8 +30,6 @@ on_both!(
     a_full_queue_gives_the_order_back_and_loses_none,
     stop_finishes_what_was_taken_and_leaves_what_rests,
     no_wake_is_lost_between_sleeps,
-    an_import_reports_every_kind_of_bad_record,
-    a_large_import_goes_in_batches_and_again_changes_nothing,
     a_changed_file_is_announced_and_a_missing_one_is_not,
 );
 
@@ -65,13 +38,13 @@ const ERROR: Act = Act::Say("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
 const REQUISITION: u16 = 4;
 
 /// A unit with short limits, its database server, and the agent.
-struct Rig {
-    handle: Handle,
-    database: FakeDatabase,
+pub(super) struct Rig {
+    pub handle: Handle,
+    pub database: FakeDatabase,
     agent: Arc<super::agents::PostAgent>,
 }
 
-fn rig(executor: ExecutorKind, address: Address, change: impl FnOnce(&mut Settings)) -> Rig {
+pub(super) fn rig(executor: ExecutorKind, address: Address, change: impl FnOnce(&mut Settings)) -> Rig {
     let shapes = fixture::shapes();
     let database = FakeDatabase::start();
     let mut backend = Backend::new("suppliers", address);
@@ -79,7 +52,7 @@ fn rig(executor: ExecutorKind, address: Address, change: impl FnOnce(&mut Settin
     let mut settings = Settings::new(WorkTable::resolve(&shapes).expect("system table"), vec![backend]);
     settings.executor = executor;
     change(&mut settings);
-    let agent = Arc::new(fixture::post_agent(&shapes));
+    let agent = Arc::new(fixture::post_agent());
     let handle = spawn(settings, database.client()).expect("the executor starts");
     Rig { handle, database, agent }
 }
@@ -106,6 +79,19 @@ impl Rig {
 
     fn until_finished(&self, key: &str) {
         until("the work is finished", || ["done", "failed"].contains(&self.work_text(key, 3).as_str()));
+    }
+
+    /// Stops the unit; nothing that it took may be missing then, nor at any moment before.
+    pub(super) fn stop(self) {
+        assert_eq!(self.handle.orders().books().books(), 0);
+        let orders = self.handle.orders().clone();
+        self.handle.stop().expect("stopped");
+        let books = orders.books();
+        assert_eq!(
+            (books.books(), books.in_inbox + books.at_desk + books.running + books.waiting),
+            (0, 0),
+            "{books:?}"
+        );
     }
 
     fn subject(&self, key: &str, field: usize) -> Value {
@@ -141,9 +127,9 @@ fn a_submitted_row_is_numbered_posted_and_recorded(executor: ExecutorKind) {
     );
     // The same order again finds the work done.
     assert!(rig.handle.orders().try_send(Order::RunAgent(rig.run("R1"))).is_ok());
-    until("both orders ended", || rig.handle.orders().counters().agents_done.load(Ordering::Relaxed) == 2);
+    until("both orders ended", || rig.handle.orders().books().done == 2);
     assert_eq!(backend.requests().len(), 1);
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn a_server_error_is_tried_again_with_the_same_key_and_number(executor: ExecutorKind) {
@@ -161,7 +147,7 @@ fn a_server_error_is_tried_again_with_the_same_key_and_number(executor: Executor
     assert_eq!(requests.len(), 3);
     assert!(requests.iter().all(|request| *request == requests[0]));
     assert_eq!(rig.handle.orders().counters().backend_retries.load(Ordering::Relaxed), 2);
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn attempts_end(executor: ExecutorKind) {
@@ -173,7 +159,7 @@ fn attempts_end(executor: ExecutorKind) {
     assert_eq!(rig.subject("R1", POSTING), Value::text("failed"));
     assert_eq!(rig.work_text("R1", 5), "suppliers answered 500; given up after attempt 3");
     assert_eq!(backend.requests().len(), 3);
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn a_refusal_is_final(executor: ExecutorKind) {
@@ -189,7 +175,7 @@ fn a_refusal_is_final(executor: ExecutorKind) {
     assert_eq!(rig.subject("R1", POSTING), Value::text("failed"));
     assert_eq!(rig.subject("R1", NUMBER), Value::text("REQ-000001"));
     assert_eq!(backend.requests().len(), 1);
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn a_back_end_server_that_comes_up_later_is_found(executor: ExecutorKind) {
@@ -206,7 +192,7 @@ fn a_back_end_server_that_comes_up_later_is_found(executor: ExecutorKind) {
     rig.until_finished("R1");
     assert_eq!(rig.work_text("R1", 3), "done");
     assert_eq!(header(&backend.requests()[0], "Idempotency-Key"), work("R1"));
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn silence_is_a_failure_with_a_limit(executor: ExecutorKind) {
@@ -223,7 +209,7 @@ fn silence_is_a_failure_with_a_limit(executor: ExecutorKind) {
     rig.until_finished("R2");
     let reason = format!("suppliers at {}: no answer within 100ms; given up after attempt 1", backend.address);
     assert_eq!(rig.work_text("R2", 5), reason);
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn an_agent_that_takes_too_long_is_given_up(executor: ExecutorKind) {
@@ -233,7 +219,7 @@ fn an_agent_that_takes_too_long_is_given_up(executor: ExecutorKind) {
     rig.until_finished("R1");
     assert_eq!((rig.work_text("R1", 3), rig.work_text("R1", 5)), ("failed".into(), "took longer than 40ms".into()));
     assert_eq!(rig.subject("R1", POSTING), Value::text("failed"));
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn a_panic_costs_one_agent(executor: ExecutorKind) {
@@ -246,7 +232,7 @@ fn a_panic_costs_one_agent(executor: ExecutorKind) {
     rig.submit("R2");
     rig.until_finished("R2");
     assert_eq!(rig.work_text("R2", 3), "done");
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn an_interrupted_agent_keeps_its_number(executor: ExecutorKind) {
@@ -267,7 +253,7 @@ fn an_interrupted_agent_keeps_its_number(executor: ExecutorKind) {
     assert_eq!(rig.database.get(2, &work("R1"), 4), Value::Integer(3));
     assert!(backend.requests()[0].contains("REQ-000041"));
     assert_eq!(numbers.next(rig.agent.table, &number), "REQ-000042");
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn orders_for_what_is_not_there_fail(executor: ExecutorKind) {
@@ -278,7 +264,7 @@ fn orders_for_what_is_not_there_fail(executor: ExecutorKind) {
     rig.submit("R2");
     rig.until_finished("R2");
     assert_eq!(rig.work_text("R2", 5), "the profile names no back-end server `suppliers`");
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn a_failing_database_is_asked_again(executor: ExecutorKind) {
@@ -292,7 +278,7 @@ fn a_failing_database_is_asked_again(executor: ExecutorKind) {
     rig.until_finished("R1");
     assert_eq!(rig.work_text("R1", 3), "done");
     assert_eq!(rig.database.get(2, &work("R1"), 4), Value::Integer(1));
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn a_unix_socket_and_an_interim_answer(executor: ExecutorKind) {
@@ -311,7 +297,7 @@ fn a_unix_socket_and_an_interim_answer(executor: ExecutorKind) {
     server.join().expect("served");
     assert_eq!(header(&kept.lock().expect("requests")[0], "Host"), "localhost");
     std::fs::remove_file(path).expect("removed");
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn a_full_queue_gives_the_order_back_and_loses_none(executor: ExecutorKind) {
@@ -333,7 +319,7 @@ fn a_full_queue_gives_the_order_back_and_loses_none(executor: ExecutorKind) {
                 assert_eq!(*run.subject_key, **key);
                 true
             }
-            Err(Order::Import(_) | Order::WatchFiles { .. }) => panic!("another order came back"),
+            Err(Order::Import(_) | Order::GiveUp(_) | Order::WatchFiles { .. }) => panic!("another order came back"),
         }
     });
     assert!(taken.len() <= 2 + 4 + 4, "{} orders were taken", taken.len());
@@ -347,7 +333,7 @@ fn a_full_queue_gives_the_order_back_and_loses_none(executor: ExecutorKind) {
     numbers.dedup();
     assert_eq!(numbers.len(), taken.len());
     assert_eq!(rig.subject(&refused.expect("the queue is bounded"), NUMBER), Value::Null);
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
 fn stop_finishes_what_was_taken_and_leaves_what_rests(executor: ExecutorKind) {
@@ -358,8 +344,8 @@ fn stop_finishes_what_was_taken_and_leaves_what_rests(executor: ExecutorKind) {
     }
     let orders = busy.handle.orders().clone();
     let again = busy.run("R0");
-    busy.handle.stop().expect("stopped");
-    assert_eq!(orders.counters().agents_done.load(Ordering::Relaxed), 32);
+    busy.stop();
+    assert_eq!(orders.books().done, 32);
     assert!(orders.try_send(Order::RunAgent(again)).is_err());
 
     let backend = FakeBackend::start(vec![ERROR]);
@@ -372,15 +358,16 @@ fn stop_finishes_what_was_taken_and_leaves_what_rests(executor: ExecutorKind) {
     until("the agent rests", || rig.work_text("R1", 3) == "waiting");
     let orders = rig.handle.orders().clone();
     let begun = Instant::now();
-    rig.handle.stop().expect("stopped");
+    let database = rig.database.clone();
+    rig.stop();
     assert!(begun.elapsed() < Duration::from_secs(4), "the pause was not cut short");
-    assert_eq!(orders.counters().agents_left.load(Ordering::Relaxed), 1);
-    assert_eq!(rig.database.get(2, &work("R1"), 3), Value::text("waiting"));
+    assert_eq!(orders.books().left, 1);
+    assert_eq!(database.get(2, &work("R1"), 3), Value::text("waiting"));
 }
 
 fn no_wake_is_lost_between_sleeps(executor: ExecutorKind) {
     let rig = rig(executor, "127.0.0.1:1".parse().expect("an address"), |_| ());
-    let done = || rig.handle.orders().counters().agents_failed.load(Ordering::Relaxed);
+    let done = || rig.handle.orders().books().failed;
     let mut slowest = Duration::ZERO;
     for index in 0..500 {
         // Each order finds the thread asleep, and so does each of its replies.
@@ -391,105 +378,13 @@ fn no_wake_is_lost_between_sleeps(executor: ExecutorKind) {
     }
     println!("slowest of 500 orders with four round trips each: {slowest:?}");
     assert!(slowest < Duration::from_secs(2));
-    rig.handle.stop().expect("stopped");
+    rig.stop();
 }
 
-fn temporary(name: &str) -> PathBuf {
+pub(super) fn temporary(name: &str) -> PathBuf {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("test").replace("::", "-");
     std::env::temp_dir().join(format!("twintier-{}-{test}-{name}", std::process::id()))
-}
-
-fn import(rig: &Rig, file: &Path) -> Arc<ImportProgress> {
-    let progress = Arc::new(ImportProgress::new(file));
-    let run = ImportRun {
-        work: "item/import/catalog-import".into(),
-        agent: Arc::new(fixture::import_agent(&fixture::shapes())),
-        file: file.to_path_buf(),
-        requested_by: "operator".into(),
-        progress: Arc::clone(&progress),
-    };
-    assert!(rig.handle.orders().try_send(Order::Import(run)).is_ok());
-    until("the import ended", || progress.outcome().is_some());
-    progress
-}
-
-fn an_import_reports_every_kind_of_bad_record(executor: ExecutorKind) {
-    let mut file = Vec::new();
-    file.extend_from_slice(b"Package: good\nVersion: 1\nSection: games\nSize: 7\nDescription: short\n long\n\n"); // line 1
-    file.extend_from_slice(b"Package: no-version\nSection: games\n\n"); // line 8
-    file.extend_from_slice(b"package: no-section\nversion: 1\nsection:\n\n"); // line 11
-    file.extend_from_slice(b"Version: 1\nSection: games\n\n"); // line 15
-    file.extend_from_slice(b"Package: bad-size\nVersion: 1\nSection: games\nSize: 7 kB\n\n"); // line 18
-    file.extend_from_slice(b"Package: bad-text\nVersion: 1\nSection: \xff\n\n"); // line 23
-    file.extend_from_slice(b"Package: too-long\nVersion: 123456789012345678901\nSection: games\n\n"); // line 27
-    file.extend_from_slice(b"Package: no colon\nthere\n\n"); // line 31
-    file.extend_from_slice(b"Package: twice\nPackage: twice\n\n"); // line 34
-    file.extend_from_slice(b"Package: huge\nVersion: 1\nSection: games\nTag: "); // line 37
-    file.extend(std::iter::repeat_n(b'x', RECORD_BYTES_MAX));
-    file.extend_from_slice(b"\n\n");
-    file.extend_from_slice(b"Package: good\nVersion: 2\nSection: games\n\n"); // line 42
-    file.extend_from_slice(b"Package: last\nVersion: 1\nSection: games"); // line 46
-    let path = temporary("file");
-    std::fs::write(&path, &file).expect("written");
-    let rig = rig(executor, "127.0.0.1:1".parse().expect("an address"), |_| ());
-    let progress = import(&rig, &path);
-    std::fs::remove_file(&path).expect("removed");
-    assert_eq!(progress.outcome(), Some(Ok(())));
-    let wrong = |line, reason: &str| Wrong { line, reason: reason.to_owned() };
-    assert_eq!(
-        progress.rejections(),
-        [
-            wrong(8, "required field `Version` is missing"),
-            wrong(11, "required field `Section` is missing"),
-            wrong(15, "required field `Package` is missing"),
-            wrong(21, "`Size` \"7 kB\" is no integer"),
-            wrong(25, "no UTF-8 at byte 38 of the record"),
-            wrong(28, "`Version` has 21 bytes, at most 20 fit"),
-            wrong(32, "\"there\" has no colon"),
-            wrong(35, "field `Package` appears twice"),
-            wrong(37, "longer than 65536 bytes"),
-        ]
-    );
-    let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    assert_eq!((of(&progress.read), of(&progress.taken), of(&progress.unchanged)), (12, 2, 0));
-    assert_eq!((of(&progress.duplicate), of(&progress.rejected)), (1, 9));
-    assert_eq!(of(&progress.bytes), u64::try_from(file.len()).expect("small"));
-    // The later record won, and what it does not say is gone.
-    assert_eq!(rig.database.get(3, "good", 0), Value::text("2"));
-    assert_eq!(rig.database.get(3, "good", 3), Value::Null);
-    assert_eq!(rig.database.get(3, "last", 1), Value::text("games"));
-    let work = |field| rig.database.get(2, "item/import/catalog-import", field);
-    until("the work row is closed", || work(3) == Value::text("done"));
-    let result = work(8);
-    let result = result.as_text().expect("a result");
-    assert!(result.contains(r#""rejected":9"#) && result.contains(r#""taken":2"#), "{result}");
-    assert!(result.len() <= 1000, "{result}");
-    assert_eq!(rig.handle.orders().imports().len(), 1);
-    rig.handle.stop().expect("stopped");
-}
-
-fn a_large_import_goes_in_batches_and_again_changes_nothing(executor: ExecutorKind) {
-    let path = temporary("file");
-    let mut out = std::fs::File::create(&path).expect("created");
-    let records: Vec<String> = Generator::new(11).take(5001).collect();
-    out.write_all(records.concat().as_bytes()).expect("written");
-    let rig = rig(executor, "127.0.0.1:1".parse().expect("an address"), |_| ());
-    let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let first = import(&rig, &path);
-    assert_eq!((first.outcome(), of(&first.read), of(&first.taken)), (Some(Ok(())), 5001, 5001));
-    assert_eq!(rig.database.rows.lock().expect("rows").batches, [2000, 2000, 1001]);
-    let second = import(&rig, &path);
-    assert_eq!((of(&second.taken), of(&second.unchanged), of(&second.duplicate)), (0, 5001, 0));
-    println!("{}", second.to_json(0));
-    until("both work rows are closed", || of(&rig.handle.orders().counters().agents_done) == 2);
-    rig.database.rows.lock().expect("rows").failures = 1;
-    assert_eq!(import(&rig, &path).outcome(), Some(Err("the disk is full".into())));
-    std::fs::remove_file(&path).expect("removed");
-    let gone = import(&rig, &path);
-    assert!(gone.outcome().expect("ended").expect_err("no file").starts_with("cannot read "));
-    until("the failure is counted", || of(&rig.handle.orders().counters().agents_failed) == 2);
-    rig.handle.stop().expect("stopped");
 }
 
 fn a_changed_file_is_announced_and_a_missing_one_is_not(executor: ExecutorKind) {
@@ -501,14 +396,14 @@ fn a_changed_file_is_announced_and_a_missing_one_is_not(executor: ExecutorKind) 
     let notify: super::unit::Notify = Arc::new(move |path| kept.lock().expect("seen").push(path));
     let order = Order::WatchFiles { paths: vec![path.clone(), temporary("none")], interval_ms: 2, notify };
     assert!(rig.handle.orders().try_send(order).is_ok());
-    until("the order was taken", || rig.handle.orders().counters().orders_taken.load(Ordering::Relaxed) == 1);
+    until("the order was taken", || rig.handle.orders().counters().files_watched.load(Ordering::Relaxed) == 1);
     std::fs::write(&path, "three").expect("written");
     until("the change was announced", || *seen.lock().expect("seen") == [path.clone()]);
     std::fs::remove_file(&path).expect("removed");
     std::fs::write(&path, "a fourth").expect("written");
     until("the new file was announced", || seen.lock().expect("seen").len() >= 2);
     std::fs::remove_file(&path).expect("removed");
-    rig.handle.stop().expect("stopped");
+    rig.stop();
     // Nothing is announced once the unit has stopped.
     let before = seen.lock().expect("seen").len();
     assert!(before <= 3, "{before} announcements of two changes");

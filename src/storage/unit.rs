@@ -5,14 +5,15 @@
 //!                                        ├─ inbox ─► desk ────┤
 //!  database server ──────────► replies ──┘   waiting: FIFO    └─► agents queue  (100 shares): submissions, imports
 //! ```
-//! Orders are bounded twice, in the inbox and at the desk; an order that finds no room goes back to its sender, whose
-//! work row in the database keeps it. One agent runs per piece of work, and one import at a time.
+//! Orders are bounded twice, in the inbox and at the desk; an order that finds no room goes back to its sender, and its
+//! work row in the database keeps it until a replica orders it again. One agent runs per piece of work, and one import at a time.
 
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,6 +28,7 @@ pub use super::work::Counters;
 
 use super::agents::{ImportAgent, PostAgent, WorkTable};
 use super::backend::Backend;
+use super::books::{Books, Entries};
 use super::bridge::Bridge;
 use super::desk::{Desk, Limits};
 use super::executor;
@@ -35,6 +37,7 @@ use super::numbers::Numbers;
 use super::random::SplitMix;
 use super::work::{Shared, count};
 use crate::engine::sim::World;
+use crate::replication::Backlog;
 
 /// Reports of imports that are kept for the status.
 const REPORTS_KEPT_MAX: usize = 16;
@@ -45,6 +48,11 @@ pub struct Settings {
     pub work: WorkTable,
     /// Back-end servers of the profile.
     pub backends: Vec<Backend>,
+    /// What the replicas have not applied yet, and how many they are.
+    pub backlog: Backlog,
+    pub replicas: usize,
+    /// How long a batch of an import waits for replicas that are behind.
+    pub pace_limit: Duration,
     /// The numbers given out so far.
     pub numbers: Arc<Numbers>,
     /// Submissions that run at a time; more wait.
@@ -71,6 +79,9 @@ impl Settings {
         Self {
             work,
             backends,
+            backlog: Backlog::default(),
+            replicas: 1,
+            pace_limit: Duration::from_secs(2),
             numbers: Arc::default(),
             agents_max: 16,
             orders_max: 4096,
@@ -106,10 +117,20 @@ pub struct ImportRun {
     pub progress: Arc<ImportProgress>,
 }
 
+/// A piece of work that nobody can do.
+#[derive(Clone, Debug)]
+pub struct GivenUp {
+    /// Key of the work row.
+    pub work: Box<str>,
+    pub reason: String,
+}
+
 /// What the storage thread can be asked to do.
 pub enum Order {
     RunAgent(AgentRun),
     Import(ImportRun),
+    /// Records that the work failed.
+    GiveUp(GivenUp),
     /// Announces changes of these files since the order was taken, until the unit stops. Who wants to miss none
     /// orders the watch first and reads the files then.
     WatchFiles {
@@ -124,24 +145,51 @@ pub enum Order {
 pub struct Orders {
     inbox: Arc<Inbox>,
     counters: Arc<Counters>,
+    books: Arc<Books>,
+    left_behind: Arc<AtomicBool>,
     reports: Arc<Mutex<VecDeque<Arc<ImportProgress>>>>,
     executor: ExecutorKind,
 }
 
 impl Orders {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            inbox: Arc::new(Inbox::new(settings.orders_max)),
+            counters: Arc::default(),
+            books: Arc::default(),
+            left_behind: Arc::default(),
+            reports: Arc::default(),
+            executor: settings.executor,
+        }
+    }
+
     /// What the storage thread runs on.
     pub fn executor(&self) -> ExecutorKind {
         self.executor
     }
 
-    /// Never blocks. Gives the order back if the queue is full or the unit stops; for work that has its row in the
-    /// database nothing is lost then, since unfinished rows are ordered again at the next start.
+    /// Gives the order back if the queue is full or the unit stops; for work that has its row in the database nothing
+    /// is lost then: a replica orders it again later ([`Self::has_left_behind`]), or the next start does.
     pub fn try_send(&self, order: Order) -> Result<(), Order> {
-        let report = match &order {
-            Order::Import(run) => Some(Arc::clone(&run.progress)),
-            Order::RunAgent(_) | Order::WatchFiles { .. } => None,
+        let (is_work, report) = match &order {
+            Order::Import(run) => (true, Some(Arc::clone(&run.progress))),
+            Order::RunAgent(_) | Order::GiveUp(_) => (true, None),
+            Order::WatchFiles { .. } => (false, None),
         };
-        let sent = self.inbox.send(order);
+        let sent = {
+            let mut books = self.books.open();
+            let sent = self.inbox.push(order);
+            if is_work && sent.is_ok() {
+                books.accepted += 1;
+                books.in_inbox += 1;
+            }
+            sent
+        };
+        if sent.is_ok() {
+            self.inbox.ring();
+        } else if is_work {
+            self.leave_behind();
+        }
         match (&sent, report) {
             (Ok(()), Some(report)) => {
                 let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,6 +202,43 @@ impl Orders {
             (Err(_), _) => count(&self.counters.orders_refused),
         }
         sent
+    }
+
+    /// Whether work is unfinished in the database that nobody here knows of, while there is room for orders.
+    pub fn has_left_behind(&self) -> bool {
+        // ORDERING: Relaxed, pairs with the stores of `leave_behind`: what is left behind is looked up in the tables.
+        self.left_behind.load(Ordering::Relaxed) && self.inbox.orders_waiting() == 0
+    }
+
+    /// Whoever orders what was left behind says so before.
+    pub fn take_left_behind(&self) -> bool {
+        // ORDERING: Relaxed, as in `has_left_behind`.
+        self.left_behind.swap(false, Ordering::Relaxed)
+    }
+
+    /// Work is unfinished in the database that nobody here knows of.
+    pub fn leave_behind(&self) {
+        // ORDERING: Relaxed, pairs with `has_left_behind`.
+        self.left_behind.store(true, Ordering::Relaxed);
+    }
+
+    /// Where accepted work is.
+    pub fn books(&self) -> Entries {
+        self.books.entries()
+    }
+
+    /// Whether an import waits or runs.
+    pub fn is_importing(&self) -> bool {
+        self.imports().iter().any(|import| import.outcome().is_none())
+    }
+
+    /// Counters and books, as the admin interface shows them.
+    pub fn agents_json(&self) -> serde_json::Value {
+        let mut shown = self.books.entries().to_json();
+        if let (Some(shown), serde_json::Value::Object(counters)) = (shown.as_object_mut(), self.counters.to_json()) {
+            shown.extend(counters);
+        }
+        shown
     }
 
     /// Orders that the desk has not taken yet.
@@ -198,12 +283,7 @@ impl Handle {
 /// Starts the storage thread; returns when its executor runs. The error is one sentence with the cure.
 pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
     let executor = settings.executor;
-    let orders = Orders {
-        inbox: Arc::new(Inbox::new(settings.orders_max)),
-        counters: Arc::default(),
-        reports: Arc::default(),
-        executor,
-    };
+    let orders = Orders::new(&settings);
     let (ready, started) = mpsc::sync_channel(1);
     let on_thread = orders.clone();
     let thread = std::thread::Builder::new().name("storage".to_owned()).spawn(move || {
@@ -236,12 +316,7 @@ pub fn spawn(settings: Settings, database: Database) -> io::Result<Handle> {
 /// The unit without a thread, for a simulation that owns the executor.
 pub fn simulated(mut settings: Settings, database: Database, world: &World) -> (Orders, Executor) {
     settings.executor = ExecutorKind::Simulated;
-    let orders = Orders {
-        inbox: Arc::new(Inbox::new(settings.orders_max)),
-        counters: Arc::default(),
-        reports: Arc::default(),
-        executor: settings.executor,
-    };
+    let orders = Orders::new(&settings);
     let executor = Executor::new(world, serve(settings, database, orders.clone()));
     (orders, executor)
 }
@@ -253,8 +328,13 @@ async fn serve(settings: Settings, database: Database, orders: Orders) {
         inbox: Arc::clone(&inbox),
         work: settings.work,
         backends: settings.backends.into_iter().map(|backend| (backend.name.clone(), backend)).collect(),
+        backlog: settings.backlog,
+        replicas: settings.replicas,
+        pace_limit: settings.pace_limit,
         numbers: settings.numbers,
         counters: orders.counters,
+        books: orders.books,
+        left_behind: orders.left_behind,
         random: RefCell::new(SplitMix::new(settings.seed)),
         resting: RefCell::new(HashSet::new()),
     });

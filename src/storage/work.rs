@@ -4,37 +4,38 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::agents::{WorkState, WorkTable, clip};
 use super::backend::Backend;
+use super::books::Books;
 use super::bridge::{Bridge, Mutated};
 use super::executor;
 use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;
+use super::unit::GivenUp;
 use crate::database::contract::{Change, Mutation};
+use crate::replication::Backlog;
 use crate::tables::{Record, Update, Value};
 
 /// Counters of the unit, for admin and status. The storage thread is the single writer of all but the refusals.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Orders taken out of the queue.
-    pub orders_taken: AtomicU64,
     /// Orders given back because the queue was full or the unit stopped.
     pub orders_refused: AtomicU64,
-    /// Pieces of work running now, and waiting for their turn.
-    pub agents_running: AtomicU64,
-    pub agents_waiting: AtomicU64,
-    /// Pieces of work by their end; `left` ones stay in the database and are ordered again at the next start.
-    pub agents_done: AtomicU64,
-    pub agents_failed: AtomicU64,
-    pub agents_left: AtomicU64,
     /// Requests to back-end servers, and those among them that repeat one.
     pub backend_requests: AtomicU64,
     pub backend_retries: AtomicU64,
-    /// Changed files that were announced.
+    /// Watches of files that were begun, and changed files that were announced.
+    pub files_watched: AtomicU64,
     pub files_changed: AtomicU64,
+    /// What the executor says of its two queues: shares (0 where it has none), and the time that each has run.
+    pub files_shares: AtomicU64,
+    pub files_cpu_us: AtomicU64,
+    pub agents_shares: AtomicU64,
+    pub agents_cpu_us: AtomicU64,
 }
 
 impl Counters {
@@ -42,16 +43,15 @@ impl Counters {
     pub fn to_json(&self) -> serde_json::Value {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         serde_json::json!({
-            "orders_taken": of(&self.orders_taken),
             "orders_refused": of(&self.orders_refused),
-            "agents_running": of(&self.agents_running),
-            "agents_waiting": of(&self.agents_waiting),
-            "agents_done": of(&self.agents_done),
-            "agents_failed": of(&self.agents_failed),
-            "agents_left": of(&self.agents_left),
             "backend_requests": of(&self.backend_requests),
             "backend_retries": of(&self.backend_retries),
+            "files_watched": of(&self.files_watched),
             "files_changed": of(&self.files_changed),
+            "files_shares": of(&self.files_shares),
+            "files_cpu_us": of(&self.files_cpu_us),
+            "agents_shares": of(&self.agents_shares),
+            "agents_cpu_us": of(&self.agents_cpu_us),
         })
     }
 }
@@ -68,7 +68,15 @@ pub(super) struct Shared {
     pub work: WorkTable,
     pub backends: HashMap<Box<str>, Backend>,
     pub numbers: Arc<Numbers>,
+    /// What the replicas have not applied yet, and how many they are.
+    pub backlog: Backlog,
+    pub replicas: usize,
+    /// How long a batch of an import waits for replicas that are behind.
+    pub pace_limit: Duration,
     pub counters: Arc<Counters>,
+    pub books: Arc<Books>,
+    /// Set when work is left unfinished in the database although the unit goes on.
+    pub left_behind: Arc<AtomicBool>,
     pub random: RefCell<SplitMix>,
     /// Pieces of work in a pause between attempts: they lose nothing if the unit stops now.
     pub resting: RefCell<HashSet<Box<str>>>,
@@ -80,7 +88,7 @@ pub(super) enum End {
     Done,
     Failed,
     /// Not finished: the unit stops, or the database server could not record the end. Its row says so, and the work
-    /// is ordered again at the next start.
+    /// is ordered again: by a replica in a while, or at the next start.
     Left,
 }
 
@@ -104,6 +112,17 @@ pub(super) struct Progress<'a> {
 }
 
 impl Shared {
+    /// Notes that a piece of work begins or ends a pause between attempts.
+    pub fn note_rest(&self, work: &str, rests: bool) {
+        let mut resting = self.resting.borrow_mut();
+        let mut books = self.books.open();
+        if rests && resting.insert(work.into()) {
+            (books.running, books.waiting) = (books.running.saturating_sub(1), books.waiting + 1);
+        } else if !rests && resting.remove(work) {
+            (books.running, books.waiting) = (books.running + 1, books.waiting.saturating_sub(1));
+        }
+    }
+
     /// The work's row, made if it is missing: orders of the supervisor or admin come without one. Returns the attempts
     /// so far, or `None` if the work is finished already.
     pub async fn open(&self, ticket: &Ticket<'_>) -> Result<Option<u32>, String> {
@@ -158,9 +177,21 @@ impl Shared {
                 Err(reason) if tries == TRIES || self.inbox.is_stopping() => return Err(reason),
                 Err(_) => {}
             }
-            executor::sleep(std::time::Duration::from_millis(100 << tries)).await;
+            executor::sleep(Duration::from_millis(100 << tries)).await;
             tries += 1;
         }
+    }
+
+    /// Records that nobody can do the work.
+    pub async fn fail(&self, given_up: &GivenUp) -> Result<End, String> {
+        let fields = vec![
+            (self.work.state, Value::text(WorkState::Failed.as_str())),
+            (self.work.reason, Value::text(clip(&given_up.reason, self.work.reason_bytes_max))),
+            (self.work.updated, Value::Integer(executor::unix_ms())),
+        ];
+        let change = Change::Set(fields);
+        self.commit(vec![Mutation { table: self.work.table, key: given_up.work.clone(), change }]).await?;
+        Ok(End::Failed)
     }
 
     fn values(&self, progress: &Progress<'_>) -> Vec<(usize, Value)> {

@@ -224,7 +224,7 @@ impl<E: Engine> Worker<E> {
                     role.on_code(code, None, &self.layout);
                 }
             }
-            Control::Database(_) | Control::Password { .. } | Control::Published(_) => {
+            Control::Database(_) | Control::Password { .. } | Control::Published { .. } => {
                 if let Some(role) = &mut self.replica {
                     role.on_control(control, now);
                 }

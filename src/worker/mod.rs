@@ -22,7 +22,7 @@ use crate::database::contract::Reply;
 use crate::engine::Waker;
 use crate::mesh::{grid, inbox};
 use crate::replica::job::Job;
-use crate::replication;
+use crate::replication::{self, Unapplied};
 use crate::storage::site::Site;
 use crate::tables::code::CodeVersion;
 use crate::tables::{Batch, ServerId};
@@ -54,7 +54,10 @@ pub enum Control {
         right: bool,
     },
     /// Changes that agents committed.
-    Published(Arc<Batch>),
+    Published {
+        batch: Arc<Batch>,
+        unapplied: Unapplied,
+    },
     /// New statements.
     Site(Arc<Site>),
     /// New code tables, for the replica of this worker, which passes them on to the others.

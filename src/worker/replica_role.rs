@@ -9,15 +9,21 @@ use crate::mesh::depth::DepthBoard;
 use crate::replica::job::Job;
 use crate::replica::server::{Now, Output, ReplicaServer};
 use crate::replication;
+use crate::storage::agents::WorkState;
 use crate::storage::orders;
 use crate::storage::passwords::{Passwords, VerdictSink};
-use crate::storage::unit::{self, AgentRun, Order};
-use crate::tables::ServerId;
+use crate::storage::unit::{self, Order};
 use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
+use crate::tables::{ServerId, Value};
 
 use super::accepted::Accepted;
 use super::status::ReplicaStatus;
 use super::{Control, Layout, Message, Port};
+
+/// How often a replica looks for agents' work that was left behind.
+const LEFT_BEHIND_LOOK_NS: u64 = 500_000_000;
+/// Pieces of work in one state that one look orders again.
+const LEFT_BEHIND_MAX: usize = 256;
 
 /// Threads that a replica gives orders to.
 #[derive(Clone)]
@@ -40,8 +46,10 @@ pub struct ReplicaRole {
     accepted: Accepted,
     /// Where the depth of every replica is published, by replica number.
     depths: Arc<DepthBoard>,
-    /// Agent orders that a full queue refused; given again next turn.
-    held: Vec<AgentRun>,
+    /// When to look for agents' work that was left behind, and whether the last look found some. What the last look
+    /// saw has reached every replica by the next one.
+    next_look_ns: u64,
+    saw_left_behind: bool,
     /// Messages to other replicas that are no replication state: new code versions.
     code_for: Vec<ServerId>,
 }
@@ -54,8 +62,17 @@ impl ReplicaRole {
         accepted: Accepted,
         depths: Arc<DepthBoard>,
     ) -> Self {
-        let (held, code_for) = (Vec::new(), Vec::new());
-        Self { replica, server, services, running: true, accepted, depths, held, code_for }
+        Self {
+            replica,
+            server,
+            services,
+            running: true,
+            accepted,
+            depths,
+            next_look_ns: 0,
+            saw_left_behind: false,
+            code_for: Vec::new(),
+        }
     }
 
     /// Ends a turn: tells the dispatchers how much work is here.
@@ -99,7 +116,7 @@ impl ReplicaRole {
         match control {
             Control::Database(reply) => self.server.committed(reply.token, reply.outcome, now),
             Control::Password { token, right } => self.server.password_verified(token, right, now),
-            Control::Published(batch) => self.server.receive_published(&batch),
+            Control::Published { batch, unapplied } => self.server.receive_published(batch, unapplied),
             Control::Deploy(_)
             | Control::Site(_)
             | Control::Status(_)
@@ -115,15 +132,41 @@ impl ReplicaRole {
     /// Deadlines and the periodic sweep; returns when to come again.
     pub fn tick(&mut self, now: Now) -> u64 {
         self.server.tick(now);
+        if now.monotonic_ns >= self.next_look_ns {
+            self.next_look_ns = now.monotonic_ns.saturating_add(LEFT_BEHIND_LOOK_NS);
+            self.look_for_left_behind();
+        }
         self.server.next_tick_ns()
+    }
+
+    /// Orders agents' work again that is unfinished in its table and that the storage unit has lost sight of: its
+    /// queue was full, or the database could not record the end.
+    fn look_for_left_behind(&mut self) {
+        let storage = &self.services.storage;
+        let saw = std::mem::replace(&mut self.saw_left_behind, storage.has_left_behind());
+        if !(saw && self.saw_left_behind && self.running && self.server.is_ready() && storage.take_left_behind()) {
+            return;
+        }
+        self.saw_left_behind = false;
+        for state in [WorkState::Queued, WorkState::Running, WorkState::Waiting] {
+            let state = Value::text(state.as_str());
+            let found = self.server.tables().by_index(AGENT_WORK, agent_work::STATE, &state, 0, LEFT_BEHIND_MAX);
+            if found.total > found.rows.len() {
+                storage.leave_behind();
+            }
+            for (row, record) in found.rows.iter().filter_map(|row| Some((row, row.record.as_ref()?))) {
+                let order = orders::order_of(self.server.code(), &row.key, record);
+                let imports = matches!(order, Order::Import(_)) && storage.is_importing();
+                if !imports && storage.try_send(order).is_err() {
+                    return;
+                }
+            }
+        }
     }
 
     /// Carries out what the replica ordered; jobs that are finished go to `finished`.
     #[allow(clippy::vec_box)]
     pub fn settle(&mut self, port: &mut Port, layout: &Layout, now: Now, finished: &mut Vec<Box<Job>>) {
-        for run in std::mem::take(&mut self.held) {
-            self.order(run);
-        }
         while let Some(output) = self.server.output() {
             self.carry_out(output, now, finished);
         }
@@ -158,9 +201,10 @@ impl ReplicaRole {
                 self.accepted.remove(job.origin.worker);
                 finished.push(job);
             }
-            Output::Commit { token, updates, mode } => {
+            Output::Commit { token, updates, mode, deadline_ns } => {
                 let reply = Arc::clone(&self.services.database_reply);
-                if self.services.database.try_send(Request::Commit { token, updates, mode, reply }).is_err() {
+                let request = Request::Commit { token, updates, mode, deadline_ns, reply };
+                if self.services.database.try_send(request, now.monotonic_ns).is_err() {
                     self.server.committed(token, Outcome::Failed("the database server's queue is full".into()), now);
                 }
             }
@@ -184,16 +228,11 @@ impl ReplicaRole {
                     text(agent_work::REQUESTED_BY),
                 );
                 if let Some(order) = order {
-                    self.order(order);
+                    // What finds no room is ordered again from its row.
+                    drop(self.services.storage.try_send(Order::RunAgent(order)));
                 }
             }
             Output::Fault(line) => eprintln!("replica {}: {line}", self.replica),
-        }
-    }
-
-    fn order(&mut self, run: AgentRun) {
-        if let Err(Order::RunAgent(run)) = self.services.storage.try_send(Order::RunAgent(run)) {
-            self.held.push(run);
         }
     }
 

@@ -78,7 +78,7 @@ pub fn plan(
         systems,
         cases,
         blocks: args.blocks,
-        duration_s: args.duration,
+        duration_s: args.duration_s(),
         warmup_s: args.warmup,
         seed: args.seed.unwrap_or_else(clock::unix_ns),
         soak,

@@ -111,7 +111,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         job: JOB.to_owned(),
         cases: vec![Case::keep_alive(Work::App, connections, 0)],
         blocks: args.blocks,
-        duration_s: args.duration,
+        duration_s: args.duration_s(),
         warmup_s: args.warmup,
         seed,
     });
@@ -153,7 +153,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         let plan = live::Plan {
             policies,
             blocks: options.live_blocks,
-            duration_s: args.duration,
+            duration_s: args.duration_s(),
             warmup_s: args.warmup,
             connections,
             rate: options.rate,

@@ -163,8 +163,8 @@ fn run_directory(name: &str, last_verdict: &str) -> PathBuf {
 fn the_report_is_made_again_byte_for_byte() {
     let run = run_directory("again", "valid");
     let (first, second) = (run.join("first.md"), run.join("second.md"));
-    write(std::slice::from_ref(&run), &first).unwrap();
-    write(std::slice::from_ref(&run), &second).unwrap();
+    write(std::slice::from_ref(&run), &first, false).unwrap();
+    write(std::slice::from_ref(&run), &second, false).unwrap();
     let text = fs::read_to_string(&first).unwrap();
     assert_eq!(text, fs::read_to_string(&second).unwrap());
     // The name of the run directory is the only thing that differs between two runs of this test.
@@ -212,10 +212,10 @@ fn a_run_that_was_cut_short_says_so() {
     let run = folder("short");
     fs::create_dir_all(&run).unwrap();
     RunRecord { finished: false, ..record() }.write(&run).unwrap();
-    let failure = write(std::slice::from_ref(&run), &run.join("out.md")).unwrap_err();
+    let failure = write(std::slice::from_ref(&run), &run.join("out.md"), false).unwrap_err();
     assert!(failure.to_string().contains("before its first trial"), "{failure}");
     add_trial(&run, "twintier", case(), 0, "valid");
-    write(std::slice::from_ref(&run), &run.join("out.md")).unwrap();
+    write(std::slice::from_ref(&run), &run.join("out.md"), false).unwrap();
     let text = fs::read_to_string(run.join("out.md")).unwrap();
     assert!(text.contains("the run was cut short") && text.contains("100,000"), "{text}");
     fs::remove_dir_all(run).unwrap();
@@ -270,7 +270,7 @@ fn dimensions_have_tables_and_targets() {
     };
     fs::create_dir_all(run.join("soak/twintier")).unwrap();
     write_json(&run.join("soak/twintier/soak.json"), &soak).unwrap();
-    write(std::slice::from_ref(&run), &run.join("out.md")).unwrap();
+    write(std::slice::from_ref(&run), &run.join("out.md"), false).unwrap();
     let text = fs::read_to_string(run.join("out.md")).unwrap();
     let name = run.file_name().unwrap().to_str().unwrap();
     let found = text.replace(name, "compare-20261123-134700");

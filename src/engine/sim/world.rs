@@ -180,6 +180,17 @@ impl World {
         self.net.borrow_mut().handed_over.remove(&socket.as_raw_fd())
     }
 
+    /// Resets every connection that an engine gave away and nobody took over: its descriptor was closed.
+    pub fn reset_handed_over(&self) {
+        let mut net = self.net.borrow_mut();
+        let lost = std::mem::take(&mut net.handed_over);
+        let mut lost: Vec<Peer> = lost.into_values().collect();
+        lost.sort_by_key(|peer| (peer.link, peer.side));
+        for peer in lost {
+            net.reset(peer);
+        }
+    }
+
     pub fn now_ns(&self) -> u64 {
         self.net.borrow().now_ns
     }

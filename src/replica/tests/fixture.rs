@@ -406,7 +406,9 @@ impl Rig {
             rig.stored.insert((table, key.into()), update.clone());
             updates.push(update);
         }
-        rig.replica.receive_published(&Arc::new(crate::tables::Batch { origin: replicas, first: 1, updates }));
+        let batch = Arc::new(crate::tables::Batch { origin: replicas, first: 1, updates });
+        rig.replica.receive_published(batch, crate::replication::Unapplied::default());
+        rig.replica.tick(Now::default());
         rig
     }
 
@@ -441,7 +443,7 @@ impl Rig {
         while let Some(output) = self.replica.output() {
             match output {
                 Output::Finished(job) => self.finished.push_back(job),
-                Output::Commit { token, updates, mode } => self.commits.push_back((token, updates, mode)),
+                Output::Commit { token, updates, mode, .. } => self.commits.push_back((token, updates, mode)),
                 Output::VerifyPassword { token, hash, password, .. } => {
                     self.passwords.push_back((token, hash, password))
                 }

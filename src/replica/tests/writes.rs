@@ -192,7 +192,8 @@ fn time_and_room_are_limited() {
     rig.replica.tick(rig.now);
     rig.collect();
     let statuses: Vec<u16> = rig.finished.drain(..).map(|job| job.response.status).collect();
-    assert_eq!(statuses, [503, 503]);
+    assert_eq!(statuses, [504, 503], "of the first it is not known whether it is written, of the second it is");
+    assert_eq!((rig.replica.books(), rig.replica.status().commits_waiting), (0, 1));
     // The commit was on its way: it counts although nobody waits for it.
     rig.settle();
     let row = &rig.get_json(&format!("/orders/{order}"), &identity("ann", 1))["row"];
@@ -215,6 +216,21 @@ fn a_database_that_refuses() {
     assert_eq!(rig.finished.pop_front().expect("answered").response.status, 503);
     assert_eq!(rig.faults, ["replica 0: commit failed: the disk is full"]);
     assert_eq!(rig.get_json("/mine", &identity("ann", 1))["total"], 0);
+    assert_eq!((rig.replica.books(), rig.replica.counters().commits_failed), (0, 1));
+}
+
+#[test]
+fn an_unknown_end_is_no_failure() {
+    let mut rig = Rig::new();
+    rig.start(Rig::post("/orders", &identity("ann", 1), "item=bolt&quantity=3"));
+    let (token, _, _) = rig.commits.pop_front().expect("ordered");
+    rig.replica.committed(token, Outcome::Unknown("the disk went away".into()), rig.now);
+    rig.collect();
+    let job = rig.finished.pop_front().expect("answered");
+    assert_eq!((job.response.status, job.response.retry_after_s), (504, 0));
+    assert!(body(&job).contains("It is not known whether this was written"), "{}", body(&job));
+    assert_eq!((rig.replica.books(), rig.replica.counters().commits_unknown), (0, 1));
+    assert_eq!(rig.replica.status().rows_writing, 0);
 }
 
 #[test]

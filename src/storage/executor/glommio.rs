@@ -91,12 +91,21 @@ async fn beat(period: Duration) {
 }
 
 pub fn spawn(queue: Queue, task: impl Future<Output = ()> + 'static) -> Task {
-    let queues = QUEUES.get().expect("invariant: tasks are spawned while the executor runs");
-    let queue = match queue {
+    spawn_local_into(task, handle(queue)).expect("invariant: the unit never removes its task queues")
+}
+
+fn handle(queue: Queue) -> TaskQueueHandle {
+    let queues = QUEUES.get().expect("invariant: the queues are there while the executor runs");
+    match queue {
         Queue::Files => queues.files,
         Queue::Agents => queues.agents,
-    };
-    spawn_local_into(task, queue).expect("invariant: the unit never removes its task queues")
+    }
+}
+
+pub fn observe(queue: Queue) -> (u64, Duration) {
+    ::glommio::executor().task_queue_stats(handle(queue)).map_or((0, Duration::ZERO), |statistics| {
+        (u64::try_from(statistics.current_shares()).unwrap_or(u64::MAX), statistics.runtime())
+    })
 }
 
 pub async fn breathe() {

@@ -135,6 +135,15 @@ pub fn spawn(queue: Queue, task: impl Future<Output = ()> + 'static) -> Task {
     }
 }
 
+/// The shares of a queue, and the time that it has run since this was asked last. Without shares there are no queues:
+/// 0 and no time.
+pub fn observe(queue: Queue) -> (u64, Duration) {
+    match kind() {
+        ExecutorKind::Glommio => glommio::observe(queue),
+        ExecutorKind::Local | ExecutorKind::Simulated => (0, Duration::ZERO),
+    }
+}
+
 /// Lets other tasks run if this one has run for long.
 pub async fn breathe() {
     match kind() {

@@ -54,6 +54,46 @@ fn a_batch_becomes_visible_at_once() {
     });
 }
 
+/// Pins the same for a whole batch at once: `stage_all` writes and `drain` reads slots on both sides of the ring's end,
+/// all of them ordered by one store of `tail`.
+#[test]
+fn a_drained_batch_is_complete() {
+    model(|| {
+        let (mut producer, mut consumer) = ring_at(4, usize::MAX - 1);
+        let thread = thread::spawn(move || {
+            assert_eq!(producer.stage_all([1, 2, 3].map(Box::new).into_iter()), 3);
+            producer.publish();
+        });
+        let mut seen = Vec::new();
+        consumer.drain(2, |item| seen.push(*item));
+        assert!(seen.is_empty() || seen == [1, 2], "{seen:?}");
+        thread.join().unwrap();
+        consumer.drain(4, |item| seen.push(*item));
+        assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+/// Pins `head` for batches: `stage_all` takes no slot that `drain` is still reading, and takes all that it released.
+#[test]
+fn a_batch_takes_only_slots_that_were_read() {
+    model(|| {
+        let (mut producer, mut consumer) = ring_at(2, usize::MAX);
+        assert_eq!(producer.stage_all([1, 2].map(Box::new).into_iter()), 2);
+        producer.publish();
+        let thread = thread::spawn(move || {
+            let mut seen = Vec::new();
+            consumer.drain(2, |item| seen.push(*item));
+            (consumer, seen)
+        });
+        let staged = producer.stage_all([3, 4].map(Box::new).into_iter());
+        producer.publish();
+        let (mut consumer, mut seen) = thread.join().unwrap();
+        consumer.drain(2, |item| seen.push(*item));
+        assert!(staged == 0 || staged == 2, "a drain gives back all or nothing: {staged}");
+        assert_eq!(seen, (1..=2 + staged).collect::<Vec<_>>());
+    });
+}
+
 /// Pins `head`: Release in `release`, Acquire in `free`. Without either, the producer writes a slot that is still
 /// being read. The indices overflow on the way, and the ring is full in between.
 #[test]

@@ -1,31 +1,28 @@
 //! The database server over both of its stores: group commit, arbitration, mutations, restart, refusals.
 #![cfg(feature = "appliance")]
 
-use std::path::{Path, PathBuf};
+mod health;
+mod support;
+
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
-use crossbeam::queue::SegQueue;
+use crate::support::{
+    ITEMS, PATIENCE, SERVER, USERS, bare, commit, committed, each_duck, each_store, execute, field, hold, item, loaded,
+    mutated, query, quiet, read, scratch, send, settings, shape, shapes, sorted, start, start_memory, update,
+};
+use crossbeam::channel::unbounded;
 use twintier::database::contract::{
-    ABSENT, Change, CommitMode, Deployed, Mutation, Outcome, Publisher, Reply, ReplySink, Request,
+    ABSENT, Change, CommitMode, Deployed, Mutation, Outcome, Reply, ReplySink, Request,
 };
 use twintier::database::duckdb::{self, DuckStore};
-use twintier::database::memory::{MemoryStore, Mischief};
+use twintier::database::memory::{Disk, Mischief};
 use twintier::database::seed::SeedUser;
-use twintier::database::server::{self, Client, Handle, Opened};
+use twintier::database::server::{self, Limits};
 use twintier::storage::passwords;
-use twintier::tables::{
-    Batch, DocumentShape, Field, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value, VersionVector,
-};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-const USERS: TableId = TableId(0);
-const ITEMS: TableId = TableId(1);
-/// The application server's id in these tests.
-const SERVER: u8 = 2;
+use twintier::tables::{DocumentShape, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
 
 #[test]
 fn a_commit_is_there_after_a_restart() {
@@ -111,7 +108,11 @@ fn one_group_takes_what_fits_and_refuses_the_rest() {
         ];
         let gate = hold(client);
         for (token, updates) in (0..).zip(orders) {
-            send(client, |reply| Request::Commit { token, updates, mode: CommitMode::Arbitrated, reply }, replies);
+            send(
+                client,
+                |reply| Request::Commit { token, updates, mode: CommitMode::Arbitrated, deadline_ns: 0, reply },
+                replies,
+            );
         }
         gate.send(()).unwrap();
         let outcomes: Vec<Reply> = (0..6).map(|_| replies.1.recv_timeout(PATIENCE).unwrap()).collect();
@@ -121,6 +122,7 @@ fn one_group_takes_what_fits_and_refuses_the_rest() {
                 Outcome::Committed { .. } => "committed",
                 Outcome::Conflict { .. } => "conflict",
                 Outcome::Failed(_) => "failed",
+                Outcome::Unknown(_) => "unknown",
                 Outcome::Row(_) => "row",
             })
             .collect();
@@ -255,22 +257,19 @@ fn a_bulk_put_writes_what_differs_only() {
 
 #[test]
 fn a_failing_store_fails_the_guilty_and_keeps_serving() {
-    let mischief = Arc::new(SegQueue::new());
-    let orders = mischief.clone();
-    let (handle, _) =
-        server::spawn(settings(Vec::new()), move || Ok(MemoryStore::with_mischief(shapes(), orders)), 64, quiet())
-            .unwrap();
+    let disk = Arc::new(Disk::default());
+    let handle = start_memory(&disk, Limits::default());
     let client = handle.client();
     let one = |key: &str| vec![update(key, 1, 0, ABSENT, Some(item(key, 1, true)))];
-    mischief.push(Mischief::FailCommit("the disk is full; free some space and try again".into()));
+    disk.order(Mischief::FailCommit("the disk is full; free some space and try again".into()));
     let outcome = commit(client, one("a"), CommitMode::Arbitrated);
     assert!(matches!(&outcome, Outcome::Failed(sentence) if sentence.contains("disk is full")), "{outcome:?}");
     assert_eq!(read(client, "a"), None);
     committed(client, one("a"));
     for wrong in [Mischief::FailWrite("bad".into(), "no".into()), Mischief::Panic("bad".into())] {
         // The order fails in its group, and again alone.
-        mischief.push(wrong.clone());
-        mischief.push(wrong);
+        disk.order(wrong.clone());
+        disk.order(wrong);
         let (sender, replies) = unbounded();
         let sender = (sender, replies);
         let gate = hold(client);
@@ -284,7 +283,7 @@ fn a_failing_store_fails_the_guilty_and_keeps_serving() {
         answered.sort_by_key(|reply| reply.token);
         assert!(matches!(answered[0].outcome, Outcome::Committed { .. }));
         assert!(matches!(answered[2].outcome, Outcome::Committed { .. }));
-        while mischief.pop().is_some() {}
+        while disk.recall().is_some() {}
     }
     handle.stop().unwrap();
 }
@@ -342,7 +341,7 @@ fn a_disk_that_takes_no_more_fails_commits_and_loses_none() {
         for round in 0..60 {
             match commit(handle.client(), rows_of(round).collect(), CommitMode::Arbitrated) {
                 Outcome::Committed { .. } => println!("\ncommitted {round}"),
-                Outcome::Failed(sentence) => {
+                Outcome::Failed(sentence) | Outcome::Unknown(sentence) => {
                     println!("\nfailed {round} {sentence}");
                     failed += 1;
                 }
@@ -430,7 +429,7 @@ fn files_that_are_not_ours_are_refused() {
             let path = folder.join("text");
             move || DuckStore::open(&duckdb::Settings::new(path), shapes())
         },
-        8,
+        Limits::default(),
         quiet(),
     );
     assert!(spawned.is_err_and(|wrong| wrong.contains("is no DuckDB database")));
@@ -495,8 +494,13 @@ fn users_are_seeded_once() {
     }];
     let open = |users: Vec<SeedUser>| {
         let path = file.clone();
-        server::spawn(settings(users), move || DuckStore::open(&duckdb::Settings::new(path), shapes()), 64, quiet())
-            .unwrap()
+        server::spawn(
+            settings(users),
+            move || DuckStore::open(&duckdb::Settings::new(path), shapes()),
+            Limits::default(),
+            quiet(),
+        )
+        .unwrap()
     };
     let (handle, opened) = open(users.clone());
     assert_eq!(opened.users_seeded, 1);
@@ -549,12 +553,12 @@ fn a_restart_finds_the_latest_deploys() {
 
 #[test]
 fn a_full_queue_gives_the_request_back_and_stop_serves_what_is_queued() {
-    let (handle, _) = server::spawn(settings(Vec::new()), || Ok(MemoryStore::new(shapes())), 4, quiet()).unwrap();
+    let handle = start_memory(&Arc::default(), Limits { requests_max: 4, ..Limits::default() });
     let client = handle.client().clone();
     let (sender, replies) = unbounded();
     let gate = hold(&client);
     let reply: ReplySink = Arc::new(move |reply: Reply| sender.send(reply.token).unwrap());
-    let ask = |token| client.try_send(Request::Read { token, table: ITEMS, key: "a".into(), reply: reply.clone() });
+    let ask = |token| client.try_send(Request::Read { token, table: ITEMS, key: "a".into(), reply: reply.clone() }, 0);
     assert!((1..=4).all(|token| ask(token).is_ok()));
     let Err(Request::Read { token: 5, .. }) = ask(5) else { panic!("the queue has four places") };
     let stopper = std::thread::spawn(move || handle.stop());
@@ -649,154 +653,4 @@ fn rates_of_commits_and_bulk() {
     println!("open of {rows} rows: {:.0} ms", began.elapsed().as_secs_f64() * 1000.0);
     handle.stop().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
-}
-
-type Replies = (Sender<Reply>, Receiver<Reply>);
-
-fn field(name: &str, kind: FieldKind) -> Field {
-    Field { name: name.into(), kind, required: false, length_max: 1000, secret: false, index: false, words: false }
-}
-
-fn shape(table: &str, key: &str, fields: Vec<Field>) -> DocumentShape {
-    DocumentShape { table: table.into(), application: "reqcat".into(), key: key.into(), fields: fields.into() }
-}
-
-fn shapes() -> Arc<ShapeSet> {
-    let text = |name| field(name, FieldKind::Text);
-    let users = vec![
-        text("name"),
-        text("department"),
-        text("email"),
-        text("roles"),
-        field("active", FieldKind::Boolean),
-        text("password_hash"),
-    ];
-    let items = vec![text("name"), field("price", FieldKind::Money), field("stocked", FieldKind::Boolean)];
-    Arc::new(ShapeSet {
-        shapes: vec![Arc::new(shape("user_profile", "user", users)), Arc::new(shape("item", "item", items))],
-    })
-}
-
-fn item(name: &str, price: i64, stocked: bool) -> Record {
-    Record(Box::new([Value::text(name), Value::Integer(price), Value::Boolean(stocked)]))
-}
-
-fn update(key: &str, sequence: u32, server: u8, base: Stamp, record: Option<Record>) -> Update {
-    let stamp = Stamp { sequence, time: u64::from(sequence) << 16, server };
-    Update { table: ITEMS, key: key.into(), stamp, versions: VersionVector::default().edited_by(server), base, record }
-}
-
-/// As it comes out of the store.
-fn bare(update: &Update) -> Update {
-    Update { base: ABSENT, ..update.clone() }
-}
-
-fn sorted(updates: Vec<Update>) -> Vec<Update> {
-    let mut updates: Vec<Update> = updates.iter().map(bare).collect();
-    updates.sort_by(|one, other| one.key.cmp(&other.key));
-    updates
-}
-
-fn settings(users: Vec<SeedUser>) -> server::Settings {
-    server::Settings { server: SERVER, users, code_digests: vec![("reqcat".into(), "digest-of-reqcat".into())] }
-}
-
-fn quiet() -> Publisher {
-    Arc::new(|_| {})
-}
-
-type Published = Arc<Mutex<Vec<Arc<Batch>>>>;
-
-fn start(path: &Path, shapes: &Arc<ShapeSet>) -> (Handle, Opened, Published) {
-    let published = Published::default();
-    let sink = published.clone();
-    let (path, shapes) = (path.to_path_buf(), shapes.clone());
-    let publisher: Publisher = Arc::new(move |batch| sink.lock().unwrap().push(batch));
-    let store = move || DuckStore::open(&duckdb::Settings::new(path), shapes);
-    let (handle, opened) = server::spawn(settings(Vec::new()), store, 4096, publisher).unwrap();
-    (handle, opened, published)
-}
-
-fn scratch(name: &str) -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let unique = format!("twintier-{}-{}-{name}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let path = std::env::temp_dir().join(unique);
-    std::fs::create_dir_all(&path).unwrap();
-    path
-}
-
-/// Runs a test in a file.
-fn each_duck(test: impl Fn(&Path)) {
-    let folder = scratch("duck");
-    test(&folder.join("data.duckdb"));
-    std::fs::remove_dir_all(folder).unwrap();
-}
-
-/// Runs a test over a DuckDB file, DuckDB in memory, and the store in plain memory.
-fn each_store(test: impl Fn(&Client, &Replies)) {
-    each_duck(|path| {
-        let (handle, _, _) = start(path, &shapes());
-        test(handle.client(), &unbounded());
-        handle.stop().unwrap();
-    });
-    let (handle, _, _) = start(Path::new(":memory:"), &shapes());
-    test(handle.client(), &unbounded());
-    handle.stop().unwrap();
-    let (handle, _) = server::spawn(settings(Vec::new()), || Ok(MemoryStore::new(shapes())), 4096, quiet()).unwrap();
-    test(handle.client(), &unbounded());
-    handle.stop().unwrap();
-}
-
-fn send(client: &Client, make: impl FnOnce(ReplySink) -> Request, replies: &Replies) {
-    let sender = replies.0.clone();
-    client.try_send(make(Arc::new(move |reply| sender.send(reply).unwrap()))).map_err(|_| ()).unwrap();
-}
-
-/// Holds the server's thread in a reply until something is sent: what is queued meanwhile becomes one group.
-fn hold(client: &Client) -> Sender<()> {
-    let (gate, opened) = unbounded::<()>();
-    let (entered, held) = unbounded::<()>();
-    let waiting: ReplySink = Arc::new(move |_| {
-        entered.send(()).unwrap();
-        opened.recv_timeout(PATIENCE).unwrap();
-    });
-    let request = Request::Read { token: 0, table: ITEMS, key: "held".into(), reply: waiting };
-    client.try_send(request).map_err(|_| ()).unwrap();
-    held.recv_timeout(PATIENCE).unwrap();
-    gate
-}
-
-fn commit(client: &Client, updates: Vec<Update>, mode: CommitMode) -> Outcome {
-    client.ask(PATIENCE, |reply| Request::Commit { token: 1, updates, mode, reply }).unwrap()
-}
-
-fn committed(client: &Client, updates: Vec<Update>) {
-    let outcome = commit(client, updates, CommitMode::Arbitrated);
-    assert!(matches!(&outcome, Outcome::Committed { updates } if updates.is_empty()), "{outcome:?}");
-}
-
-fn mutated(client: &Client, mutations: Vec<Mutation>) -> Vec<Update> {
-    match client.ask(PATIENCE, |reply| Request::Mutate { token: 1, mutations, reply }).unwrap() {
-        Outcome::Committed { updates } => updates,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn read(client: &Client, key: &str) -> Option<Update> {
-    match client.ask(PATIENCE, |reply| Request::Read { token: 1, table: ITEMS, key: key.into(), reply }).unwrap() {
-        Outcome::Row(row) => row,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn loaded(client: &Client, table: TableId) -> Vec<Update> {
-    sorted(client.load(table).unwrap().rows)
-}
-
-fn query(file: &Path, sql: &str) -> String {
-    ::duckdb::Connection::open(file).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-fn execute(file: &Path, sql: &str) {
-    ::duckdb::Connection::open(file).unwrap().execute_batch(sql).unwrap();
 }
