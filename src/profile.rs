@@ -156,6 +156,12 @@ pub struct Timeouts {
     pub upstream_answer_ms: u64,
     pub upstream_idle_ms: u64,
     pub drain_ms: u64,
+    /// A worker's turn that takes longer is a missed beat.
+    pub hung_ms: u64,
+    /// A replica that has been hung for so long is declared dead.
+    pub dead_ms: u64,
+    /// What a stopped replica may take to finish.
+    pub stop_ms: u64,
 }
 
 /// What holds for upstream servers where a statement does not say otherwise.
@@ -363,6 +369,9 @@ impl Default for Timeouts {
             upstream_answer_ms: 3_600_000,
             upstream_idle_ms: 55_000,
             drain_ms: 10_000,
+            hung_ms: 10,
+            dead_ms: 1_000,
+            stop_ms: 2_000,
         }
     }
 }
@@ -599,6 +608,9 @@ impl Profile {
             ("upstream_answer_ms", times.upstream_answer_ms),
             ("upstream_idle_ms", times.upstream_idle_ms),
             ("drain_ms", times.drain_ms),
+            ("hung_ms", times.hung_ms),
+            ("dead_ms", times.dead_ms),
+            ("stop_ms", times.stop_ms),
         ] {
             if !(1..=limits::TIMEOUT_MS_MAX).contains(&value) {
                 let cure = "1 to 2592000000, which is thirty days; no time can be switched off";

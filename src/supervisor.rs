@@ -56,7 +56,8 @@ use crate::worker::access_log;
 use crate::worker::front_role::{Boards, FrontRole};
 use crate::worker::load_board::LoadBoard;
 use crate::worker::placement::{Placement, Topology, WorkerPlan, place};
-use crate::worker::replica_role::{ReplicaRole, Services};
+use crate::worker::replica_role::{Rebirth, ReplicaBoards, ReplicaRole, Services};
+use crate::worker::watch::{Patience, Vitals, Watch};
 use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
 
 /// After this long a replica asks its question to another one again.
@@ -280,6 +281,9 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     let (access_log, mut logs) = access_log(&profile, placement.fronts())?;
     let site = Arc::new(site);
+    let patience =
+        Patience { hung_ns: profile.timeouts.hung_ms * 1_000_000, dead_ns: profile.timeouts.dead_ms * 1_000_000 };
+    let vitals = Arc::new(Vitals::new(count, &layout.replica_workers, patience));
     let shared = Shared {
         profile: profile.clone(),
         engine: chosen.kind,
@@ -290,6 +294,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         session_key: opened.session_key,
         board: Arc::new(LoadBoard::new(placement.fronts())),
         depths: Arc::new(DepthBoard::new(placement.replicas())),
+        vitals: Arc::clone(&vitals),
         replicas: placement.replicas(),
         http: bound.to_string(),
         database: database.client().clone(),
@@ -348,6 +353,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             access_log: access_log.as_ref().map(|log| Arc::clone(log.statistics())),
             code: Arc::clone(&code),
             site,
+            vitals,
         },
     ));
     let admin_stop = Arc::new(AtomicBool::new(false));
@@ -627,6 +633,7 @@ struct Shared {
     session_key: [u8; 32],
     board: Arc<LoadBoard>,
     depths: Arc<DepthBoard>,
+    vitals: Arc<Vitals>,
     replicas: usize,
     http: String,
     database: database::server::Client,
@@ -685,9 +692,10 @@ impl Start {
         if let Some(listener) = self.listener {
             engine.listen(listener).map_err(|error| error.to_string())?;
         }
+        let watch = Watch::new(Arc::clone(&shared.vitals), self.index);
         // The supervisor counts the ones that are ready; if it is gone, so is the process.
         let _ = ready.try_send(Ok(()));
-        Worker::new(self.index, core, engine, port, control, Arc::clone(&shared.layout), front, replica)
+        Worker::new(self.index, core, engine, port, control, Arc::clone(&shared.layout), watch, front, replica)
             .run()
             .map_err(|error| format!("worker {} failed: {error}", self.index))
     }
@@ -721,30 +729,35 @@ impl Start {
                 tables.apply(row);
             }
         }
-        let replicator = Replicator::new(replication::Settings {
+        let replication = replication::Settings {
             me: number,
             replicas: ServerId::try_from(shared.replicas).unwrap_or(ServerId::MAX),
             sweep_interval_ns: shared.profile.replication.sweep_ms * 1_000_000,
             retry_ns: REPLICATION_RETRY_NS,
             log_updates_max: limits::LOG_UPDATES_MAX,
-        });
+        };
+        let replicator = Replicator::new(replication);
         let settings = replica::server::Settings {
             parked_max: shared.profile.limits.parked_jobs_max,
             ..replica::server::Settings::default()
         };
-        let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings);
+        let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings.clone());
         let to_self = self.sender.clone();
         let for_password = self.sender.clone();
+        let for_rows = self.sender.clone();
         let services = Services {
             database: shared.database.clone(),
             passwords: shared.passwords.clone(),
             storage: shared.storage.clone(),
             database_reply: Arc::new(move |reply| deliver(&to_self, Control::Database(reply))),
             password_reply: Arc::new(move |token, right| deliver(&for_password, Control::Password { token, right })),
+            loaded: Arc::new(move |incarnation, loaded| deliver(&for_rows, Control::Loaded { incarnation, loaded })),
         };
         let cap = dispatch_settings(&shared.profile.dispatch, shared.replicas).cap();
         let accepted = Accepted::new(&shared.layout.front_workers, cap);
-        ReplicaRole::new(number, server, services, accepted, Arc::clone(&shared.depths))
+        let boards = ReplicaBoards { depths: Arc::clone(&shared.depths), vitals: Arc::clone(&shared.vitals) };
+        let stop_ns = shared.profile.timeouts.stop_ms * 1_000_000;
+        ReplicaRole::new(number, server, services, accepted, boards, Rebirth { server: settings, replication, stop_ns })
     }
 }
 

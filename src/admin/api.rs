@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::front::latency::Latency;
 use crate::http1::head::Method;
-use crate::worker::{Control, WorkerStatus, deliver};
+use crate::mesh::lives::Life;
+use crate::worker::WorkerStatus;
 
 use super::server::{Asked, Reply};
-use super::{Cluster, claim, console, metrics, rejects};
+use super::{Cluster, claim, console, metrics, rejects, servers};
 
 /// Answers one request.
 pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
@@ -33,8 +34,12 @@ pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
             Reply::text(200, rejects::to_text(&cluster.rejects().await))
         }
         (Method::Get | Method::Head, ["claim"]) => Reply::json(&claim::chart(cluster).await),
-        (Method::Post, ["servers", "replica", number, order @ ("stop" | "start")]) => replica(cluster, number, order),
-        (Method::Post, ["servers", "front", number, order @ ("drain" | "start")]) => front(cluster, number, order),
+        (Method::Post, ["servers", "replica", number, order]) => {
+            servers::replica(cluster, number, order, &asked.query).await
+        }
+        (Method::Post, ["servers", "front", number, order @ ("drain" | "start")]) => {
+            servers::front(cluster, number, order)
+        }
         (Method::Post, ["deploy"]) => deploy(cluster, &asked.body).await,
         (_, ["" | "status" | "metrics" | "replication" | "rejects" | "claim"] | ["rejects", "text"]) => {
             Reply::text(405, "this can only be read (GET)")
@@ -42,7 +47,7 @@ pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
         (_, ["deploy"] | ["servers", _, _, _]) => Reply::text(405, "this is an order (POST)"),
         (_, _) => Reply::text(
             404,
-            "there are /status /metrics /rejects /claim /replication /deploy /servers/replica/N/stop|start /servers/front/N/drain|start",
+            "there are /status /metrics /rejects /claim /replication /deploy /servers/replica/N/stop|start|hang|hang-job|panic|crash /servers/front/N/drain|start",
         ),
     }
 }
@@ -72,6 +77,7 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
         "site_version": cluster.site().version,
         "latency": latency,
         "books": books(workers),
+        "servers": servers::lives(cluster),
         "workers": workers,
         "database": {
             "kind": cluster.profile.database.kind,
@@ -102,47 +108,20 @@ fn books(workers: &[WorkerStatus]) -> Value {
     json!({ "requests": requests })
 }
 
-/// Per replica: digest of every table, applied positions, lag.
+/// Per replica: digest of every table, applied positions, lag. `equal` says that all that hold anything hold the same;
+/// one that is stopped holds nothing, and one that does not report is not known to.
 pub async fn replication(cluster: &Cluster) -> Value {
     let statuses = cluster.statuses().await;
     let replicas: Vec<_> = statuses.iter().filter_map(|status| status.replica.as_ref()).collect();
+    let holding: Vec<_> = replicas.iter().filter(|replica| replica.state != Life::Stopped.as_str()).collect();
     let equal =
-        replicas.windows(2).all(|pair| pair[0].tables == pair[1].tables && pair[0].code_digest == pair[1].code_digest);
-    json!({ "equal": equal && replicas.len() == cluster.layout.replica_workers.len(), "replicas": replicas })
-}
-
-fn replica(cluster: &Cluster, number: &str, order: &str) -> Reply {
-    let found =
-        number.parse::<u8>().ok().and_then(|number| cluster.replica_worker(number).map(|worker| (number, worker)));
-    let Some((number, worker)) = found else {
-        return Reply::text(
-            404,
-            format!("there is no replica {number}; they count from 0 to {}", cluster.layout.replica_workers.len() - 1),
-        );
-    };
-    let running = order == "start";
-    if running {
-        deliver(worker, Control::Replica { running });
-        cluster.broadcast(|| Control::Available { replica: number, available: true });
-    } else {
-        cluster.broadcast(|| Control::Available { replica: number, available: false });
-        deliver(worker, Control::Replica { running });
-    }
-    Reply::json(&json!({ "replica": number, "running": running }))
-}
-
-fn front(cluster: &Cluster, number: &str, order: &str) -> Reply {
-    let found =
-        number.parse::<usize>().ok().and_then(|number| cluster.front_worker(number).map(|worker| (number, worker)));
-    let Some((number, worker)) = found else {
-        return Reply::text(
-            404,
-            format!("there is no front {number}; they count from 0 to {}", cluster.layout.front_workers.len() - 1),
-        );
-    };
-    let on = order == "drain";
-    deliver(worker, Control::Drain { on });
-    Reply::json(&json!({ "front": number, "draining": on }))
+        holding.windows(2).all(|pair| pair[0].tables == pair[1].tables && pair[0].code_digest == pair[1].code_digest);
+    let all_report = replicas.len() == cluster.layout.replica_workers.len();
+    json!({
+        "equal": equal && all_report && !holding.is_empty(),
+        "servers": servers::lives(cluster),
+        "replicas": replicas,
+    })
 }
 
 /// What `twintier deploy` sends.

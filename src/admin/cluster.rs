@@ -10,6 +10,7 @@ use crate::clock;
 use crate::database;
 use crate::engine::Address;
 use crate::engine::probe::Chosen;
+use crate::mesh::lives::{Life, Standing};
 use crate::profile::Profile;
 use crate::storage::site::Site;
 use crate::storage::unit;
@@ -17,10 +18,15 @@ use crate::tables::ServerId;
 use crate::tables::code::CodeVersion;
 use crate::worker::access_log;
 use crate::worker::placement::Placement;
+use crate::worker::watch::Vitals;
 use crate::worker::{Control, ControlSender, FrontRejects, Layout, WorkerStatus, deliver};
 
 /// How long a worker may take to report.
 const REPORT_NS: u64 = 2_000_000_000;
+/// The same while some of them hang: those that do not have answered long ago.
+const HUNG_REPORT_NS: u64 = 100_000_000;
+/// How long an order to a replica is waited for.
+const ORDER_NS: u64 = 5_000_000_000;
 /// How long a deploy waits for its turn, and for the replicas.
 const DEPLOY_NS: u64 = 30_000_000_000;
 
@@ -39,6 +45,8 @@ pub struct Cluster {
     pub storage: unit::Orders,
     /// What the access log's thread counts, if there is one.
     pub access_log: Option<Arc<access_log::Statistics>>,
+    /// Beats and lives of the servers.
+    pub vitals: Arc<Vitals>,
     code: Mutex<Arc<CodeVersion>>,
     site: Mutex<Arc<Site>>,
     /// One deploy at a time: each counts on from the version before it.
@@ -59,6 +67,7 @@ pub struct Parts {
     pub access_log: Option<Arc<access_log::Statistics>>,
     pub code: Arc<CodeVersion>,
     pub site: Arc<Site>,
+    pub vitals: Arc<Vitals>,
 }
 
 impl Cluster {
@@ -76,6 +85,7 @@ impl Cluster {
             access_log,
             code,
             site,
+            vitals,
         } = parts;
         Self {
             profile,
@@ -90,6 +100,7 @@ impl Cluster {
             database_statistics,
             storage,
             access_log,
+            vitals,
             code: Mutex::new(code),
             site: Mutex::new(site),
             deploying: AtomicBool::new(false),
@@ -146,7 +157,7 @@ impl Cluster {
 
     /// The same for the admin thread, whose other connections go on meanwhile.
     pub async fn statuses(&self) -> Vec<WorkerStatus> {
-        let mut statuses = collect(&self.ask(), self.workers.len()).await;
+        let mut statuses = self.collect(&self.ask(), self.workers.len()).await;
         statuses.sort_by_key(|status| status.worker);
         statuses
     }
@@ -156,7 +167,7 @@ impl Cluster {
         let count = self.layout.front_workers.len();
         let (sender, reports) = channel::bounded(count);
         self.broadcast(|| Control::Rejects(sender.clone()));
-        let mut rejects = collect(&reports, count).await;
+        let mut rejects = self.collect(&reports, count).await;
         rejects.sort_by_key(|rejects| rejects.front);
         rejects
     }
@@ -165,6 +176,42 @@ impl Cluster {
         let (sender, reports) = channel::bounded(self.workers.len());
         self.broadcast(|| Control::Status(sender.clone()));
         reports
+    }
+
+    /// `count` answers, or those that come in time. For those that hang nobody waits.
+    async fn collect<T>(&self, reports: &channel::Receiver<T>, count: usize) -> Vec<T> {
+        let begun = clock::monotonic_ns();
+        let mut answers = Vec::with_capacity(count);
+        loop {
+            while let Ok(answer) = reports.try_recv() {
+                answers.push(answer);
+            }
+            let now = clock::monotonic_ns();
+            let hung = (0..self.workers.len()).filter(|worker| self.vitals.is_late(*worker, now)).count();
+            let some_hang = hung > 0 && answers.len() + hung >= count && now >= begun + HUNG_REPORT_NS;
+            if answers.len() >= count || some_hang || now >= begun + REPORT_NS {
+                return answers;
+            }
+            monoio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Stops a replica or starts it; returns how it stands when it has come to rest, or when that takes too long.
+    pub async fn order_replica(&self, replica: ServerId, start: bool) -> Standing {
+        let place = usize::from(replica);
+        let control = if start { Control::StartReplica(self.code()) } else { Control::StopReplica };
+        if let Some(worker) = self.replica_worker(replica) {
+            deliver(worker, control);
+        }
+        let wanted = if start { Life::Running } else { Life::Stopped };
+        let until = clock::monotonic_ns() + ORDER_NS;
+        loop {
+            let standing = self.vitals.lives.read(place);
+            if standing.life == wanted || clock::monotonic_ns() >= until {
+                return standing;
+            }
+            monoio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Waits until no other deploy is under way. Deploys come by the admin thread only, so the flag orders nothing else.
@@ -235,19 +282,6 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
-}
-
-/// `count` answers, or those that come in time.
-async fn collect<T>(reports: &channel::Receiver<T>, count: usize) -> Vec<T> {
-    let until = clock::monotonic_ns() + REPORT_NS;
-    let mut answers = Vec::with_capacity(count);
-    while answers.len() < count && clock::monotonic_ns() < until {
-        match reports.try_recv() {
-            Ok(answer) => answers.push(answer),
-            Err(_) => monoio::time::sleep(Duration::from_millis(1)).await,
-        }
-    }
-    answers
 }
 
 fn committed(outcome: database::contract::Outcome) -> Result<(), String> {

@@ -12,5 +12,6 @@ pub mod help;
 pub mod metrics;
 pub mod rejects;
 pub mod server;
+pub mod servers;
 
 pub use cluster::Cluster;

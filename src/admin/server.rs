@@ -50,6 +50,8 @@ impl Reply {
 pub struct Asked {
     pub method: Method,
     pub path: String,
+    /// What follows the `?`.
+    pub query: String,
     pub body: Vec<u8>,
 }
 
@@ -144,6 +146,7 @@ async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<Opt
     }
     let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
     let path = text(head.path.of(bytes));
+    let query = text(head.query.of(bytes));
     let authorized = head
         .value(bytes, Known::Authorization)
         .map(text)
@@ -160,7 +163,7 @@ async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<Opt
             return Ok(None);
         }
     }
-    Ok(Some((Asked { method, path, body }, keep_alive, authorized)))
+    Ok(Some((Asked { method, path, query, body }, keep_alive, authorized)))
 }
 
 /// Reads on; false at the end or on an error.

@@ -93,11 +93,13 @@ pub enum Outcome {
 /// to the agent: the worker side feeds them to the replicas.
 pub type Publisher = Arc<dyn Fn(Arc<crate::tables::Batch>) + Send + Sync>;
 
-/// One table's rows as loaded at start. Their `base` is [`ABSENT`].
+/// One table's rows as they were loaded. Their `base` is [`ABSENT`].
 #[derive(Debug)]
 pub struct Loaded {
     pub table: TableId,
     pub rows: Vec<Update>,
+    /// The number of the application server's last update that was published before they were read.
+    pub published: u64,
 }
 
 /// The stamp of a row that does not exist.

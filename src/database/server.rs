@@ -420,7 +420,8 @@ impl<S: Store> Server<S> {
         } else {
             Err(format!("there is no data table number {}", table.0))
         };
-        reply(outcome.map(|()| Loaded { table, rows }));
+        let published = self.next_number - 1;
+        reply(outcome.map(|()| Loaded { table, rows, published }));
     }
 
     /// One transaction.

@@ -1,17 +1,22 @@
-//! Jobs: requests for the replica cluster, from the body's first byte to the answer.
+//! Jobs: requests for the replica cluster, from the body's first byte to the answer, also by way of a second replica
+//! when the first one stops or hangs.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::dispatch::requests::Pick;
-use crate::engine::{Conn, Engine};
+use crate::engine::Engine;
 use crate::http1::form;
+use crate::http1::form::decode_path;
 use crate::http1::head::Known;
 use crate::replica::job::{Accept, Job, Origin};
+use crate::storage::site::Target;
 use crate::tables::ServerId;
 
 use super::FrontServer;
 use super::connection::Downstream;
 use super::exchange::State;
+use super::flights::Course;
 use super::reason::Reason;
 use super::respond::{self, Context, Timing};
 use super::server::Ticket;
@@ -19,6 +24,9 @@ use super::trace::{Ending, Served};
 
 /// Jobs kept for reuse.
 const JOBS_KEPT_MAX: usize = 1024;
+/// Times that a safe request is executed again because its replica hung: a request that hangs every replica that
+/// executes it must not be given to all of them.
+const REPEATS_MAX: u8 = 1;
 
 impl FrontServer {
     /// Fills a job from the request and collects its body.
@@ -30,8 +38,16 @@ impl FrontServer {
         path: &str,
         mount: usize,
     ) {
+        down.exchange.site = Some(Rc::clone(&self.site));
+        let job = self.fill_job(down, application, path, mount);
+        down.exchange.job = Some(job);
+        down.exchange.state = State::Collect;
+        self.expect_continue(engine, down);
+    }
+
+    fn fill_job(&mut self, down: &Downstream, application: &Arc<str>, path: &str, mount: usize) -> Box<Job> {
         let mut job = self.jobs.pop().unwrap_or_default();
-        let exchange = &mut down.exchange;
+        let exchange = &down.exchange;
         let head = &exchange.head;
         let bytes = exchange.head_bytes.as_slice();
         job.origin = Origin {
@@ -39,6 +55,7 @@ impl FrontServer {
             slot: down.conn.slot,
             generation: down.conn.generation,
             exchange: exchange.number,
+            flight: 0,
         };
         job.application = Arc::clone(application);
         job.method = head.method;
@@ -70,9 +87,19 @@ impl FrontServer {
         self.sessions.identify(head, bytes, self.now.unix_ms, &mut job.identity);
         job.taken_ns = exchange.trace.taken_ns;
         job.deadline_ns = exchange.trace.taken_ns + self.settings.job_ns;
-        exchange.job = Some(job);
-        exchange.state = State::Collect;
-        self.expect_continue(engine, down);
+        job
+    }
+
+    /// The same job once more, from the request's head; only for requests that are safe.
+    fn refill_job(&mut self, down: &Downstream) -> Option<Box<Job>> {
+        let site = Rc::clone(down.exchange.site.as_ref()?);
+        let route = site.0.table.routes().get(down.exchange.route)?;
+        let Target::Cluster { application } = site.0.targets.get(route.index)? else { return None };
+        let mut path = std::mem::take(&mut self.path);
+        let decoded = decode_path(down.exchange.head.path.of(&down.exchange.head_bytes), &mut path);
+        let job = decoded.is_ok().then(|| self.fill_job(down, application, &path, route.mount.len()));
+        self.path = path;
+        job
     }
 
     /// Collects the body; true when the exchange moved on.
@@ -102,19 +129,25 @@ impl FrontServer {
         true
     }
 
-    /// Asks the second dispatcher for a replica.
+    /// The request is whole: a job for the second dispatcher.
     fn dispatch<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream) {
-        let Some(mut job) = down.exchange.job.take() else { return };
+        let Some(job) = down.exchange.job.take() else { return };
         down.exchange.state = State::Queued;
-        down.exchange.forget_head_bytes();
+        // The job of a safe request can be made again.
+        if !down.exchange.is_safe() {
+            down.exchange.forget_head_bytes();
+        }
         down.deadline_ns = job.deadline_ns;
         self.counters.to_replicas += 1;
+        self.place(engine, down, job, None);
+    }
+
+    /// Asks the second dispatcher for a replica; `reason` is why, if not the dispatcher's own.
+    fn place<E: Engine>(&mut self, engine: &mut E, down: &mut Downstream, job: Box<Job>, reason: Option<Reason>) {
         let now = engine.now_ns();
         match self.dispatcher.pick(now, self.local_replica) {
-            Pick::Replica(replica, reason) => {
-                down.exchange.trace.placed(Served::Replica(replica), Reason::of_pick(reason), now);
-                job.dispatched_ns = now;
-                self.outbox.push((replica, job));
+            Pick::Replica(replica, picked) => {
+                self.send_out(down, replica, job, reason.unwrap_or(Reason::of_pick(picked)), now);
             }
             Pick::Wait => {
                 let ticket = Ticket { conn: down.conn, exchange: down.exchange.number };
@@ -127,12 +160,29 @@ impl FrontServer {
         }
     }
 
-    /// A job came back from `replica`.
+    fn send_out(&mut self, down: &mut Downstream, replica: ServerId, mut job: Box<Job>, reason: Reason, now: u64) {
+        let ticket = Ticket { conn: down.conn, exchange: down.exchange.number };
+        let flight = self.flights.begin(ticket, replica);
+        down.exchange.flight = Some(flight);
+        down.exchange.trace.placed(Served::Replica(replica), reason, now);
+        job.dispatched_ns = now;
+        job.origin.flight = flight;
+        self.outbox.push((replica, job));
+    }
+
+    /// A job came back from its replica.
+    ///
+    /// # Panics
+    /// If it was not out: it would have come back twice.
     pub fn on_reply<E: Engine>(&mut self, engine: &mut E, job: Box<Job>) {
-        self.dispatcher.returned(job.response.replica);
-        let conn = Conn { slot: job.origin.slot, generation: job.origin.generation };
-        if let Some(mut down) = self.take_downstream(conn) {
-            if down.exchange.state == State::Queued && down.exchange.number == job.origin.exchange {
+        let flight = self.flights.end(job.origin.flight);
+        self.dispatcher.returned(flight.replica);
+        match flight.course {
+            Course::UnderWay => self.flights.counters.replied += 1,
+            Course::Withdrawn | Course::Abandoned => self.flights.counters.late_replies += 1,
+        }
+        if let Some(mut down) = self.waiting(flight.ticket) {
+            if down.exchange.flight == Some(job.origin.flight) {
                 self.answer(engine, &mut down, &job);
                 self.advance(engine, &mut down);
                 self.hold_back(engine, &mut down);
@@ -154,18 +204,76 @@ impl FrontServer {
         self.on_reply(engine, job);
     }
 
-    /// A stopped replica gave the job back untouched: it goes to another one.
-    pub fn on_unclaimed<E: Engine>(&mut self, engine: &mut E, replica: ServerId, job: Box<Job>) {
-        self.dispatcher.returned(replica);
-        self.dispatcher.set_available(replica, false);
-        let conn = Conn { slot: job.origin.slot, generation: job.origin.generation };
-        let Some(mut down) = self.take_downstream(conn) else { return self.recycle(job) };
-        if down.exchange.state == State::Queued && down.exchange.number == job.origin.exchange {
-            down.exchange.job = Some(job);
-            self.dispatch(engine, &mut down);
+    /// A replica that takes no jobs gave this one back untouched: it goes to another one. The caller has told the
+    /// dispatcher what it knows of the replica's standing, so that the job does not come to the same one again.
+    ///
+    /// # Panics
+    /// If it was not out: it would have come back twice.
+    pub fn on_unclaimed<E: Engine>(&mut self, engine: &mut E, job: Box<Job>) {
+        let flight = self.flights.end(job.origin.flight);
+        self.dispatcher.returned(flight.replica);
+        self.flights.counters.returned += 1;
+        if flight.course == Course::UnderWay {
+            self.move_on(engine, flight.ticket, job);
         } else {
             self.recycle(job);
         }
+        self.pump(engine);
+    }
+
+    /// A replica found the slip of this flight empty: the job was taken back, and now its credit is free.
+    ///
+    /// # Panics
+    /// If the flight was not withdrawn.
+    pub fn on_withdrawn<E: Engine>(&mut self, engine: &mut E, flight: u32) {
+        let flight = self.flights.end(flight);
+        assert_eq!(flight.course, Course::Withdrawn, "an empty slip, but nobody took the job back");
+        self.dispatcher.returned(flight.replica);
+        self.flights.counters.withdrawn += 1;
+        self.pump(engine);
+    }
+
+    /// A replica hangs. What it has not begun is taken back and goes to another one; what it has begun is executed
+    /// again if that does no harm; for the rest its answer is waited for. The caller has told the dispatcher that the
+    /// replica is not available.
+    pub fn take_out<E: Engine>(&mut self, engine: &mut E, replica: ServerId) {
+        let mut from = 0;
+        while let Some((flight, ticket)) = self.flights.next_under_way(replica, from) {
+            from = flight + 1;
+            if let Some(job) = self.flights.slip(flight).take() {
+                self.flights.set_course(flight, Course::Withdrawn);
+                self.flights.counters.retracted += 1;
+                self.move_on(engine, ticket, job);
+            } else {
+                self.repeat(engine, flight, ticket);
+            }
+        }
+    }
+
+    fn repeat<E: Engine>(&mut self, engine: &mut E, flight: u32, ticket: Ticket) {
+        let Some(mut down) = self.waiting(ticket) else { return };
+        let repeats = down.exchange.repeats;
+        if down.exchange.flight == Some(flight)
+            && down.exchange.is_safe()
+            && repeats < REPEATS_MAX
+            && let Some(job) = self.refill_job(&down)
+        {
+            down.exchange.repeats = repeats + 1;
+            down.exchange.flight = None;
+            self.flights.set_course(flight, Course::Abandoned);
+            self.flights.counters.reexecuted += 1;
+            self.place(engine, &mut down, job, Some(Reason::Moved));
+            self.advance(engine, &mut down);
+        }
+        self.put_downstream(down);
+    }
+
+    /// Gives a job that nobody has begun to another replica, if its browser still waits.
+    fn move_on<E: Engine>(&mut self, engine: &mut E, ticket: Ticket, job: Box<Job>) {
+        let Some(mut down) = self.waiting(ticket) else { return self.recycle(job) };
+        down.exchange.flight = None;
+        self.place(engine, &mut down, job, Some(Reason::Moved));
+        self.advance(engine, &mut down);
         self.put_downstream(down);
     }
 
@@ -182,10 +290,8 @@ impl FrontServer {
         }
         while let Some((ticket, replica)) = self.dispatcher.next_ready(now, self.local_replica) {
             if let Some(mut down) = self.waiting(ticket) {
-                if let Some(mut job) = down.exchange.job.take() {
-                    down.exchange.trace.placed(Served::Replica(replica), Reason::Waited, now);
-                    job.dispatched_ns = now;
-                    self.outbox.push((replica, job));
+                if let Some(job) = down.exchange.job.take() {
+                    self.send_out(&mut down, replica, job, Reason::Waited, now);
                 } else {
                     self.dispatcher.returned(replica);
                 }

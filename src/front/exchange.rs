@@ -1,11 +1,14 @@
 //! One request and its response on a browser connection.
 
+use std::rc::Rc;
+
 use crate::engine::Conn;
 use crate::http1::body::BodyReader;
-use crate::http1::head::{RequestHead, Version};
+use crate::http1::head::{Method, RequestHead, Version};
 use crate::replica::job::Job;
 
 use super::record::Record;
+use super::server::Published;
 use super::trace::Trace;
 use super::upstream::course::Course;
 
@@ -49,6 +52,12 @@ pub struct Exchange {
     pub keep_alive: bool,
     /// The job while it is collected or waits for a free replica.
     pub job: Option<Box<Job>>,
+    /// The job's way to a replica, while it is out.
+    pub flight: Option<u32>,
+    /// Times that a replica was given the job because the one before had begun it and hung.
+    pub repeats: u8,
+    /// The statements that the request for a replica began with: its job may have to be made again.
+    pub(super) site: Option<Rc<Published>>,
     /// The upstream connection of a relay.
     pub upstream: Option<Conn>,
     /// What the exchange holds of its upstream servers.
@@ -80,6 +89,11 @@ impl Exchange {
         self.head.version == Version::Http10
     }
 
+    /// Whether it does no harm to execute it twice (RFC 9110 section 9.2.1), and all of it is in the head.
+    pub fn is_safe(&self) -> bool {
+        matches!(self.head.method, Method::Get | Method::Head) && !self.head.framing.has_body()
+    }
+
     /// Lets the head's bytes go, but for the memory that the next head will want.
     pub fn forget_head_bytes(&mut self) {
         self.head_bytes.clear();
@@ -93,6 +107,9 @@ impl Exchange {
         self.forget_head_bytes();
         self.body_done = false;
         self.upstream = None;
+        self.flight = None;
+        self.repeats = 0;
+        self.site = None;
         self.course = Course::default();
         self.attempts = 0;
         self.answered = false;

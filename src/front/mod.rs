@@ -21,6 +21,7 @@ pub mod connection;
 pub mod counters;
 mod dispatch;
 pub mod exchange;
+pub mod flights;
 pub mod flow;
 mod forward;
 mod forwarding;

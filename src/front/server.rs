@@ -15,6 +15,7 @@ use super::authorize::Sessions;
 use super::connection::Downstream;
 use super::counters::Counters;
 use super::exchange::State;
+use super::flights::Flights;
 use super::note::Notes;
 use super::pace::Pace;
 use super::part::End;
@@ -36,6 +37,12 @@ pub struct Ticket {
 
 /// The statements in force. A request pins them by a count of this core's own, so that no core writes another's line.
 pub(super) struct Published(pub Arc<Site>);
+
+impl std::fmt::Debug for Published {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Published({})", self.0.version)
+    }
+}
 
 #[derive(Debug, Default)]
 enum Slot {
@@ -60,6 +67,7 @@ pub struct FrontServer {
     pub(super) admission: Admission,
     pub(super) site: Rc<Published>,
     pub(super) dispatcher: RequestDispatcher<Ticket>,
+    pub(super) flights: Flights,
     pub(super) outbox: Vec<(ServerId, Box<Job>)>,
     /// Jobs to be used again, in the boxes that travel.
     #[allow(clippy::vec_box)]
@@ -96,6 +104,7 @@ impl FrontServer {
             site: Rc::new(Published(Arc::clone(&site))),
             slots: std::iter::repeat_with(Slot::default).take(slots as usize).collect(),
             dispatcher,
+            flights: Flights::default(),
             outbox: Vec::new(),
             jobs: Vec::new(),
             sessions,
@@ -141,6 +150,10 @@ impl FrontServer {
 
     pub fn dispatcher_mut(&mut self) -> &mut RequestDispatcher<Ticket> {
         &mut self.dispatcher
+    }
+
+    pub fn flights(&self) -> &Flights {
+        &self.flights
     }
 
     /// Requests taken, less those ended, less those in progress by a count of the connections: 0, or the accounting is
@@ -615,7 +628,12 @@ impl FrontServer {
             }
             State::Queued => {
                 self.counters.timed_out += 1;
-                self.refuse(engine, down, Reason::ReplicaTimeout, "the replica did not answer in time");
+                if down.exchange.flight.is_some() && !down.exchange.is_safe() {
+                    let text = "the replica did not answer in time; whether it did what was asked is not known";
+                    self.refuse(engine, down, Reason::OutcomeUnknown, text);
+                } else {
+                    self.refuse(engine, down, Reason::ReplicaTimeout, "the replica did not answer in time");
+                }
             }
             // The upstream connection has deadlines of its own; a closing one is bounded by the engine's linger, or
             // by this when the browser does not read.

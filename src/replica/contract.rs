@@ -75,6 +75,44 @@ pub struct Counters {
     pub faults: u64,
 }
 
+impl Counters {
+    /// Adds those of an earlier life.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            executed,
+            finished,
+            parked,
+            waited,
+            commits_ordered,
+            committed,
+            commits_conflicted,
+            commits_failed,
+            commits_unknown,
+            conflicts_retried,
+            conflicts_lost,
+            expired,
+            shed,
+            panicked,
+            faults,
+        } = other;
+        self.executed += executed;
+        self.finished += finished;
+        self.parked += parked;
+        self.waited += waited;
+        self.commits_ordered += commits_ordered;
+        self.committed += committed;
+        self.commits_conflicted += commits_conflicted;
+        self.commits_unknown += commits_unknown;
+        self.commits_failed += commits_failed;
+        self.conflicts_retried += conflicts_retried;
+        self.conflicts_lost += conflicts_lost;
+        self.expired += expired;
+        self.shed += shed;
+        self.panicked += panicked;
+        self.faults += faults;
+    }
+}
+
 /// For `GET /replication` and the claim chart.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -84,6 +122,8 @@ pub struct Status {
     /// By table number.
     pub tables: Vec<TableStatus>,
     pub parked: usize,
+    /// Updates acknowledged before the database had committed them, and not committed yet.
+    pub unconfirmed: u64,
     /// Rows with a commit on its way.
     pub rows_writing: usize,
     /// Commits on their way.

@@ -13,6 +13,8 @@ pub struct Origin {
     pub generation: u32,
     /// Counts the exchanges of the connection, so that a late reply cannot answer a later request.
     pub exchange: u32,
+    /// The front's number for this one of the job's ways to a replica: a reply that comes by an earlier one is late.
+    pub flight: u32,
 }
 
 /// What the browser prefers.

@@ -8,6 +8,7 @@ pub mod handlers;
 pub mod job;
 pub mod parked;
 pub mod server;
+pub mod unconfirmed;
 
 #[cfg(test)]
 mod tests;

@@ -69,6 +69,11 @@ impl ParkedJobs {
         self.writing.len()
     }
 
+    /// The next token comes after this one.
+    pub fn number_after(&mut self, token: u64) {
+        self.next_token = self.next_token.max(token);
+    }
+
     /// A token that no other request of this replica has.
     pub fn token(&mut self) -> u64 {
         self.next_token += 1;

@@ -30,6 +30,7 @@ pub use super::contract::{Counters, Now, Output, Settings, Status, TableStatus};
 use super::handlers::{self, After, Scene, Step, Verify, Write};
 use super::job::Job;
 use super::parked::{Left, Parked, ParkedJobs, RowKey, Stage};
+use super::unconfirmed::Unconfirmed;
 
 /// One server of the second cluster.
 #[derive(Debug)]
@@ -45,6 +46,9 @@ pub struct ReplicaServer {
     published: VecDeque<(Arc<Batch>, Unapplied)>,
     /// Tokens of commits that the database server has not answered.
     committing: HashSet<u64>,
+    unconfirmed: Unconfirmed,
+    /// The next handler panics: a drill.
+    panic_next: bool,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -70,9 +74,17 @@ impl ReplicaServer {
             parked: ParkedJobs::default(),
             published: VecDeque::new(),
             committing: HashSet::new(),
+            unconfirmed: Unconfirmed::default(),
+            panic_next: false,
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// Numbers its requests to other threads from here on: answers to those of an earlier life are not taken for its own.
+    pub fn with_tokens_after(mut self, token: u64) -> Self {
+        self.parked.number_after(token);
+        self
     }
 
     /// Executes a job. It comes back as [`Output::Finished`], now or later.
@@ -88,6 +100,7 @@ impl ReplicaServer {
 
     /// The database's reply to [`Output::Commit`].
     pub fn committed(&mut self, token: u64, outcome: Outcome, now: Now) {
+        self.unconfirmed.end(token);
         if self.committing.remove(&token) {
             self.count_commit(&outcome);
         }
@@ -283,6 +296,47 @@ impl ReplicaServer {
         self.parked.count()
     }
 
+    /// Whether anything that it began is not finished: a job, a commit, an update that a live replica does not hold.
+    pub fn is_busy(&self) -> bool {
+        self.parked.count() > 0 || !self.committing.is_empty() || !self.replicator.is_heard()
+    }
+
+    /// Commits that the database server has not answered.
+    pub fn commits_waiting(&self) -> u64 {
+        u64::try_from(self.committing.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Updates acknowledged before the database had committed them, and not committed yet.
+    pub fn unconfirmed(&self) -> u64 {
+        self.unconfirmed.updates()
+    }
+
+    /// Those of them that no other replica holds: what is lost if this one ends now and its commits fail.
+    pub fn at_risk(&self) -> u64 {
+        self.unconfirmed.beyond(self.replicator.held_by_another())
+    }
+
+    /// Updates of an earlier life of this replica that not every other one held when it ended: makes them known. Those
+    /// whose row has been deleted since are left out; returns how many.
+    pub fn take_over(&mut self, updates: &[Update]) -> u64 {
+        let mut left_out = 0;
+        for update in updates {
+            let known = self.tables.get_any(update.table, &update.key).is_some();
+            // A purged stub of this or a greater sequence may have been that row's.
+            if known || update.stamp.sequence > self.tables.purged_sequence(update.table) {
+                self.replicator.local_update(update.clone(), &mut self.tables);
+            } else {
+                left_out += 1;
+            }
+        }
+        left_out
+    }
+
+    /// A drill: the handler of the next job panics.
+    pub fn panic_next(&mut self) {
+        self.panic_next = true;
+    }
+
     /// Commits ordered, less answered, less on their way: 0, or one got lost.
     pub fn books(&self) -> i64 {
         let counters = &self.counters;
@@ -315,6 +369,7 @@ impl ReplicaServer {
             code_digest: self.code.digest,
             tables: tables.collect(),
             parked: self.parked.count(),
+            unconfirmed: self.unconfirmed.updates(),
             rows_writing: self.parked.rows_writing(),
             commits_waiting: self.committing.len(),
             books: self.books(),
@@ -340,9 +395,11 @@ impl ReplicaServer {
         let fresh = self.clock.tick(now.unix_ms);
         job.response.clear();
         let mut step = Step::Finished;
+        let drill = std::mem::take(&mut self.panic_next);
         let fault = {
             let scene = Scene { fresh, ..self.scene(&code, now) };
             guarded(&mut job, |job| {
+                assert!(!drill, "a drill that the administrator ordered");
                 let (next, fault) = handlers::handle(scene, job);
                 step = next;
                 fault
@@ -386,11 +443,13 @@ impl ReplicaServer {
                 let Some(token) = self.park(Parked { job: Some(job), code, stage, conflicts }) else { return };
                 let position = self.apply(&updates);
                 self.parked.await_replicas(position, token);
+                self.unconfirmed.begin(token, position, updates.len());
                 self.order_commit(token, updates, CommitMode::Merged, 0);
             }
             Acknowledge::Local => {
-                self.apply(&updates);
+                let position = self.apply(&updates);
                 let token = self.parked.token();
+                self.unconfirmed.begin(token, position, updates.len());
                 self.order_commit(token, updates, CommitMode::Merged, 0);
                 self.answer_written(job, &code, &after, now);
             }

@@ -189,7 +189,7 @@ impl Replicator {
         self.ask_chunk(Cursor::default());
     }
 
-    fn become_ready(&mut self) {
+    pub(super) fn become_ready(&mut self) {
         self.joining = Joining::Ready;
         self.ack_everyone();
         // The peers' positions of this replica are those of its earlier life: a repair brings them forward.

@@ -82,6 +82,13 @@ impl DeltaLog {
         (batch.first + count(batch.updates.len()) > id.saturating_add(1)).then_some(batch)
     }
 
+    /// Copies of all updates after `id` that are held, sealed or not.
+    pub fn updates_after(&self, id: u64) -> Vec<Update> {
+        let sealed = self.batches.iter().flat_map(|batch| (batch.first..).zip(&batch.updates));
+        let open = (self.open_first..).zip(&self.open);
+        sealed.chain(open).filter(|(number, _)| *number > id).map(|(_, update)| update.clone()).collect()
+    }
+
     /// Whether no update after `id` has been dropped.
     pub fn holds_after(&self, id: u64) -> bool {
         id.saturating_add(1) >= self.oldest()
@@ -169,6 +176,15 @@ mod tests {
         assert!(log.batch_after(1).is_none());
         log.seal();
         assert!(log.batch_after(1).is_some());
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_can_be_copied() {
+        let mut log = log(100, &[2, 3]);
+        log.append(update(6));
+        let keys = |id| log.updates_after(id).iter().map(|update| update.key.to_string()).collect::<Vec<_>>();
+        assert_eq!(keys(3), ["4", "5", "6"]);
+        assert_eq!((keys(0).len(), keys(5).len(), keys(6).len()), (6, 1, 0));
     }
 
     #[test]

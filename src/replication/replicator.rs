@@ -78,6 +78,18 @@ impl Replicator {
         new
     }
 
+    /// A replica that comes back while no other one can be copied from: its tables hold what the database holds, read
+    /// when the last batch of the application server that it had published was `position`. It is ready at once; what
+    /// peers that are live hold beyond that comes by repairs.
+    pub fn reloaded(settings: Settings, live: &[ServerId], position: u64, now_ns: u64) -> Self {
+        let mut new = Self::joining(settings, live);
+        new.now_ns = now_ns;
+        new.receiver.adopt(settings.replicas, position);
+        new.log.restart_at(now_ns.saturating_add(1));
+        new.become_ready();
+        new
+    }
+
     fn alone(settings: Settings) -> Self {
         assert!(settings.me < settings.replicas, "invariant: a replica's id is below their number");
         assert!(
@@ -237,6 +249,23 @@ impl Replicator {
     /// Whether every live replica holds this own update: the acknowledgement level `all`.
     pub fn acknowledged_by_all(&self, id: u64) -> bool {
         id <= self.acknowledged
+    }
+
+    /// Whether every live replica holds all that this one has written.
+    pub fn is_heard(&self) -> bool {
+        self.acknowledged >= self.log.head() || self.live_peers().next().is_none()
+    }
+
+    /// Own updates up to this number are held by at least one other replica.
+    pub fn held_by_another(&self) -> u64 {
+        let me = self.settings.me;
+        let live = self.peers.iter().filter(|peer| peer.live);
+        live.map(|peer| peer.view.get(me)).max().unwrap_or(0)
+    }
+
+    /// Own updates that not every live replica is known to hold, oldest first, as far as the log goes back.
+    pub fn unheard(&self) -> Vec<Update> {
+        self.log.updates_after(self.acknowledged)
     }
 
     /// The greatest hybrid time in any update seen, for the clock that stamps the next edit.

@@ -50,6 +50,38 @@ pub struct Counters {
     pub snapshot_rows: u64,
 }
 
+impl Counters {
+    /// Adds those of an earlier life.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            batches_sent,
+            batches_received,
+            updates_received,
+            gaps,
+            undelivered,
+            sweeps,
+            rounds,
+            repairs,
+            rows_swept,
+            conflicts,
+            stubs_purged,
+            snapshot_rows,
+        } = other;
+        self.batches_sent += batches_sent;
+        self.batches_received += batches_received;
+        self.updates_received += updates_received;
+        self.gaps += gaps;
+        self.undelivered += undelivered;
+        self.sweeps += sweeps;
+        self.rounds += rounds;
+        self.repairs += repairs;
+        self.rows_swept += rows_swept;
+        self.conflicts += conflicts;
+        self.stubs_purged += stubs_purged;
+        self.snapshot_rows += snapshot_rows;
+    }
+}
+
 /// For `GET /replication`.
 #[derive(Clone, Debug)]
 pub struct Report {

@@ -2,10 +2,12 @@
 //! and (at the beginning of the next turn) submit with the one system call that also waits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clocks, SystemClocks};
 use crate::engine::{Engine, Event};
 use crate::limits;
+use crate::mesh::beats::{Beat, SLEEP_NS_MAX};
 use crate::mesh::inbox::Inbox;
 use crate::replica::job::Job;
 use crate::replica::server::Now;
@@ -13,12 +15,11 @@ use crate::replica::server::Now;
 use super::front_role::FrontRole;
 use super::replica_role::ReplicaRole;
 use super::status::WorkerStatus;
+use super::watch::Watch;
 use super::{Control, Layout, Message, Port};
 
 /// Rounds of jobs and answers in one turn: a pipelining browser gets its next turn, too.
 const ROUNDS_MAX: usize = 16;
-/// How long a worker sleeps at most, so that a sweep is never far.
-const SLEEP_NS_MAX: u64 = 100_000_000;
 
 /// One worker with its roles. Jobs stay in their boxes all the way: a box is what travels and is used again.
 #[allow(clippy::vec_box)]
@@ -29,10 +30,15 @@ pub struct Worker<E: Engine> {
     pub port: Port,
     pub inbox: Inbox<Control>,
     pub layout: Arc<Layout>,
+    pub watch: Watch,
     pub front: Option<FrontRole>,
     pub replica: Option<ReplicaRole>,
     events: Vec<Event>,
     finished: Vec<Box<Job>>,
+    /// Jobs that the replica did not take and whose ring back was full.
+    unclaimed: Vec<Box<Job>>,
+    /// Empty slips that their fronts have to be told of: worker and flight.
+    withdrawn: Vec<(usize, u32)>,
     stopping: bool,
 }
 
@@ -45,6 +51,7 @@ impl<E: Engine> Worker<E> {
         port: Port,
         inbox: Inbox<Control>,
         layout: Arc<Layout>,
+        watch: Watch,
         front: Option<FrontRole>,
         replica: Option<ReplicaRole>,
     ) -> Self {
@@ -55,10 +62,13 @@ impl<E: Engine> Worker<E> {
             port,
             inbox,
             layout,
+            watch,
             front,
             replica,
             events: Vec::new(),
             finished: Vec::new(),
+            unclaimed: Vec::new(),
+            withdrawn: Vec::new(),
             stopping: false,
         }
     }
@@ -87,7 +97,10 @@ impl<E: Engine> Worker<E> {
             front.server.set_unix_ms(now.unix_ms);
             front.observe_depths();
         }
+        self.beat(false);
+        self.observe(now);
         self.on_events();
+        self.send_back();
         self.drain_mesh(now);
         self.drain_inbox(now, clocks);
         let next_ns = self.timers(now, clocks);
@@ -115,9 +128,31 @@ impl<E: Engine> Worker<E> {
         if until_ns > 0 && !(self.port.prepare_sleep() && self.inbox.is_empty()) {
             until_ns = 0;
         }
+        if until_ns > 0 {
+            self.beat(true);
+        }
         let outcome = self.engine.turn(until_ns, &mut self.events);
         self.port.awake();
         outcome
+    }
+
+    /// Tells the others that this worker lives: its turn begins, or it goes to sleep.
+    fn beat(&self, asleep: bool) {
+        self.watch.vitals().beats.publish(self.index, Beat { at_ns: self.engine.now_ns(), asleep });
+    }
+
+    /// Takes in how the others fare: which replicas may be given jobs, and what is out at those that hang.
+    fn observe(&mut self, now: Now) {
+        if !self.watch.look(now.monotonic_ns) {
+            return;
+        }
+        let Self { watch, front, replica, engine, .. } = self;
+        if let Some(front) = front {
+            front.observe_replicas(engine, watch);
+        }
+        if let Some(role) = replica {
+            role.observe_peers(|peer| watch.standing(peer), now);
+        }
     }
 
     fn on_events(&mut self) {
@@ -131,26 +166,36 @@ impl<E: Engine> Worker<E> {
     }
 
     fn drain_mesh(&mut self, now: Now) {
-        let Self { port, engine, front, replica, finished, layout, .. } = self;
-        let mut unclaimed = Vec::new();
-        port.receive(limits::MESH_BATCH_MAX, |_, message| match message {
-            Message::Job { replica: number, job } => {
+        let Self { port, engine, front, replica, unclaimed, withdrawn, layout, watch, .. } = self;
+        port.receive(limits::MESH_BATCH_MAX, |from, message| match message {
+            Message::Job { replica: number, slip } => {
+                let Some(job) = slip.take() else { return withdrawn.push((from, slip.number())) };
                 let back = match replica {
                     Some(role) if role.replica == number => role.execute(job, now),
                     Some(_) | None => Some(job),
                 };
-                if let Some(job) = back {
-                    unclaimed.push((number, job));
-                }
+                unclaimed.extend(back);
             }
             Message::Reply(job) => {
                 if let Some(front) = front {
                     front.server.on_reply(engine, job);
                 }
             }
-            Message::Unclaimed { replica, job } => {
+            Message::Unclaimed(job) => {
                 if let Some(front) = front {
-                    front.server.on_unclaimed(engine, replica, job);
+                    // The replica changed its standing before it gave the job back.
+                    if watch.look(now.monotonic_ns) {
+                        front.observe_replicas(engine, watch);
+                        if let Some(role) = replica {
+                            role.observe_peers(|peer| watch.standing(peer), now);
+                        }
+                    }
+                    front.server.on_unclaimed(engine, job);
+                }
+            }
+            Message::Withdrawn(flight) => {
+                if let Some(front) = front {
+                    front.server.on_withdrawn(engine, flight);
                 }
             }
             Message::Connection(socket) => {
@@ -158,24 +203,31 @@ impl<E: Engine> Worker<E> {
                     front.adopt(engine, socket, true);
                 }
             }
-            Message::Replication { from, message } => {
+            Message::Replication { from, incarnation, to, message } => {
                 if let Some(role) = replica {
-                    role.on_replication(from, message, now);
+                    role.on_replication((from, incarnation), to, message, now);
                 }
             }
             Message::Code { from, code } => {
                 if let Some(role) = replica {
-                    role.on_code(code, Some(from), layout);
+                    role.on_code(code, Some(from), layout, now);
                 }
             }
         });
-        for (replica, mut job) in unclaimed {
+        self.send_back();
+    }
+
+    /// Tells fronts on other workers of jobs that were not begun here.
+    fn send_back(&mut self) {
+        for job in std::mem::take(&mut self.unclaimed) {
             let to = usize::from(job.origin.worker);
-            job.response.clear();
-            if let Err(Message::Unclaimed { job, .. }) = port.send(to, Message::Unclaimed { replica, job }) {
-                finished.push(refused(job, replica));
+            if let Err(Message::Unclaimed(job)) = self.port.send(to, Message::Unclaimed(job)) {
+                // The ring to that front is full: it is told in the next turn.
+                self.unclaimed.push(job);
             }
         }
+        let port = &mut self.port;
+        self.withdrawn.retain(|(to, flight)| port.send(*to, Message::Withdrawn(*flight)).is_err());
     }
 
     fn drain_inbox<C: Clocks>(&mut self, now: Now, clocks: &C) {
@@ -209,22 +261,19 @@ impl<E: Engine> Worker<E> {
                     front.drain(&mut self.engine, on);
                 }
             }
-            Control::Available { replica, available } => {
-                if let Some(front) = &mut self.front {
-                    front.server.dispatcher_mut().set_available(replica, available);
-                }
-            }
-            Control::Replica { running } => {
-                if let Some(role) = &mut self.replica {
-                    role.set_running(running);
-                }
-            }
+            Control::Hang { ms } => std::thread::sleep(Duration::from_millis(ms)),
             Control::Deploy(code) => {
                 if let Some(role) = &mut self.replica {
-                    role.on_code(code, None, &self.layout);
+                    role.on_code(code, None, &self.layout, now);
                 }
             }
-            Control::Database(_) | Control::Password { .. } | Control::Published { .. } => {
+            Control::Database(_)
+            | Control::Password { .. }
+            | Control::Published { .. }
+            | Control::Loaded { .. }
+            | Control::StopReplica
+            | Control::StartReplica(_)
+            | Control::Drill(_) => {
                 if let Some(role) = &mut self.replica {
                     role.on_control(control, now);
                 }
@@ -237,6 +286,13 @@ impl<E: Engine> Worker<E> {
         let mut next = now.monotonic_ns + SLEEP_NS_MAX;
         if let Some(front) = &mut self.front {
             next = next.min(front.tick(&mut self.engine, clocks));
+            // Whoever waits for another worker keeps an eye on it.
+            if front.server.flights().count() > 0 {
+                next = next.min(self.watch.next_look_ns());
+            }
+        }
+        if !self.unclaimed.is_empty() || !self.withdrawn.is_empty() {
+            next = now.monotonic_ns;
         }
         if let Some(role) = &mut self.replica {
             next = next.min(role.tick(now));
@@ -267,7 +323,7 @@ impl<E: Engine> Worker<E> {
     }
 
     fn send_jobs(&mut self, now: Now) {
-        let Self { front: Some(front), replica, port, layout, engine, index, .. } = self else { return };
+        let Self { front: Some(front), replica, port, layout, engine, index, watch, .. } = self else { return };
         let mut outbox = std::mem::take(front.server.outbox_mut());
         for (number, job) in outbox.drain(..) {
             let worker = layout.replica_workers[usize::from(number)];
@@ -277,9 +333,18 @@ impl<E: Engine> Worker<E> {
                     None => Some(job),
                 };
                 if let Some(job) = back {
-                    front.server.on_unclaimed(engine, number, job);
+                    if watch.look(engine.now_ns()) {
+                        front.observe_replicas(engine, watch);
+                    }
+                    front.server.on_unclaimed(engine, job);
                 }
-            } else if let Err(Message::Job { job, .. }) = port.send(worker, Message::Job { replica: number, job }) {
+                continue;
+            }
+            let slip = Arc::clone(front.server.flights().slip(job.origin.flight));
+            slip.put(job);
+            if let Err(Message::Job { slip, .. }) = port.send(worker, Message::Job { replica: number, slip })
+                && let Some(job) = slip.take()
+            {
                 front.server.on_undelivered(engine, number, job);
             }
         }
@@ -311,17 +376,9 @@ impl<E: Engine> Worker<E> {
             cpu_ns: clocks.cpu_ns(),
             engine: self.engine.statistics(),
             mesh: self.port.counters().into(),
+            watch: self.watch.counters,
             front: self.front.as_ref().map(|front| front.status(self.engine.now_ns())),
             replica: self.replica.as_ref().map(ReplicaRole::status),
         }
     }
-}
-
-fn refused(mut job: Box<Job>, replica: u8) -> Box<Job> {
-    job.response.status = 503;
-    job.response.replica = replica;
-    job.response.retry_after_s = 1;
-    job.response.content_type = "text/plain; charset=utf-8";
-    job.response.body.extend_from_slice(b"the replica is stopped");
-    job
 }

@@ -18,6 +18,7 @@ use crate::mesh::depth::DepthBoard;
 use super::load_board::LoadBoard;
 use super::movers::Movers;
 use super::status::{FrontRejects, FrontStatus, UpstreamGroupStatus, UpstreamStatus};
+use super::watch::Watch;
 use super::{Layout, Message, Port};
 
 /// A connection that took no request for so long is given away first: whoever sends all the time is what makes a core
@@ -90,6 +91,18 @@ impl FrontRole {
             self.boards.depths.snapshot(&mut self.depths);
             self.server.dispatcher_mut().observe(&self.depths);
         }
+    }
+
+    /// Takes in which replicas may be given jobs, and moves what is out at those that hang.
+    pub fn observe_replicas<E: Engine>(&mut self, engine: &mut E, watch: &Watch) {
+        for replica in watch.replicas() {
+            self.server.dispatcher_mut().set_available(replica, watch.is_open(replica));
+        }
+        for replica in watch.replicas().filter(|replica| watch.is_hung(*replica)) {
+            self.server.take_out(engine, replica);
+        }
+        // What waited may be served by one that is back.
+        self.server.pump(engine);
     }
 
     /// An event of the engine. New connections go through the first dispatcher.
@@ -271,6 +284,8 @@ impl FrontRole {
             log_dropped: self.server.notes().log().map_or(0, |log| log.dropped),
             dispatch: counters,
             placement: self.placer.counters(),
+            flights: self.server.flights().counters,
+            flights_books: self.server.flights().books(),
             outstanding: dispatcher.replicas().iter().map(|replica| replica.outstanding).collect(),
             waiting: dispatcher.waiting(),
             dispatched_local: counters.picked_local,

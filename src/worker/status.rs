@@ -7,12 +7,18 @@ use serde::Serialize;
 use crate::dispatch::{connections, requests};
 use crate::engine::Statistics;
 use crate::front::Counters;
+use crate::front::flights;
 use crate::front::latency::Latency;
 use crate::front::rejects::Rejects;
 use crate::mesh::grid;
+use crate::mesh::lives::Life;
 use crate::replica;
 use crate::replica::server::ReplicaServer;
 use crate::replication;
+
+use super::replica_life::LifeCounters;
+use super::replica_role::ReplicaRole;
+use super::watch;
 
 /// One worker's report.
 #[derive(Clone, Debug, Serialize)]
@@ -22,6 +28,8 @@ pub struct WorkerStatus {
     pub cpu_ns: u64,
     pub engine: Statistics,
     pub mesh: MeshStatus,
+    /// What this worker saw of the others' beats.
+    pub watch: watch::Counters,
     pub front: Option<FrontStatus>,
     pub replica: Option<ReplicaStatus>,
 }
@@ -73,6 +81,10 @@ pub struct FrontStatus {
     /// The second and the first dispatcher.
     pub dispatch: requests::Counters,
     pub placement: connections::Counters,
+    /// Jobs on their way to replicas and back.
+    pub flights: flights::Counters,
+    /// Jobs dispatched, less those that came back in any way, less those that are out: 0, or the accounting is wrong.
+    pub flights_books: i64,
     /// Jobs that this front has outstanding at each replica.
     pub outstanding: Vec<u32>,
     pub waiting: usize,
@@ -132,7 +144,14 @@ pub struct UpstreamGroupStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct ReplicaStatus {
     pub replica: u8,
+    /// `running`, `stopping`, `stopped`, `joining` or `fenced`.
+    pub state: &'static str,
     pub running: bool,
+    /// Counts its lives, from 0.
+    pub incarnation: u16,
+    /// Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong. The same of commits.
+    pub books: i64,
+    pub write_books: i64,
     pub code_version: u64,
     pub code_digest: String,
     pub tables: Vec<TableStatus>,
@@ -142,6 +161,11 @@ pub struct ReplicaStatus {
     pub peers: Vec<PeerStatus>,
     /// Jobs that wait now.
     pub parked_now: usize,
+    /// Updates acknowledged with `local` or `all` that the database has not committed yet: what the end of the process
+    /// would lose.
+    pub unconfirmed_now: u64,
+    #[serde(flatten)]
+    pub life: LifeCounters,
     #[serde(flatten)]
     pub counters: replica::contract::Counters,
     #[serde(flatten)]
@@ -168,35 +192,44 @@ pub struct PeerStatus {
 }
 
 impl ReplicaStatus {
-    pub fn new(running: bool, server: &ReplicaServer) -> Self {
-        let status = server.status();
-        let replication = status.replication;
-        let origins = replication.peers.len() + 2;
+    pub fn new(role: &ReplicaRole) -> Self {
+        let status = role.server.as_ref().map(ReplicaServer::status);
+        let (counters, replication) = role.totals();
+        let report = status.as_ref().map(|status| &status.replication);
+        let tables = status.iter().flat_map(|status| &status.tables).map(|table| TableStatus {
+            table: table.table.to_string(),
+            rows: table.rows,
+            stubs: table.stubs,
+            conflicts: table.losers,
+            digest: format!("{:032x}", table.digest),
+        });
+        let applied = report.map_or(&[][..], |report| {
+            let origins = report.peers.len() + 2;
+            &report.positions.0[..origins.min(report.positions.0.len())]
+        });
+        let peers = report.iter().flat_map(|report| &report.peers).map(|peer| PeerStatus {
+            peer: peer.peer,
+            live: peer.live,
+            lag: peer.lag,
+            dirty: peer.dirty,
+        });
         Self {
-            replica: status.id,
-            running,
-            code_version: status.code_version,
-            code_digest: format!("{:032x}", status.code_digest),
-            tables: status
-                .tables
-                .iter()
-                .map(|table| TableStatus {
-                    table: table.table.to_string(),
-                    rows: table.rows,
-                    stubs: table.stubs,
-                    conflicts: table.losers,
-                    digest: format!("{:032x}", table.digest),
-                })
-                .collect(),
-            applied: replication.positions.0[..origins.min(replication.positions.0.len())].to_vec(),
-            peers: replication
-                .peers
-                .iter()
-                .map(|peer| PeerStatus { peer: peer.peer, live: peer.live, lag: peer.lag, dirty: peer.dirty })
-                .collect(),
-            parked_now: status.parked,
-            counters: status.counters,
-            replication: replication.counters,
+            replica: role.replica,
+            state: role.standing.life.as_str(),
+            running: role.standing.life == Life::Running,
+            incarnation: role.standing.incarnation,
+            books: role.books(),
+            write_books: role.write_books(),
+            code_version: role.code.version,
+            code_digest: format!("{:032x}", role.code.digest),
+            tables: tables.collect(),
+            applied: applied.to_vec(),
+            peers: peers.collect(),
+            parked_now: status.as_ref().map_or(0, |status| status.parked),
+            unconfirmed_now: status.as_ref().map_or(0, |status| status.unconfirmed),
+            life: role.counters,
+            counters,
+            replication,
         }
     }
 }

@@ -6,9 +6,11 @@ use crate::support::wire::Wire;
 
 const REQUEST: &str = "GET /reqcat/items/item-01?format=json HTTP/1.1\r\nhost: test\r\n\r\n";
 
-/// Two front servers and two replicas.
+/// Two front servers and two replicas. On a busy machine one may seem to hang for a moment, and what was given to it
+/// waits once more: these tests count, so nobody is that impatient.
 fn appliance(settings: &[(&str, &str)]) -> Appliance {
     let setup = Setup::shipped().set("cluster.fronts", "2").set("cluster.replicas", "2");
+    let setup = setup.set("timeouts.hung_ms", "60000").set("timeouts.dead_ms", "60000");
     settings.iter().fold(setup, |setup, (key, value)| setup.set(key, value)).start()
 }
 

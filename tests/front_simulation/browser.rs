@@ -522,7 +522,7 @@ impl Browser {
             Kind::Upstream | Kind::Declined => {
                 status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 502 | 503 | 504))
             }
-            Kind::Replica => status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 503)),
+            Kind::Replica => status == 200 || (!self.fair && matches!(status, 400 | 408 | 413 | 503 | 504)),
             Kind::File => status == 200 || (!self.fair && status == 408),
             Kind::Redirect => status == 302 || (!self.fair && status == 408),
             Kind::Fail => status == 410 || (!self.fair && status == 408),

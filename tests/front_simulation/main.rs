@@ -5,6 +5,7 @@
 
 mod browser;
 mod message;
+mod replicas;
 mod stage;
 mod upstream;
 

@@ -13,11 +13,11 @@ use twintier::front::authorize::Sessions;
 use twintier::front::server::TICK_NS;
 use twintier::front::{FrontServer, Settings};
 use twintier::profile::Profile;
-use twintier::replica::job::Job;
 use twintier::storage::site::Site;
 
 use super::browser::Browser;
 use super::message::pattern;
+use super::replicas::{self, REPLICAS, Replicas};
 use super::upstream::Upstream;
 
 /// What `/u/*` and `/one/*` lead to: without options, with caps and checks, and with other servers and a short queue.
@@ -38,8 +38,7 @@ proxy /app/* cluster app
 const PROFILE: &str = "[cluster]\nname = \"sim\"\n[storage]\nstatements = \"-\"\n[timeouts]\nhead_ms = 2000
 body_ms = 3000\nidle_ms = 4000\nqueue_ms = 500\njob_ms = 1500\nupstream_connect_ms = 1000
 upstream_first_byte_ms = 2000\nupstream_idle_ms = 3000\n";
-const REPLICAS: usize = 2;
-const SECOND: u64 = 1_000_000_000;
+pub const SECOND: u64 = 1_000_000_000;
 
 /// What `/s/a.txt` holds.
 pub fn file() -> Vec<u8> {
@@ -72,8 +71,7 @@ struct Stage {
     fair: bool,
     events: Vec<Event>,
     next_tick_ns: u64,
-    /// Jobs with replicas, and when they come back.
-    jobs: Vec<(u64, u8, Box<Job>)>,
+    replicas: Replicas,
     browsers: Vec<Browser>,
     upstreams: Vec<Upstream>,
     /// What each upstream server had under way after the last step.
@@ -175,7 +173,7 @@ impl Stage {
             fair,
             events: Vec::new(),
             next_tick_ns: 0,
-            jobs: Vec::new(),
+            replicas: Replicas::default(),
             browsers,
             upstreams,
             moves: Moves { connections_max: config.connections_max as usize, ..Moves::default() },
@@ -191,7 +189,8 @@ impl Stage {
             self.moves.before(&mut self.engine, &mut self.front, &event);
             self.front.on_event(&mut self.engine, event);
         }
-        self.replicas();
+        let now = self.engine.now_ns();
+        self.replicas.step(&mut self.engine, &mut self.front, &mut self.random, self.fair, now);
         self.moves.step(&mut self.engine, &mut self.front, &mut self.random);
         if self.engine.now_ns() >= self.next_tick_ns {
             self.front.tick(&mut self.engine);
@@ -199,45 +198,6 @@ impl Stage {
         }
         self.front.pump(&mut self.engine);
         self.check()
-    }
-
-    fn replicas(&mut self) {
-        let now = self.engine.now_ns();
-        let mut outbox = std::mem::take(self.front.outbox_mut());
-        for (replica, mut job) in outbox.drain(..) {
-            if !self.fair && self.random.chance(50) {
-                if self.random.chance(500) {
-                    self.front.on_undelivered(&mut self.engine, replica, job);
-                } else {
-                    self.front.on_unclaimed(&mut self.engine, replica, job);
-                    self.front.dispatcher_mut().set_available(replica, true);
-                }
-                continue;
-            }
-            let slow = !self.fair && self.random.chance(60);
-            let delay = if slow { self.random.below(3 * SECOND) } else { self.random.below(3_000_000) };
-            job.response.replica = replica;
-            self.jobs.push((now + delay, replica, job));
-        }
-        self.front.return_outbox(outbox);
-        let mut at = 0;
-        while at < self.jobs.len() {
-            if self.jobs[at].0 > now {
-                at += 1;
-                continue;
-            }
-            let (_, replica, mut job) = self.jobs.swap_remove(at);
-            let mut parts = job.path.split('/').skip(1);
-            let id: u64 = parts.next().unwrap().parse().unwrap();
-            let length: usize = parts.next().unwrap().parse().unwrap();
-            assert!(pattern(id ^ 0xB0D, job.body.len()) == job.body, "job {id}: the body was changed");
-            job.response.clear();
-            job.response.status = 200;
-            job.response.replica = replica;
-            job.response.content_type = "text/plain; charset=utf-8";
-            job.response.body.extend_from_slice(&pattern(id, length));
-            self.front.on_reply(&mut self.engine, job);
-        }
     }
 
     /// What holds after every step.
@@ -272,7 +232,7 @@ impl Stage {
             }
             *before = now;
         }
-        Ok(())
+        replicas::check(&self.front)
     }
 
     fn play(&mut self) -> Result<(), String> {
@@ -287,9 +247,7 @@ impl Stage {
             for upstream in &mut self.upstreams {
                 next = next.min(upstream.step(&self.world, &mut self.random)?);
             }
-            for (at, ..) in &self.jobs {
-                next = next.min(*at);
-            }
+            next = next.min(self.replicas.next_ns());
             if self.random.chance(4) {
                 let count = if self.fair { UPSTREAMS_FAIR } else { UPSTREAMS.len() };
                 let number = self.random.size(count);
@@ -343,8 +301,8 @@ impl Stage {
         if begun > counters.to_upstreams * 2 / 5 + 12 * windows {
             return Err(format!("{begun} retries in {windows} windows: {counters:?}"));
         }
-        let Self { engine, front, events, jobs, .. } = self;
-        drop((front, events, jobs));
+        let Self { engine, front, events, replicas, .. } = self;
+        drop((front, events, replicas));
         if engine.buffers_available() != config {
             return Err(format!("buffers are missing: {:?} of {config:?}", engine.buffers_available()));
         }
