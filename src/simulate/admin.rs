@@ -149,12 +149,9 @@ impl Process {
         reports
     }
 
-    /// Stops or starts a replica, and tells every front.
-    pub fn set_running(&self, replica: ServerId, running: bool) {
-        let worker = self.layout.replica_workers[usize::from(replica)];
-        drop(self.senders[worker].send(Control::Replica { running }));
-        for sender in &self.senders {
-            drop(sender.send(Control::Available { replica, available: running }));
-        }
+    /// Gives an order to the worker of a replica.
+    pub fn order(&self, replica: ServerId, control: Control) {
+        // A full inbox loses the order, as an administrator's that is not repeated.
+        drop(self.senders[self.layout.replica_workers[usize::from(replica)]].send(control));
     }
 }

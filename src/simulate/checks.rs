@@ -7,6 +7,7 @@ use crate::tables::code::{AGENT_WORK, agent_work};
 use crate::tables::record::Value;
 use crate::tables::{TableId, Update};
 use crate::worker::Worker;
+use crate::worker::replica_role::ReplicaRole;
 
 use super::application;
 use super::backend::Backend;
@@ -24,17 +25,46 @@ pub fn worker(worker: &Worker<Sim>) -> Result<(), String> {
                 front.server.counters()
             ));
         }
+        let flights = front.server.flights().books();
+        if flights != 0 {
+            return Err(format!("the flights of front {} are off by {flights}", front.front));
+        }
+    }
+    if let Some(role) = &worker.replica {
+        let jobs = role.books();
+        let commits = role.server.as_ref().map_or(0, ReplicaServer::books);
+        if jobs != 0 || commits != 0 {
+            return Err(format!("the books of replica {} are off by {jobs} jobs and {commits} commits", role.replica));
+        }
     }
     Ok(())
 }
 
-fn servers(process: &Process) -> Vec<&ReplicaServer> {
-    process.workers.iter().filter_map(|running| running.worker.replica.as_ref()).map(|role| &role.server).collect()
+/// Accepted work is queued, running, waiting, done, failed or left.
+pub fn agents(process: &Process) -> Result<(), String> {
+    let entries = process.orders.books();
+    if entries.books() == 0 { Ok(()) } else { Err(format!("the books of the agents are off: {entries:?}")) }
+}
+
+/// Writes taken are committed, conflicted, failed, unknown or waiting.
+pub fn database_books(process: &Process) -> Result<(), String> {
+    let writes = process.database.statistics().board.read(0).writes;
+    if writes.books() == 0 { Ok(()) } else { Err(format!("the books of the database server are off: {writes:?}")) }
+}
+
+fn servers(process: &Process) -> Result<Vec<&ReplicaServer>, String> {
+    let roles = process.workers.iter().filter_map(|running| running.worker.replica.as_ref());
+    let server = |role: &'_ ReplicaRole| match &role.server {
+        Some(_) if role.status().running => Ok(()),
+        Some(_) | None => Err(format!("replica {} does not run: {:?}", role.replica, role.status())),
+    };
+    roles.clone().try_for_each(server)?;
+    Ok(roles.filter_map(|role| role.server.as_ref()).collect())
 }
 
 /// Every replica is ready and holds the same.
 pub fn agreement(process: &Process) -> Result<(), String> {
-    let replicas = servers(process);
+    let replicas = servers(process)?;
     let Some(first) = replicas.first() else { return Err("there is no replica".to_owned()) };
     for replica in &replicas {
         if !replica.is_ready() {
@@ -76,7 +106,7 @@ fn listed(replica: &ReplicaServer, table: TableId) -> String {
 /// The replicas hold what was acknowledged, and the database what was acknowledged as durable. `running` is false when
 /// they have just been filled from the database.
 pub fn contents(process: &Process, ledger: &mut Ledger, running: bool) -> Result<(), String> {
-    let replicas = servers(process);
+    let replicas = servers(process)?;
     let Some(replica) = replicas.first() else { return Err("there is no replica".to_owned()) };
     let note = process.code.shapes.id(application::NOTE).ok_or("no table of notes")?;
     let text = |key: &str| {

@@ -7,6 +7,9 @@ use super::ledger::{Ledger, Level};
 use super::operation::{Kind, Operation};
 use super::wire::Message;
 
+/// What an answer says that does not know what became of its request.
+const NOT_KNOWN: &str = "is not known";
+
 /// Judges an answer. False if nobody knows what became of the request.
 ///
 /// # Errors
@@ -22,6 +25,12 @@ pub fn answer(
         200 | 201 | 202 => accepted(operation, answer, user, browser, ledger).map(|()| true),
         403 => refused(operation, user, browser, ledger).map(|()| true),
         404 => missing(operation, ledger).map(|()| true),
+        // The replica went down with the request.
+        500 | 503 if answer.text().contains(NOT_KNOWN) && (answer.status() == 503 || ledger.crashes > 0) => {
+            ledger.refused += 1;
+            lost(operation, user, ledger);
+            Ok(!operation.is_write())
+        }
         // Others were faster, again and again; or there was no room or no time. Nothing was written.
         409 | 503 if operation.is_write() => {
             ledger.refused += 1;

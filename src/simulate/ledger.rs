@@ -86,8 +86,9 @@ pub struct Ledger {
     /// The version of the last deploy that returned, and the greatest that was begun.
     pub deployed: u64,
     pub begun: u64,
-    /// How often the process was killed.
+    /// How often the process was killed, and a replica told to crash.
     pub kills: u64,
+    pub crashes: u64,
     pub answers: u64,
     pub acknowledged: u64,
     pub refused: u64,

@@ -11,6 +11,8 @@ pub enum Fault {
     Kill,
     /// One replica is stopped, and started again.
     ReplicaStop,
+    /// One replica panics outside its handlers, and joins again.
+    ReplicaCrash,
     /// A worker stands still.
     Pause,
     /// A worker takes a hundred times as long for everything.
@@ -38,9 +40,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Kill,
         Self::ReplicaStop,
+        Self::ReplicaCrash,
         Self::Pause,
         Self::Slow,
         Self::RingFull,
@@ -59,6 +62,7 @@ impl Fault {
         match self {
             Self::Kill => "kill",
             Self::ReplicaStop => "replica-stop",
+            Self::ReplicaCrash => "replica-crash",
             Self::Pause => "pause",
             Self::Slow => "slow",
             Self::RingFull => "ring-full",
@@ -90,7 +94,7 @@ pub struct Combination {
 
 impl Combination {
     /// No fault, each alone, and each pair.
-    pub const COUNT: u64 = 1 + 14 + 14 * 13 / 2;
+    pub const COUNT: u64 = 1 + 15 + 15 * 14 / 2;
 
     /// Consecutive seeds go through all of them.
     pub fn of(seed: u64) -> Self {
@@ -153,8 +157,10 @@ pub fn troubles(combination: Combination, steps: u64, random: &mut Random) -> Ve
         let ends = begins + steps / 50 + random.below(steps / 4 + 1);
         troubles.push(Trouble { fault, begins, ends, lot: random.next() });
         // One that is over in a moment may come again.
-        if matches!(fault, Fault::Kill | Fault::ClockForward | Fault::ClockBack | Fault::AgentCrash)
-            && random.chance(300)
+        if matches!(
+            fault,
+            Fault::Kill | Fault::ReplicaCrash | Fault::ClockForward | Fault::ClockBack | Fault::AgentCrash
+        ) && random.chance(300)
         {
             let begins = ends + random.below(steps / 8 + 1);
             troubles.push(Trouble { fault, begins, ends: begins + 1, lot: random.next() });
@@ -172,7 +178,7 @@ mod tests {
     #[test]
     fn consecutive_seeds_have_every_fault_alone_and_every_pair() {
         let all: BTreeSet<Combination> = (7..7 + Combination::COUNT).map(Combination::of).collect();
-        assert_eq!(all.len(), 106);
+        assert_eq!(all.len(), 121);
         for one in Fault::ALL {
             assert!(all.contains(&Combination { first: Some(one), second: None }));
             for other in Fault::ALL {

@@ -17,6 +17,7 @@ use crate::engine::sim::{Sim, World};
 use crate::engine::{Address, Engine as _, Waker};
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
+use crate::mesh::beats::Beat;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::inbox::inbox;
 use crate::mesh::relay::{Relay, relayed};
@@ -38,7 +39,8 @@ use crate::tables::{ServerId, TableId};
 use crate::worker::accepted::Accepted;
 use crate::worker::front_role::{Boards, FrontRole};
 use crate::worker::load_board::LoadBoard;
-use crate::worker::replica_role::{ReplicaRole, Services};
+use crate::worker::replica_role::{Rebirth, ReplicaBoards, ReplicaRole, Services};
+use crate::worker::watch::{Patience, Vitals, Watch};
 use crate::worker::{Control, ControlSender, Layout, Message, Worker, deliver};
 
 use super::{application, backend};
@@ -51,6 +53,10 @@ pub const SWEEP_MS: u64 = 40;
 const RETRY_NS: u64 = 30_000_000;
 /// Where the wall clock begins, in Unix milliseconds.
 const UNIX_MS: u64 = 1_795_440_180_000;
+/// A turn that takes longer is a missed beat, after which a replica is dead; and what a stop may take.
+const HUNG_NS: u64 = 10_000_000;
+const DEAD_NS: u64 = 60_000_000;
+const STOP_NS: u64 = 100_000_000;
 /// More than a worker that stands still is sent.
 const INBOX_SLOTS: usize = 2048;
 /// What a simulated database hands out for the session key.
@@ -141,8 +147,18 @@ pub struct Running {
     clocks: WorkerClocks,
     /// When it wants its next turn if nothing comes before.
     pub until_ns: u64,
-    /// It takes no turn before.
+    /// Its turn goes on until then.
     pub busy_until_ns: u64,
+    /// It has told the others that it sleeps.
+    asleep: bool,
+}
+
+impl Running {
+    /// The others see a turn that began now and does not end.
+    pub fn stand_still(&self, now_ns: u64) {
+        let beat = Beat { at_ns: now_ns, asleep: false };
+        self.worker.watch.vitals().beats.publish(self.worker.index, beat);
+    }
 }
 
 /// The parts of one life.
@@ -154,6 +170,7 @@ pub struct Process {
     disk: Arc<Disk>,
     pub client: database::server::Client,
     pub agents: Executor,
+    pub orders: unit::Orders,
     /// The code deployed last, as the supervisor knows it.
     pub code: Arc<CodeVersion>,
     pub layout: Arc<Layout>,
@@ -249,8 +266,12 @@ impl Process {
         supervisor::resume_work(&code, &loaded, &orders);
 
         let parts = Parts { shape, layout, code: &code, loaded: &loaded, client: &client, orders: &orders, life };
-        let boards =
-            (Arc::new(LoadBoard::new(parts.layout.front_workers.len())), Arc::new(DepthBoard::new(shape.replicas())));
+        let patience = Patience { hung_ns: HUNG_NS, dead_ns: DEAD_NS };
+        let boards = AllBoards {
+            loads: Arc::new(LoadBoard::new(parts.layout.front_workers.len())),
+            depths: Arc::new(DepthBoard::new(shape.replicas())),
+            vitals: Arc::new(Vitals::new(shape.workers, &parts.layout.replica_workers, patience)),
+        };
         let address: Address = ADDRESS.parse()?;
         let mut workers = Vec::with_capacity(shape.workers);
         for (index, ((port, control), waker)) in ports.into_iter().zip(inboxes).zip(wakers).enumerate() {
@@ -263,13 +284,15 @@ impl Process {
                 engine.listen_at(&address);
                 parts.front(&profile, index, number, replica, &boards)
             });
-            let replica = replica.map(|number| parts.replica(&profile, number, senders[index].clone(), &boards.1));
-            let worker = Worker::new(index, index, engine, port, control, Arc::clone(&parts.layout), front, replica);
+            let replica = replica.map(|number| parts.replica(&profile, number, senders[index].clone(), &boards));
+            let watch = Watch::new(Arc::clone(&boards.vitals), index);
+            let worker =
+                Worker::new(index, index, engine, port, control, Arc::clone(&parts.layout), watch, front, replica);
             let clocks = WorkerClocks { wall: wall.clone(), cpu_ns: 0 };
-            workers.push(Running { worker, clocks, until_ns: 0, busy_until_ns: 0 });
+            workers.push(Running { worker, clocks, until_ns: 0, busy_until_ns: 0, asleep: false });
         }
         let layout = parts.layout;
-        Ok(Self { workers, relays, senders, database, disk, client, agents, code, layout, wall: wall.clone() })
+        Ok(Self { workers, relays, senders, database, disk, client, agents, orders, code, layout, wall: wall.clone() })
     }
 
     /// Ends it as SIGKILL does: the disk is what is left.
@@ -291,13 +314,19 @@ impl Process {
         let before = self.wall.world.now_ns();
         running.until_ns = running.worker.turn(running.until_ns, &running.clocks).map_err(|error| error.to_string())?;
         running.clocks.cpu_ns += self.wall.world.now_ns() - before;
+        running.asleep = false;
         Ok(())
     }
 
     /// When a worker has something to do.
     pub fn due_ns(&mut self, index: usize) -> u64 {
+        let now_ns = self.wall.world.now_ns();
         let running = &mut self.workers[index];
         let worker = &mut running.worker;
+        if !running.asleep && now_ns >= running.busy_until_ns {
+            running.until_ns = worker.fall_asleep(running.until_ns);
+            running.asleep = true;
+        }
         let due = if worker.port.has_pending() || !worker.inbox.is_empty() {
             0
         } else {
@@ -322,7 +351,7 @@ fn load(store: &mut MemoryStore, code: &CodeVersion) -> Result<Vec<Loaded>, Stri
     let load = |table| {
         let mut rows = Vec::new();
         store.load_all(table, &mut |update| rows.push(update))?;
-        Ok(Loaded { table, rows })
+        Ok(Loaded { table, rows, published: 0 })
     };
     tables.map(load).collect()
 }
@@ -339,6 +368,13 @@ fn numbers(code: &CodeVersion, loaded: &[Loaded]) -> Numbers {
         }
     }
     numbers
+}
+
+/// What the workers share.
+struct AllBoards {
+    loads: Arc<LoadBoard>,
+    depths: Arc<DepthBoard>,
+    vitals: Arc<Vitals>,
 }
 
 /// What the roles are made of.
@@ -371,7 +407,7 @@ impl Parts<'_> {
         worker: usize,
         number: u16,
         replica: Option<ServerId>,
-        boards: &(Arc<LoadBoard>, Arc<DepthBoard>),
+        boards: &AllBoards,
     ) -> FrontRole {
         let mut settings = Settings::of(profile);
         settings.upstream.front = u32::from(number);
@@ -385,42 +421,40 @@ impl Parts<'_> {
             site(),
             profile.engine.connections_max,
         );
-        let boards = Boards { loads: Arc::clone(&boards.0), depths: Arc::clone(&boards.1) };
+        let boards = Boards { loads: Arc::clone(&boards.loads), depths: Arc::clone(&boards.depths) };
         FrontRole::new(number, server, ADDRESS.to_owned(), 2, boards)
     }
 
-    fn replica(
-        &self,
-        profile: &Profile,
-        number: ServerId,
-        sender: ControlSender,
-        depths: &Arc<DepthBoard>,
-    ) -> ReplicaRole {
+    fn replica(&self, profile: &Profile, number: ServerId, sender: ControlSender, boards: &AllBoards) -> ReplicaRole {
         let mut tables = DataTables::new(Arc::clone(&self.code.shapes));
         for row in self.loaded.iter().flat_map(|loaded| &loaded.rows) {
             tables.apply(row);
         }
-        let replicator = Replicator::new(replication::Settings {
+        let replication = replication::Settings {
             me: number,
             replicas: self.shape.application_server(),
             sweep_interval_ns: SWEEP_MS * 1_000_000,
             retry_ns: RETRY_NS,
             log_updates_max: self.shape.log_updates_max,
-        });
+        };
+        let replicator = Replicator::new(replication);
         let settings = replica::server::Settings {
             parked_max: profile.limits.parked_jobs_max,
             ..replica::server::Settings::default()
         };
-        let server = ReplicaServer::new(number, Arc::clone(self.code), tables, replicator, settings);
-        let for_password = sender.clone();
+        let server = ReplicaServer::new(number, Arc::clone(self.code), tables, replicator, settings.clone());
+        let (for_password, for_rows) = (sender.clone(), sender.clone());
         let services = Services {
             database: self.client.clone(),
             passwords: Passwords::closed(),
             storage: self.orders.clone(),
             database_reply: Arc::new(move |reply| deliver(&sender, Control::Database(reply))),
             password_reply: Arc::new(move |token, right| deliver(&for_password, Control::Password { token, right })),
+            loaded: Arc::new(move |incarnation, loaded| deliver(&for_rows, Control::Loaded { incarnation, loaded })),
         };
         let accepted = Accepted::new(&self.layout.front_workers, self.dispatching().cap());
-        ReplicaRole::new(number, server, services, accepted, Arc::clone(depths))
+        let boards = ReplicaBoards { depths: Arc::clone(&boards.depths), vitals: Arc::clone(&boards.vitals) };
+        let rebirth = Rebirth { server: settings, replication, stop_ns: STOP_NS };
+        ReplicaRole::new(number, server, services, accepted, boards, rebirth)
     }
 }

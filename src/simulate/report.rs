@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::error;
+
 use super::plan::{Combination, Fault};
 use super::stage::{Outcome, Stage};
 
@@ -174,6 +176,7 @@ pub fn replay(seed: u64, steps: u64) -> Outcome {
 }
 
 fn play(seed: u64, steps: u64, traced: bool) -> Outcome {
+    error::silence(true);
     let mut stage = match Stage::new(seed, steps, traced) {
         Ok(stage) => stage,
         Err(wrong) => panic!("seed {seed} cannot begin: {wrong}"),
@@ -188,6 +191,7 @@ fn play(seed: u64, steps: u64, traced: bool) -> Outcome {
             Some(format!("panic: {text}"))
         }
     };
+    error::silence(false);
     stage.outcome(violation)
 }
 

@@ -14,7 +14,7 @@ use crate::database::memory::{Disk, Mischief};
 use crate::engine::Address;
 use crate::engine::sim::{Faults, Random, World};
 use crate::tables::ServerId;
-use crate::worker::Layout;
+use crate::worker::{Control, Drill, Layout};
 
 use super::admin::Admin;
 use super::application;
@@ -240,10 +240,24 @@ impl Stage {
                 let replica = ServerId::try_from(lots.size(self.shape.replicas())).unwrap_or(0);
                 self.wrong.stopped = Some(replica);
                 if let Some(process) = &self.process {
-                    process.set_running(replica, false);
+                    process.order(replica, Control::StopReplica);
                 }
             }
-            Fault::Pause => self.wrong.paused[lots.size(self.shape.workers)] = true,
+            Fault::ReplicaCrash => {
+                let replica = ServerId::try_from(lots.size(self.shape.replicas())).unwrap_or(0);
+                self.ledger.crashes += 1;
+                if let Some(process) = &self.process {
+                    process.order(replica, Control::Drill(Drill::Crash));
+                }
+            }
+            Fault::Pause => {
+                let worker = lots.size(self.shape.workers);
+                self.wrong.paused[worker] = true;
+                // It stands still while it sleeps, or in the middle of a turn.
+                if let Some(process) = self.process.as_ref().filter(|_| lots.chance(600)) {
+                    process.workers[worker].stand_still(self.world.now_ns());
+                }
+            }
             Fault::Slow => self.wrong.slow[lots.size(self.shape.workers)] = true,
             Fault::RingFull => self.wrong.rings_slow = true,
             Fault::RingStalled => {
@@ -285,10 +299,10 @@ impl Stage {
 
     fn end(&mut self, fault: Fault) -> Result<(), String> {
         match fault {
-            Fault::Kill | Fault::ClockForward | Fault::ClockBack | Fault::AgentCrash => {}
+            Fault::Kill | Fault::ReplicaCrash | Fault::ClockForward | Fault::ClockBack | Fault::AgentCrash => {}
             Fault::ReplicaStop => {
                 if let (Some(replica), Some(process)) = (self.wrong.stopped.take(), &self.process) {
-                    process.set_running(replica, true);
+                    process.order(replica, Control::StartReplica(Arc::clone(&process.code)));
                 }
             }
             Fault::Pause => self.wrong.paused.fill(false),
@@ -436,8 +450,12 @@ impl Stage {
             Actor::Database => {
                 self.database_ns = None;
                 process.serve_database();
+                checks::database_books(process)?;
             }
-            Actor::Agents => process.turn_agents(),
+            Actor::Agents => {
+                process.turn_agents();
+                checks::agents(process)?;
+            }
             Actor::Admin => self.admin.step(process, &mut self.ledger, self.world.now_ns(), &mut self.trace),
             Actor::Browser(_) | Actor::Backend | Actor::Restart => {}
         }
