@@ -224,6 +224,8 @@ pub struct Database {
     /// Relative to the working directory.
     pub path: PathBuf,
     pub memory_mb: usize,
+    /// `refuse` a database whose log is damaged, or `cut` the log before the damage.
+    pub damaged_log: String,
 }
 
 /// The storage and execution unit.
@@ -406,7 +408,12 @@ impl Default for Replication {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { kind: "duckdb".into(), path: "twintier-data/appliance.duckdb".into(), memory_mb: 1024 }
+        Self {
+            kind: "duckdb".into(),
+            path: "twintier-data/appliance.duckdb".into(),
+            memory_mb: 1024,
+            damaged_log: "refuse".into(),
+        }
     }
 }
 
@@ -513,6 +520,10 @@ impl Profile {
         if self.database.kind != "duckdb" {
             let wrong = format!("`{}` is no database of this build", self.database.kind);
             return Err(fault("database", "kind", wrong, "write duckdb"));
+        }
+        if !["refuse", "cut"].contains(&self.database.damaged_log.as_str()) {
+            let wrong = format!("`{}` is nothing to do with a damaged log", self.database.damaged_log);
+            return Err(fault("database", "damaged_log", wrong, "write refuse, or cut for one start"));
         }
         if self.cluster.fronts == 1 || self.cluster.replicas == 1 {
             let key = if self.cluster.fronts == 1 { "fronts" } else { "replicas" };

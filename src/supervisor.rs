@@ -493,6 +493,7 @@ fn open_database(
     };
     let mut store = database::duckdb::Settings::new(path);
     store.memory_bytes = profile.database.memory_mb as u64 * 1024 * 1024;
+    store.cut_damaged_log = profile.database.damaged_log == "cut";
     // The database's thread opens it, and only then it is known what was deployed.
     let (resumed_sender, resumed) = channel::bounded(1);
     let open = move || {

@@ -60,6 +60,7 @@ pub async fn status(cluster: &Cluster) -> Value {
 /// The same from what the workers said.
 fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
     let database = &cluster.database_statistics;
+    let health = database.board.read(clock::monotonic_ns());
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let imports: Vec<Value> = cluster.storage.imports().iter().map(|import| import.to_json(20)).collect();
     let mut latency = Latency::default();
@@ -76,13 +77,30 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
         "code_version": cluster.code().version,
         "site_version": cluster.site().version,
         "latency": latency,
-        "books": books(workers),
+        "books": books(workers, health.writes.books()),
         "servers": servers::lives(cluster),
         "workers": workers,
         "database": {
             "kind": cluster.profile.database.kind,
             "path": cluster.profile.database.path,
+            "state": health.state.name(),
+            "state_since_ms": if health.since_ms == 0 { cluster.started_unix_ms } else { health.since_ms },
+            "last_error": health.last_error.as_ref().map(|(sentence, _)| sentence),
+            "last_error_ms": health.last_error.as_ref().map(|(_, unix_ms)| unix_ms),
             "waiting": cluster.database.waiting(),
+            "waiting_bytes": cluster.database.waiting_bytes(),
+            "oldest_waiting_ns": health.oldest_waiting_ns,
+            "queue_refused": cluster.database.refused(),
+            "refused_early": health.refused_early,
+            "torn_bytes": health.torn_bytes,
+            "writes": {
+                "taken": health.writes.taken,
+                "committed": health.writes.committed,
+                "conflicted": health.writes.conflicted,
+                "failed": health.writes.failed,
+                "unknown": health.writes.unknown,
+                "waiting": health.writes.waiting,
+            },
             "groups": count(&database.groups),
             "orders": count(&database.orders),
             "updates": count(&database.updates),
@@ -103,9 +121,12 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
 
 /// What was taken, less what was answered, refused, aborted and is in progress, over all servers of a kind: each entry
 /// is 0, or something was lost or counted twice.
-fn books(workers: &[WorkerStatus]) -> Value {
+fn books(workers: &[WorkerStatus], database: i64) -> Value {
     let requests: i64 = workers.iter().filter_map(|worker| worker.front.as_ref()).map(|front| front.books).sum();
-    json!({ "requests": requests })
+    let replicas = workers.iter().filter_map(|worker| worker.replica.as_ref()).map(|replica| replica.write_books.abs());
+    // Two mistakes shall not make a balance.
+    let writes = database.abs() + replicas.sum::<i64>();
+    json!({ "requests": requests, "writes": writes })
 }
 
 /// Per replica: digest of every table, applied positions, lag. `equal` says that all that hold anything hold the same;

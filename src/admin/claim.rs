@@ -350,14 +350,20 @@ fn database(cluster: &Cluster, status: &Value) -> Vec<Value> {
         element(
             "a database server between the database and everyone else",
             "database/server, the only owner of a connection",
-            vec![format!(
-                "{} orders in {} group commits, {} conflicts sent back, {} failures, {} waiting",
-                database["orders"],
-                database["groups"],
-                database["conflicts"],
-                database["failures"],
-                database["waiting"]
-            )],
+            vec![
+                format!(
+                    "{} orders in {} group commits, {} conflicts sent back, {} failures, {} waiting",
+                    database["orders"],
+                    database["groups"],
+                    database["conflicts"],
+                    database["failures"],
+                    database["waiting"]
+                ),
+                match database["last_error"].as_str() {
+                    Some(error) => format!("the database is {}; its last error: {error}", database["state"]),
+                    None => format!("the database is {}", database["state"]),
+                },
+            ],
             database["groups"].is_u64(),
         ),
     ]

@@ -23,8 +23,8 @@ use crate::worker::{Control, ControlSender, FrontRejects, Layout, WorkerStatus, 
 
 /// How long a worker may take to report.
 const REPORT_NS: u64 = 2_000_000_000;
-/// The same while some of them hang: those that do not have answered long ago.
-const HUNG_REPORT_NS: u64 = 100_000_000;
+/// The same for one that hangs.
+const HUNG_REPORT_NS: u64 = 1_000_000_000;
 /// How long an order to a replica is waited for.
 const ORDER_NS: u64 = 5_000_000_000;
 /// How long a deploy waits for its turn, and for the replicas.
@@ -178,7 +178,7 @@ impl Cluster {
         reports
     }
 
-    /// `count` answers, or those that come in time. For those that hang nobody waits.
+    /// `count` answers, or those that come in time. Those that hang get less of it.
     async fn collect<T>(&self, reports: &channel::Receiver<T>, count: usize) -> Vec<T> {
         let begun = clock::monotonic_ns();
         let mut answers = Vec::with_capacity(count);
@@ -214,6 +214,13 @@ impl Cluster {
         }
     }
 
+    /// Replicas that have to have new code before a deploy returns. One that is stopped or was declared dead takes the
+    /// present code before it takes a job.
+    fn live(&self) -> impl Iterator<Item = ServerId> {
+        let live = (0..self.vitals.lives.replicas()).filter(|replica| self.vitals.lives.read(*replica).life.is_live());
+        live.filter_map(|replica| ServerId::try_from(replica).ok())
+    }
+
     /// Waits until no other deploy is under way. Deploys come by the admin thread only, so the flag orders nothing else.
     async fn turn_to_deploy(&self) -> Result<Turn<'_>, String> {
         let until = clock::monotonic_ns() + DEPLOY_NS;
@@ -240,7 +247,6 @@ impl Cluster {
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         let code = Arc::new(code);
         let patience = Duration::from_secs(10);
-        let statuses = self.statuses().await;
         if code.shapes != current.shapes {
             let shapes = Arc::clone(&code.shapes);
             self.database
@@ -257,16 +263,22 @@ impl Cluster {
             })
             .and_then(committed)?;
         *self.code.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&code);
-        let running = statuses.iter().filter_map(|status| status.replica.as_ref()).find(|replica| replica.running);
-        let first = running.and_then(|replica| self.replica_worker(replica.replica)).ok_or("no replica is running")?;
+        let now = clock::monotonic_ns();
+        let well = |replica: &ServerId| {
+            let worker = self.vitals.replica_workers.get(usize::from(*replica));
+            worker.is_some_and(|worker| !self.vitals.is_late(*worker, now))
+        };
+        let first = self.live().find(well).or_else(|| self.live().next());
+        let first = first.and_then(|replica| self.replica_worker(replica)).ok_or("no replica is running")?;
         deliver(first, Control::Deploy(code));
         let until = clock::monotonic_ns() + DEPLOY_NS;
         while clock::monotonic_ns() < until {
             let statuses = self.statuses().await;
-            let replicas: Vec<_> = statuses.iter().filter_map(|status| status.replica.as_ref()).collect();
-            if replicas.len() == self.layout.replica_workers.len()
-                && replicas.iter().all(|replica| replica.code_version >= version)
-            {
+            let has_it = |replica: ServerId| {
+                let mut reports = statuses.iter().filter_map(|status| status.replica.as_ref());
+                reports.any(|report| report.replica == replica && report.code_version >= version)
+            };
+            if self.live().all(has_it) {
                 return Ok(version);
             }
             monoio::time::sleep(Duration::from_millis(5)).await;

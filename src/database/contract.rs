@@ -171,6 +171,10 @@ pub trait Store {
     /// Forgets everything since [`Store::begin`]. Never fails: what cannot be rolled back is not visible either.
     fn rollback(&mut self);
 
+    /// Bytes of a half-written transaction that were found at the end of the store's log and dropped, when it was
+    /// opened and since.
+    fn torn_bytes(&self) -> u64;
+
     /// What kept the last call from working: [`State::Up`] if nothing did, or the request itself.
     fn trouble(&self) -> State;
 

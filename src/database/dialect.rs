@@ -7,7 +7,9 @@ use super::health::State;
 use crate::tables::{DocumentShape, FieldKind};
 
 /// The schema's version: a file with another one is refused.
-pub const SCHEMA_VERSION: &str = "1";
+pub const SCHEMA_VERSION: &str = "2";
+/// The version before, which is read and brought to the present one: its change log does not name fields.
+pub const SCHEMA_VERSION_UNNAMED: &str = "1";
 
 /// Creates the tables that do not depend on shapes.
 pub const HOUSE: &[&str] = &[
@@ -34,6 +36,16 @@ pub const STAMP_COLUMNS: [(&str, &str); 5] = [
 
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The kind of a column that [`column_type`] made. Money and times cannot be told from other integers, and need not be.
+pub fn kind_of(column_type: &str) -> Option<FieldKind> {
+    match column_type {
+        "VARCHAR" => Some(FieldKind::Text),
+        "BIGINT" => Some(FieldKind::Integer),
+        "BOOLEAN" => Some(FieldKind::Boolean),
+        _ => None,
+    }
 }
 
 pub fn column_type(kind: FieldKind) -> &'static str {
@@ -149,6 +161,16 @@ pub fn breaks(text: &str) -> bool {
     text.contains("has been invalidated") || text.contains("FATAL") || trouble(text) == State::Full
 }
 
+/// Whether it is the write-ahead log that DuckDB cannot read or use.
+pub fn is_about_log(text: &str) -> bool {
+    text.contains("WAL")
+}
+
+/// Whether a sentence of [`sentence`] says that the disk did not confirm a write.
+pub fn unsynced(sentence: &str) -> bool {
+    sentence.contains("(fsync failed)")
+}
+
 /// What the database said, as one sentence with the cure.
 pub fn sentence(text: &str, path: &Path) -> String {
     let file = path.display();
@@ -186,6 +208,16 @@ pub fn sentence(text: &str, path: &Path) -> String {
     }
     if text.contains("No such file or directory") {
         return format!("the folder of the database file {file} does not exist; create it, or name another file");
+    }
+    if text.contains("fsync") {
+        return format!(
+            "the disk does not confirm what is written to {file} (fsync failed); look into the kernel's log, and move the database to another disk"
+        );
+    }
+    if is_about_log(text) {
+        return format!(
+            "the log {file}.wal of the database is damaged or is not this file's; restore {file} and the log from a backup, or start once with --set database.damaged_log=cut, which goes on without the log and leaves it in a copy"
+        );
     }
     if text.contains("Corrupt") || text.contains("checksum") || text.contains("Serialization Error") {
         return format!(

@@ -2,11 +2,13 @@
 //!
 //! DuckDB is columnar: an upsert through its primary key costs milliseconds, an append of a thousand rows hardly more
 //! than of one. So a commit appends to `change_log` only; `fold` brings the rows to their data tables in batches
-//! (append what is new, one joined `UPDATE` for the rest), and `open` folds what a crash left behind. `ON CONFLICT` and
-//! delete-and-insert of a key within a transaction, DuckDB's known weak spots, are never used.
+//! (append what is new, one joined `UPDATE` for the rest), and `open` folds what a crash left behind, by the names that
+//! the log gives to fields. `ON CONFLICT` and delete-and-insert of a key within a transaction, DuckDB's known weak spots,
+//! are never used.
 
 use std::cell::Cell as Slot;
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +17,12 @@ use duckdb::types::{ToSql, ToSqlOutput, ValueRef};
 use duckdb::{Appender, Config, Connection, Error, Row, appender_params_from_iter, params, params_from_iter};
 
 use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult, Uncommitted};
-use super::dialect::{self, HOUSE, SCHEMA_VERSION, STAGE, TableSql, column_type};
+use super::dialect::{self, HOUSE, SCHEMA_VERSION, SCHEMA_VERSION_UNNAMED, STAGE, TableSql, column_type};
 use super::health::State;
-use super::revisions::{Revisions, record_of, record_text, versions_of, versions_text};
-use crate::tables::{DocumentShape, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
+use super::log_tail::{self, Tail};
+use super::logged::{self, Line, record_text, table_id, values_of};
+use super::revisions::{Revisions, versions_of, versions_text};
+use crate::tables::{DocumentShape, Field, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
 
 /// Pending rows at which a fold does not wait for an idle moment: bounds memory, the work of a restart, and the
 /// pause that the fold is for the commits behind it.
@@ -43,11 +47,24 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Bytes of write-ahead log at which a commit also checkpoints.
     pub checkpoint_bytes: u64,
+    /// A log that is damaged is cut before the damage, with a copy kept, instead of refused.
+    pub cut_damaged_log: bool,
 }
 
 impl Settings {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), memory_bytes: 1 << 30, checkpoint_bytes: 256 << 20 }
+        Self { path: path.into(), memory_bytes: 1 << 30, checkpoint_bytes: 256 << 20, cut_damaged_log: false }
+    }
+
+    /// DuckDB's write-ahead log beside the file.
+    fn log_path(&self) -> PathBuf {
+        self.beside(".wal")
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(ending);
+        path.into()
     }
 
     fn in_memory(&self) -> bool {
@@ -71,6 +88,7 @@ pub struct DuckStore {
     broken: bool,
     /// What the last failure says about the database.
     trouble: Slot<State>,
+    torn_bytes: u64,
 }
 
 impl DuckStore {
@@ -83,8 +101,7 @@ impl DuckStore {
         Self::open_with(settings, |_| Ok(shapes))
     }
 
-    /// The same where the shapes depend on the code that was deployed: what the change log still holds was written
-    /// with the shapes in force, and is brought to the data tables with them.
+    /// The same where the shapes depend on the code that was deployed.
     ///
     /// # Errors
     /// As [`Self::open`], and what `shapes_of` says.
@@ -92,7 +109,29 @@ impl DuckStore {
         settings: &Settings,
         shapes_of: impl FnOnce(&[Deployed]) -> Result<Arc<ShapeSet>, String>,
     ) -> Result<Self, String> {
-        let connection = connect(settings)?;
+        let mut store = Self::assemble(settings, shapes_of)?;
+        match store.fold() {
+            Ok(()) => Ok(store),
+            Err(_) if store.trouble() == State::Full => {
+                // The rows stay in the change log and in memory; reads go on, and writes when there is room again.
+                let (shapes, torn_bytes) = (store.shapes.clone(), store.torn_bytes);
+                // Two handles in one process would each believe to be alone.
+                drop(store);
+                let mut store = Self::assemble(settings, |_| Ok(shapes))?;
+                store.trouble.set(State::Full);
+                store.torn_bytes += torn_bytes;
+                Ok(store)
+            }
+            Err(sentence) => Err(sentence),
+        }
+    }
+
+    /// Everything but the fold of what is in the change log.
+    fn assemble(
+        settings: &Settings,
+        shapes_of: impl FnOnce(&[Deployed]) -> Result<Arc<ShapeSet>, String>,
+    ) -> Result<Self, String> {
+        let (connection, torn_bytes) = connect(settings)?;
         let mut store = Self {
             connection,
             settings: settings.clone(),
@@ -104,12 +143,20 @@ impl DuckStore {
             begun: false,
             broken: false,
             trouble: Slot::default(),
+            torn_bytes,
         };
         store.check_version()?;
         let shapes = shapes_of(&store.deployed()?)?;
+        let left = store.unfolded()?;
+        let placed = store.place(&left, &shapes)?;
+        if placed.is_none() {
+            store.fold_as_written(&left)?;
+        }
         store.adopt(shapes)?;
         store.load_revisions()?;
-        store.recover()?;
+        for update in placed.into_iter().flatten() {
+            store.revisions.committed(update);
+        }
         Ok(store)
     }
 
@@ -122,6 +169,11 @@ impl DuckStore {
         let version = if settings > 0 { self.setting("schema_version")? } else { None };
         match version {
             Some(version) if version == SCHEMA_VERSION => Ok(()),
+            // Its lines are told by their form; programs of that version cannot read those that come now.
+            Some(version) if version == SCHEMA_VERSION_UNNAMED => {
+                self.set_setting("schema_version", SCHEMA_VERSION)?;
+                self.end()
+            }
             Some(version) => Err(format!(
                 "{} has schema version {version} and this program needs {SCHEMA_VERSION}; start the program that wrote it, or name another file",
                 self.settings.path.display()
@@ -207,8 +259,8 @@ impl DuckStore {
     }
 
     fn columns_of(&self, table: &str) -> StoreResult<Vec<(String, String)>> {
-        let sql =
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE lower(table_name) = lower(?) AND NOT internal";
+        let sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE lower(table_name) = lower(?) AND NOT internal \
+             ORDER BY column_index";
         let mut statement = self.connection.prepare(sql).map_err(|error| self.say(&error))?;
         let found =
             statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?))).map_err(|error| self.say(&error))?;
@@ -233,8 +285,8 @@ impl DuckStore {
         Ok(())
     }
 
-    /// Folds in the change log lines whose rows had not reached their data tables when the process ended.
-    fn recover(&mut self) -> StoreResult<()> {
+    /// The change log lines whose rows had not reached their data tables when the process ended, in order.
+    fn unfolded(&mut self) -> StoreResult<Vec<Line>> {
         let last = "SELECT coalesce(max(number), 0) FROM change_log";
         let last: i64 = self.connection.query_row(last, [], |row| row.get(0)).map_err(|error| self.say(&error))?;
         let folded =
@@ -242,27 +294,67 @@ impl DuckStore {
         // The lines before `folded` may have been trimmed.
         self.number = last.max(folded);
         self.number_committed = self.number;
+        let sql = "SELECT key, sequence, time, server, versions, deleted, record, table_name FROM change_log \
+                   WHERE number > ? AND NOT stored ORDER BY number";
+        let mut statement = self.connection.prepare(sql).map_err(|error| self.say(&error))?;
+        let mut rows = statement.query([folded]).map_err(|error| self.say(&error))?;
         let mut left = Vec::new();
-        {
-            let sql = "SELECT key, sequence, time, server, versions, deleted, record, table_name FROM change_log \
-                       WHERE number > ? AND NOT stored ORDER BY number";
-            let mut statement = self.connection.prepare(sql).map_err(|error| self.say(&error))?;
-            let mut rows = statement.query([folded]).map_err(|error| self.say(&error))?;
-            while let Some(row) = rows.next().map_err(|error| self.say(&error))? {
-                let name = text_at(row, 7).unwrap_or("");
-                let Some(table) = self.shapes.id(name) else {
-                    return Err(format!(
-                        "{} holds changes of table `{name}` that the code no longer has; start once with the code that has it",
-                        self.settings.path.display()
-                    ));
-                };
-                left.push(logged_update(row, table).ok_or_else(|| self.damaged("change_log"))?);
+        while let Some(row) = rows.next().map_err(|error| self.say(&error))? {
+            left.push(logged_line(row).ok_or_else(|| self.damaged("change_log"))?);
+        }
+        Ok(left)
+    }
+
+    /// The lines in these shapes, or `None` if they name what the shapes do not have.
+    fn place(&self, lines: &[Line], shapes: &ShapeSet) -> StoreResult<Option<Vec<Update>>> {
+        // A record without names can be read in a shape's order only if that is the order of the file, which is the
+        // order of the code that made the table.
+        let mut same_order = HashMap::new();
+        for shape in &shapes.shapes {
+            let columns = self.columns_of(&shape.table)?;
+            let fields = columns.iter().map(|(name, _)| name).filter(|name| !is_stamp(name)).skip(1);
+            let same = fields.zip(&*shape.fields).all(|(name, field)| name.eq_ignore_ascii_case(&field.name));
+            same_order.insert(shape.table.clone(), same);
+        }
+        Ok(logged::place(lines, shapes, &|shape| same_order.get(&shape.table).copied().unwrap_or(false)))
+    }
+
+    /// Folds lines by the columns that the file has, where the code no longer has all of them: what a field held stays
+    /// in its column, which nobody reads until the code has the field again.
+    fn fold_as_written(&mut self, lines: &[Line]) -> StoreResult<()> {
+        let mut shapes = ShapeSet::default();
+        for line in lines {
+            if shapes.id(&line.table).is_none() {
+                shapes.shapes.push(Arc::new(self.shape_of(&line.table)?));
             }
         }
-        for update in left {
+        let Some(updates) = logged::place(lines, &shapes, &|_| false) else {
+            return Err(format!(
+                "{} holds changes without the names of their fields, and the code has other fields than when they were written; start once with the code as it was, stop it with SIGTERM, then start with the code as it is",
+                self.settings.path.display()
+            ));
+        };
+        self.adopt(Arc::new(shapes))?;
+        self.load_revisions()?;
+        for update in updates {
             self.revisions.committed(update);
         }
-        self.fold()
+        self.fold()?;
+        (self.shapes, self.tables, self.revisions) = (Arc::default(), Vec::new(), Revisions::default());
+        Ok(())
+    }
+
+    /// A data table as the file has it.
+    fn shape_of(&self, table: &str) -> StoreResult<DocumentShape> {
+        let mut columns = self.columns_of(table)?.into_iter().filter(|(name, _)| !is_stamp(name));
+        let (key, _) = columns.next().ok_or_else(|| self.damaged("change_log"))?;
+        let fields = columns.map(|(name, kind)| {
+            let kind = dialect::kind_of(&kind).ok_or_else(|| self.damaged(table))?;
+            let name = name.into();
+            Ok(Field { name, kind, required: false, length_max: 0, secret: false, index: false, words: false })
+        });
+        let fields = fields.collect::<StoreResult<_>>()?;
+        Ok(DocumentShape { table: table.into(), application: "".into(), key: key.into(), fields })
     }
 
     /// Brings pending rows to their data tables, in a transaction of its own.
@@ -343,8 +435,9 @@ impl DuckStore {
             let mut appender = self.connection.appender("change_log")?;
             for update in updates {
                 number += 1;
-                let table = &*self.shapes.get(update.table).table;
-                let record = update.record.as_ref().filter(|_| !stored).map(record_text);
+                let shape = self.shapes.get(update.table);
+                let table = &*shape.table;
+                let record = update.record.as_ref().filter(|_| !stored).map(|record| record_text(record, shape));
                 appender.append_row(appender_params_from_iter([
                     Cell::Integer(number),
                     Cell::Text(table),
@@ -400,23 +493,34 @@ impl DuckStore {
         }
         // Two handles in one process would each believe to be alone.
         self.connection = Connection::open_in_memory().map_err(|error| self.say(&error))?;
-        let (settings, shapes) = (self.settings.clone(), self.shapes.clone());
+        let (settings, shapes, torn_bytes) = (self.settings.clone(), self.shapes.clone(), self.torn_bytes);
         *self = Self::open(&settings, shapes)?;
+        self.torn_bytes += torn_bytes;
         Ok(())
     }
 
     /// `COMMIT` broke off: opens the file again, which finishes or undoes the transaction, and looks whether its last
     /// line is there.
     fn settle(&mut self, sentence: String) -> Result<(), Uncommitted> {
-        let (wanted, before) = (self.number, self.number_committed);
+        let (wanted, before, trouble) = (self.number, self.number_committed, self.trouble.get());
         if wanted == before {
             // No line tells (a deploy).
             return Err(Uncommitted::Unknown(sentence));
         }
         match self.reopen() {
-            Ok(()) if self.number >= wanted => Ok(()),
+            // It is in the log's file. That the kernel has brought it to the disk must be heard from it once more, and
+            // after an `fsync` that failed it cannot be.
+            Ok(()) if self.number >= wanted => {
+                let synced = !dialect::unsynced(&sentence)
+                    && fs::File::open(self.settings.log_path()).and_then(|log| log.sync_all()).is_ok();
+                if synced {
+                    return Ok(());
+                }
+                self.trouble.set(State::Down);
+                Err(Uncommitted::Unknown(sentence))
+            }
             Ok(()) => {
-                self.trouble.set(dialect::trouble(&sentence));
+                self.trouble.set(trouble);
                 Err(Uncommitted::Undone(sentence))
             }
             Err(_) => Err(Uncommitted::Unknown(sentence)),
@@ -441,9 +545,7 @@ impl DuckStore {
     }
 
     fn wal_bytes(&self) -> u64 {
-        let mut path = self.settings.path.clone().into_os_string();
-        path.push(".wal");
-        std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+        fs::metadata(self.settings.log_path()).map_or(0, |metadata| metadata.len())
     }
 }
 
@@ -486,6 +588,10 @@ impl Store for DuckStore {
     fn rollback(&mut self) {
         self.undo();
         self.revisions.rollback();
+    }
+
+    fn torn_bytes(&self) -> u64 {
+        self.torn_bytes
     }
 
     fn trouble(&self) -> State {
@@ -587,7 +693,7 @@ impl Store for DuckStore {
     fn keep_conflict(&mut self, loser: &Update, found_ms: u64) -> StoreResult<()> {
         self.ensure_begun()?;
         let insert = "INSERT INTO conflict VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let record = loser.record.as_ref().map(record_text);
+        let record = loser.record.as_ref().map(|record| record_text(record, self.shapes.get(loser.table)));
         let values = [
             Cell::Text(&self.shapes.get(loser.table).table),
             Cell::Text(&loser.key),
@@ -603,9 +709,10 @@ impl Store for DuckStore {
         write().map(|_| ()).map_err(|error| self.say(&error))
     }
 
+    /// Reads only: it works on a full disk.
     fn load_all(&mut self, table: TableId, each: &mut dyn FnMut(Update)) -> StoreResult<()> {
-        self.begin()?;
-        self.fold()?;
+        let (new, replacing) = self.revisions.pending(table);
+        new.into_iter().chain(replacing).for_each(|update| each(Update { base: ABSENT, ..update.clone() }));
         let index = usize::from(table.0);
         let sql = &self.tables[index];
         let mut read = || -> duckdb::Result<bool> {
@@ -615,7 +722,9 @@ impl Store for DuckStore {
                 let Some(update) = table_update(row, table, &self.shapes.shapes[index]) else {
                     return Ok(false);
                 };
-                each(update);
+                if !self.revisions.is_pending(table, &update.key) {
+                    each(update);
+                }
             }
             Ok(true)
         };
@@ -778,10 +887,6 @@ fn append_update(appender: &mut Appender<'_>, update: &Update, fields: usize) ->
         .append_row(appender_params_from_iter(record_cells(&update.key, update.record.as_ref(), fields).chain(stamps)))
 }
 
-fn table_id(index: usize) -> TableId {
-    TableId(u16::try_from(index).expect("invariant: table numbers have 16 bits"))
-}
-
 fn text_at<'a>(row: &'a Row<'_>, column: usize) -> Option<&'a str> {
     row.get_ref(column).ok()?.as_str().ok()
 }
@@ -818,17 +923,20 @@ fn table_update(row: &Row<'_>, table: TableId, shape: &DocumentShape) -> Option<
     })
 }
 
-/// A change log line in the order of the query in `recover`.
-fn logged_update(row: &Row<'_>, table: TableId) -> Option<Update> {
-    let record = if row.get(5).ok()? { None } else { Some(record_of(text_at(row, 6)?)?) };
-    Some(Update {
-        table,
+/// A change log line in the order of the query in `unfolded`.
+fn logged_line(row: &Row<'_>) -> Option<Line> {
+    let record = if row.get(5).ok()? { None } else { Some(values_of(text_at(row, 6)?)?) };
+    Some(Line {
+        table: text_at(row, 7)?.into(),
         key: text_at(row, 0)?.into(),
         stamp: stamp_at(row, 1)?,
         versions: versions_at(row, 4)?,
-        base: ABSENT,
         record,
     })
+}
+
+fn is_stamp(column: &str) -> bool {
+    dialect::STAMP_COLUMNS.iter().any(|(name, _)| *name == column)
 }
 
 fn value_at(row: &Row<'_>, column: usize, kind: FieldKind) -> Option<Value> {
@@ -843,7 +951,81 @@ fn value_at(row: &Row<'_>, column: usize, kind: FieldKind) -> Option<Value> {
     }
 }
 
-fn connect(settings: &Settings) -> StoreResult<Connection> {
+/// Opens the file, after a look at its write-ahead log: DuckDB itself would drop what it cannot read without a word.
+/// Gives also the bytes of a torn tail that was dropped.
+fn connect(settings: &Settings) -> StoreResult<(Connection, u64)> {
+    let (path, log) = (settings.path.display(), settings.log_path());
+    if settings.in_memory() {
+        return Ok((connect_as_it_is(settings)?, 0));
+    }
+    let tail = log_tail::inspect(&log)
+        .map_err(|error| format!("the log {} of the database cannot be read: {error}", log.display()))?;
+    if !settings.path.exists() && fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
+        return Err(format!(
+            "the database file {path} is missing and its log {} is there; put the file back, or move the log away to begin with an empty database",
+            log.display()
+        ));
+    }
+    match tail {
+        Tail::Whole => match try_connect(settings) {
+            Ok(connection) => Ok((connection, 0)),
+            // Its entries are whole, and DuckDB cannot use them: the log of another file, or a wrong header.
+            Err(refused) if refused.by_log && settings.cut_damaged_log => cut(settings, &log, 0),
+            Err(refused) => Err(refused.sentence),
+        },
+        Tail::Torn { torn_bytes, .. } => {
+            let connection = connect_as_it_is(settings)?;
+            eprintln!(
+                "note: the log {} ended in the middle of a transaction that nobody was told of: its {torn_bytes} bytes are dropped",
+                log.display()
+            );
+            Ok((connection, torn_bytes))
+        }
+        Tail::Damaged { at_byte, whole_behind, .. } if !settings.cut_damaged_log => Err(format!(
+            "the log {} of the database is damaged at byte {at_byte}, and {whole_behind} ends of transactions stand behind that; restore {path} and the log from a backup, or start once with --set database.damaged_log=cut, which keeps what is before the damage and leaves the rest in a copy of the log",
+            log.display()
+        )),
+        Tail::Damaged { kept_bytes, .. } => cut(settings, &log, kept_bytes),
+    }
+}
+
+/// Opens the file with what is before the damage in its log. Nothing is cut before it is certain that no other process
+/// has the file: DuckDB looks for its lock before it looks into the log.
+fn cut(settings: &Settings, log: &Path, kept_bytes: u64) -> StoreResult<(Connection, u64)> {
+    let copy = settings.beside(".wal.damaged");
+    let wrong = |error: std::io::Error| format!("the damaged log {} cannot be cut: {error}", log.display());
+    let whole_bytes = fs::copy(log, &copy).map_err(wrong)?;
+    let connection = match try_connect(settings) {
+        // It drops the rest by itself.
+        Ok(connection) => connection,
+        Err(refused) if refused.trouble == State::Locked => return Err(refused.sentence),
+        Err(_) => {
+            fs::OpenOptions::new().write(true).open(log).and_then(|file| file.set_len(kept_bytes)).map_err(wrong)?;
+            connect_as_it_is(settings)?
+        }
+    };
+    let cut_bytes = whole_bytes - kept_bytes;
+    eprintln!(
+        "note: the damaged log {} is cut, as database.damaged_log says: {cut_bytes} bytes are dropped, the whole log is in {}",
+        log.display(),
+        copy.display()
+    );
+    Ok((connection, cut_bytes))
+}
+
+fn connect_as_it_is(settings: &Settings) -> StoreResult<Connection> {
+    try_connect(settings).map_err(|refused| refused.sentence)
+}
+
+/// Why DuckDB does not open the file.
+struct Refused {
+    sentence: String,
+    trouble: State,
+    /// Because of what is in its write-ahead log.
+    by_log: bool,
+}
+
+fn try_connect(settings: &Settings) -> Result<Connection, Refused> {
     let config = || -> duckdb::Result<Config> {
         let memory = format!("{}MiB", (settings.memory_bytes >> 20).max(64));
         let checkpoint = format!("{}MiB", (settings.checkpoint_bytes >> 20).max(1));
@@ -861,7 +1043,15 @@ fn connect(settings: &Settings) -> StoreResult<Connection> {
             Connection::open_with_flags(&settings.path, config()?)
         }
     };
-    let connection = open().map_err(|error| say(&error, &settings.path))?;
+    let refused = |error: Error| {
+        let text = error.to_string();
+        Refused {
+            sentence: say(&error, &settings.path),
+            trouble: dialect::trouble(&text),
+            by_log: dialect::is_about_log(&text),
+        }
+    };
+    let connection = open().map_err(refused)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }

@@ -95,6 +95,8 @@ pub struct Health {
     pub last_error: Option<(String, u64)>,
     /// Writes refused without asking the store, because it had refused a moment before.
     pub refused_early: u64,
+    /// Bytes of a half-written transaction that were found at the end of the store's log and dropped.
+    pub torn_bytes: u64,
     pub writes: Writes,
 }
 
@@ -145,6 +147,10 @@ impl Board {
 
     pub(super) fn error(&self, sentence: &str, now_ms: u64) {
         self.noted().health.last_error = Some((sentence.to_owned(), now_ms));
+    }
+
+    pub(super) fn torn(&self, bytes: u64) {
+        self.noted().health.torn_bytes = bytes;
     }
 
     pub(super) fn refused_early(&self) {

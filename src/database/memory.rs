@@ -196,6 +196,10 @@ impl Store for MemoryStore {
         self.open = Content::default();
     }
 
+    fn torn_bytes(&self) -> u64 {
+        0
+    }
+
     fn trouble(&self) -> State {
         self.trouble
     }

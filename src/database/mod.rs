@@ -10,6 +10,8 @@ pub mod contract;
 mod dialect;
 pub mod duckdb;
 pub mod health;
+mod log_tail;
+mod logged;
 pub mod memory;
 mod orders;
 pub mod queue;

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::contract::{ABSENT, Change, CommitMode, Compared, Mutation, Outcome, Store, StoreResult};
+use super::logged::fits;
 use crate::tables::stamp::{HybridClock, SERVERS_MAX};
-use crate::tables::{FieldKind, Record, ServerId, ShapeSet, Stamp, TableId, Update, Value, VersionVector};
+use crate::tables::{Record, ServerId, ShapeSet, Stamp, TableId, Update, Value, VersionVector};
 
 /// Mutations of one request at which the vectorised way pays.
 pub const BULK_MIN: usize = 32;
@@ -292,16 +293,7 @@ fn check_value(shapes: &ShapeSet, table: TableId, key: &str, field: usize, value
             field + 1
         ));
     };
-    let fits = match (declared.kind, value) {
-        (_, Value::Null)
-        | (FieldKind::Text, Value::Text(_))
-        | (FieldKind::Integer | FieldKind::Money | FieldKind::Time, Value::Integer(_))
-        | (FieldKind::Boolean, Value::Boolean(_)) => true,
-        (FieldKind::Text, Value::Integer(_) | Value::Boolean(_))
-        | (FieldKind::Integer | FieldKind::Money | FieldKind::Time, Value::Text(_) | Value::Boolean(_))
-        | (FieldKind::Boolean, Value::Text(_) | Value::Integer(_)) => false,
-    };
-    if fits {
+    if fits(declared.kind, value) {
         Ok(())
     } else {
         Err(format!("row `{key}`: `{}` of table `{}` does not take {value:?}", declared.name, shape.table))

@@ -4,12 +4,12 @@
 //!   draft ──commit──▶ pending ──fold──▶ data table
 //!     └──rollback──▶ forgotten
 //! ```
-//! Sound because the database server is the file's only writer. Pure: also the text forms of versions and records.
+//! Sound because the database server is the file's only writer. Pure: also the text form of versions.
 
 use std::collections::HashMap;
 
 use crate::tables::stamp::SERVERS_MAX;
-use crate::tables::{Record, Stamp, TableId, Update, Value, VersionVector};
+use crate::tables::{Stamp, TableId, Update, VersionVector};
 
 /// A row's stored revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,11 @@ impl Revisions {
         table.drafts.get(key).or_else(|| table.pending.get(key))
     }
 
+    /// Whether the row waits to be folded into its data table.
+    pub fn is_pending(&self, table: TableId, key: &str) -> bool {
+        self.tables[usize::from(table.0)].pending.contains_key(key)
+    }
+
     /// Whether the data table has the key.
     pub fn in_table(&self, table: TableId, key: &str) -> bool {
         self.tables[usize::from(table.0)].known.get(key).is_some_and(|known| known.in_table)
@@ -171,33 +176,9 @@ pub fn versions_of(text: &str) -> Option<VersionVector> {
     Some(versions)
 }
 
-/// A record as a JSON array in the shape's order.
-pub fn record_text(record: &Record) -> String {
-    let values = record.0.iter().map(|value| match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Text(text) => serde_json::Value::from(&**text),
-        Value::Integer(number) => serde_json::Value::from(*number),
-        Value::Boolean(truth) => serde_json::Value::from(*truth),
-    });
-    serde_json::Value::Array(values.collect()).to_string()
-}
-
-/// The inverse of [`record_text`]; `None` for other text.
-pub fn record_of(text: &str) -> Option<Record> {
-    let values: Vec<serde_json::Value> = serde_json::from_str(text).ok()?;
-    let values = values.into_iter().map(|value| match value {
-        serde_json::Value::Null => Some(Value::Null),
-        serde_json::Value::String(text) => Some(Value::Text(text.into())),
-        serde_json::Value::Number(number) => number.as_i64().map(Value::Integer),
-        serde_json::Value::Bool(truth) => Some(Value::Boolean(truth)),
-        serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
-    });
-    values.collect::<Option<Box<[Value]>>>().map(Record)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Revisions, record_of, record_text, versions_of, versions_text};
+    use super::{Revisions, versions_of, versions_text};
     use crate::tables::{Record, Stamp, TableId, Update, Value, VersionVector};
 
     fn update(key: &str, sequence: u32) -> Update {
@@ -257,15 +238,5 @@ mod tests {
         assert_eq!(versions_of(&versions_text(&versions)), Some(versions));
         assert_eq!(versions_of("[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]"), None);
         assert_eq!(versions_of("{}"), None);
-        let record = Record(Box::new([
-            Value::Null,
-            Value::text("a \"quoted\" \u{1F600}\0 'line'\n"),
-            Value::Integer(i64::MIN),
-            Value::Integer(i64::MAX),
-            Value::Boolean(true),
-        ]));
-        assert_eq!(record_of(&record_text(&record)), Some(record));
-        assert_eq!(record_of("{}"), None);
-        assert_eq!(record_of("[1.5]"), None);
     }
 }

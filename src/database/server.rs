@@ -41,6 +41,8 @@ pub const FIRST_NUMBER: u64 = 1;
 /// After this a store that refused everybody is asked again; twice as long after each further refusal, up to
 /// [`RETRY_MAX_NS`].
 pub const RETRY_NS: u64 = 100_000_000;
+/// Updates of unknown end that are looked up later; the next start finds all of them.
+const UNRESOLVED_MAX: usize = 4096;
 /// The longest of these pauses.
 pub const RETRY_MAX_NS: u64 = 1_600_000_000;
 
@@ -240,6 +242,8 @@ pub struct Server<S> {
     next_number: u64,
     statistics: Arc<Statistics>,
     refusal: Option<Refusal>,
+    /// Updates of commits that ended unknown: published once the store can be asked and has them.
+    unresolved: Vec<Update>,
 }
 
 impl<S: Store> Server<S> {
@@ -264,8 +268,11 @@ impl<S: Store> Server<S> {
         let code_digests = settings.code_digests;
         let (client, requests) = queue(limits);
         let statistics = Arc::new(Statistics::default());
-        let (next_number, refusal) = (FIRST_NUMBER, None);
-        let server = Self { store, author, code_digests, requests, publisher, next_number, statistics, refusal };
+        statistics.board.torn(store.torn_bytes());
+        statistics.board.state(store.trouble(), now.unix_ms);
+        let (next_number, refusal, unresolved) = (FIRST_NUMBER, None, Vec::new());
+        let server =
+            Self { store, author, code_digests, requests, publisher, next_number, statistics, refusal, unresolved };
         Ok((server, client, opened))
     }
 
@@ -331,6 +338,7 @@ impl<S: Store> Server<S> {
     /// The store failed: notes it, and if it would fail everybody, spares it for a while.
     fn refused(&mut self, sentence: &str, now: Now) {
         self.statistics.board.error(sentence, now.unix_ms);
+        self.statistics.board.torn(self.store.torn_bytes());
         let state = self.store.trouble();
         if matches!(state, State::Up | State::Slow) {
             return;
@@ -448,6 +456,9 @@ impl<S: Store> Server<S> {
         if group.iter().any(|asked| asked.write.is_some()) {
             self.refusal = None;
             statistics.board.state(State::Up, now.unix_ms);
+            if !self.unresolved.is_empty() {
+                self.resolve();
+            }
         }
         for (asked, outcome) in group.into_iter().zip(outcomes) {
             self.answer(asked, outcome);
@@ -467,8 +478,24 @@ impl<S: Store> Server<S> {
         };
         self.refused(&sentence, now);
         for asked in group {
-            self.answer(asked, outcome(sentence.clone()));
+            let outcome = outcome(sentence.clone());
+            if let (Order::Commit { updates, .. }, Outcome::Unknown(_)) = (&asked.order, &outcome) {
+                let room = UNRESOLVED_MAX.saturating_sub(self.unresolved.len());
+                self.unresolved.extend(updates.iter().take(room).cloned());
+            }
+            self.answer(asked, outcome);
         }
+    }
+
+    /// The store works again: what it has of the commits that ended unknown goes to the replicas, which were told of
+    /// none of them.
+    fn resolve(&mut self) {
+        let unresolved = std::mem::take(&mut self.unresolved);
+        let rows: Vec<(TableId, &str)> = unresolved.iter().map(|update| (update.table, &*update.key)).collect();
+        let Ok(stamps) = self.store.stamps_of(&rows) else { return };
+        let there = unresolved.iter().zip(stamps).filter(|(update, stamp)| update.stamp == *stamp);
+        let there: Vec<Update> = there.map(|(update, _)| update.clone()).collect();
+        self.publish(&there);
     }
 
     fn attempt(&mut self, group: &[Asked], now: Now) -> Result<Vec<Outcome>, Failure> {

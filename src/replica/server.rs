@@ -46,6 +46,8 @@ pub struct ReplicaServer {
     published: VecDeque<(Arc<Batch>, Unapplied)>,
     /// Tokens of commits that the database server has not answered.
     committing: HashSet<u64>,
+    /// Why the last commit failed, as it was told.
+    commit_fault: Option<String>,
     unconfirmed: Unconfirmed,
     /// The next handler panics: a drill.
     panic_next: bool,
@@ -74,6 +76,7 @@ impl ReplicaServer {
             parked: ParkedJobs::default(),
             published: VecDeque::new(),
             committing: HashSet::new(),
+            commit_fault: None,
             unconfirmed: Unconfirmed::default(),
             panic_next: false,
             outputs: VecDeque::new(),
@@ -552,8 +555,13 @@ impl ReplicaServer {
             Outcome::Row(_) => (&mut self.counters.commits_failed, None),
         };
         *counter += 1;
-        if let Some((how, reason)) = fault {
-            self.outputs.push_back(Output::Fault(format!("replica {}: commit {how}: {reason}", self.id)));
+        let line = fault.map(|(how, reason)| format!("replica {}: commit {how}: {reason}", self.id));
+        // A full disk fails every commit in the same way: told once, until one succeeds.
+        if let Some(line) = line.as_ref().filter(|line| self.commit_fault.as_ref() != Some(line)) {
+            self.outputs.push_back(Output::Fault(line.clone()));
+        }
+        if line.is_some() || matches!(outcome, Outcome::Committed { .. }) {
+            self.commit_fault = line;
         }
     }
 

@@ -16,15 +16,18 @@ impl Replicator {
         if batch.origin != self.settings.replicas || batch.updates.is_empty() {
             return;
         }
+        self.counters.batches_received += 1;
         match self.receiver.accept(batch) {
             Verdict::Apply(range) => {
+                self.counters.batches_applied += 1;
                 self.apply_all(&batch.updates[range], tables);
                 self.external.push(batch.clone());
                 self.ack_everyone();
                 self.apply_held(tables);
             }
-            Verdict::Duplicate => {}
+            Verdict::Duplicate => self.counters.batches_repeated += 1,
             Verdict::Gap { have } => {
+                self.counters.batches_ahead += 1;
                 self.counters.gaps += 1;
                 let place = self.held.partition_point(|held| held.first < batch.first);
                 let known = self.held.get(place).is_some_and(|held| held.first == batch.first);

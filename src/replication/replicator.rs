@@ -298,16 +298,22 @@ impl Replicator {
         self.counters.batches_received += 1;
         // Before the snapshot has come, later batches would only look like a gap.
         if matches!(self.joining, Joining::Listening | Joining::Copying(_)) {
+            self.counters.batches_early += 1;
             return;
         }
         match self.receiver.accept(batch) {
             Verdict::Apply(range) => {
+                self.counters.batches_applied += 1;
                 self.apply_all(&batch.updates[range], tables);
                 self.ack_everyone();
             }
             // The acknowledgement may have been lost.
-            Verdict::Duplicate => self.peers[usize::from(from)].ack_due = true,
+            Verdict::Duplicate => {
+                self.counters.batches_repeated += 1;
+                self.peers[usize::from(from)].ack_due = true;
+            }
             Verdict::Gap { have } => {
+                self.counters.batches_ahead += 1;
                 self.counters.gaps += 1;
                 self.ask_resend(from, from, have);
             }

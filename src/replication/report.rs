@@ -36,7 +36,13 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     pub batches_sent: u64,
+    /// Batches that were taken, from peers and from the application server, and what became of them: applied, known
+    /// already, held or asked for again because others before them were missing, or too early for a replica that joins.
     pub batches_received: u64,
+    pub batches_applied: u64,
+    pub batches_repeated: u64,
+    pub batches_ahead: u64,
+    pub batches_early: u64,
     pub updates_received: u64,
     pub gaps: u64,
     pub undelivered: u64,
@@ -51,11 +57,22 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Batches taken, less those whose end is known: 0, or the accounting is wrong.
+    pub fn books(&self) -> i64 {
+        let Self { batches_received, batches_applied, batches_repeated, batches_ahead, batches_early, .. } = self;
+        let ended = batches_applied + batches_repeated + batches_ahead + batches_early;
+        batches_received.cast_signed() - ended.cast_signed()
+    }
+
     /// Adds those of an earlier life.
     pub fn add(&mut self, other: &Self) {
         let Self {
             batches_sent,
             batches_received,
+            batches_applied,
+            batches_repeated,
+            batches_ahead,
+            batches_early,
             updates_received,
             gaps,
             undelivered,
@@ -69,6 +86,10 @@ impl Counters {
         } = other;
         self.batches_sent += batches_sent;
         self.batches_received += batches_received;
+        self.batches_applied += batches_applied;
+        self.batches_repeated += batches_repeated;
+        self.batches_ahead += batches_ahead;
+        self.batches_early += batches_early;
         self.updates_received += updates_received;
         self.gaps += gaps;
         self.undelivered += undelivered;

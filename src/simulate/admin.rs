@@ -106,7 +106,7 @@ impl Admin {
                         heard[usize::from(replica.replica)] = replica.code_version;
                     }
                 }
-                if heard.iter().all(|&has| has >= version) {
+                if process.live().all(|replica| heard[replica] >= version) {
                     trace.line(|| format!("admin: version {version} is deployed"));
                     ledger.deployed = ledger.deployed.max(version);
                     self.deploys += 1;
@@ -131,11 +131,16 @@ impl Process {
         self.layout.replica_workers.len()
     }
 
-    /// Hands new code to the first replica that runs, which passes it on.
+    /// Replicas that have to have new code before a deploy returns. One that is stopped or was declared dead takes the
+    /// present code before it takes a job.
+    fn live(&self) -> impl Iterator<Item = usize> {
+        let lives = &self.workers[0].worker.watch.vitals().lives;
+        (0..lives.replicas()).filter(|replica| lives.read(*replica).life.is_live())
+    }
+
+    /// Hands new code to the first replica that lives, which passes it on.
     fn publish_code(&self, code: Arc<CodeVersion>) {
-        let running =
-            |worker: &&usize| self.workers[**worker].worker.replica.as_ref().is_some_and(|role| role.status().running);
-        if let Some(&worker) = self.layout.replica_workers.iter().find(running) {
+        if let Some(&worker) = self.live().next().and_then(|replica| self.layout.replica_workers.get(replica)) {
             drop(self.senders[worker].send(Control::Deploy(code)));
         }
     }

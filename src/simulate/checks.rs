@@ -136,11 +136,17 @@ pub fn contents(process: &Process, ledger: &mut Ledger, running: bool) -> Result
             return Err(format!("`{key}` counts {found}, and was told {counter:?}"));
         }
     }
-    database(process, replica, running)
+    ledger.unseen += database(process, replica, running)?;
+    if ledger.unseen > 0 && !ledger.doubts {
+        return Err(format!("the database has {} rows that no replica shows", ledger.unseen));
+    }
+    Ok(())
 }
 
-/// The database and a replica hold the same, but for what was acknowledged without it.
-fn database(process: &Process, replica: &ReplicaServer, running: bool) -> Result<(), String> {
+/// The database and a replica hold the same, but for what was acknowledged without it. Returns the rows that are newer
+/// in the database: of commits of which no replica was told.
+fn database(process: &Process, replica: &ReplicaServer, running: bool) -> Result<u64, String> {
+    let mut unseen = 0;
     for stored in &process.disk().rows() {
         let held = replica.tables().get_any(stored.table, &stored.key);
         match held {
@@ -149,13 +155,15 @@ fn database(process: &Process, replica: &ReplicaServer, running: bool) -> Result
             Some(held) if running && held.stamp > stored.stamp && !is_durable(stored) => {}
             // A stub that every replica has seen is forgotten.
             None if stored.record.is_none() => {}
+            None if running => unseen += 1,
+            Some(held) if running && held.stamp < stored.stamp => unseen += 1,
             Some(_) | None => {
                 let held = held.map(|row| (row.stamp, &row.record));
                 return Err(format!("the database has {stored:?}, and replica {} has {held:?}", replica.id()));
             }
         }
     }
-    Ok(())
+    Ok(unseen)
 }
 
 /// Whether a row is written by durable writes only, by its key.

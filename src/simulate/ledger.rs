@@ -93,6 +93,11 @@ pub struct Ledger {
     pub acknowledged: u64,
     pub refused: u64,
     pub unknown: u64,
+    /// A commit may have had no outcome, or one that no replica lived to hear: the database may be ahead until the next
+    /// write of the row, or the next start.
+    pub doubts: bool,
+    /// Rows of which it was, at the end.
+    pub unseen: u64,
     /// Acknowledged writes that are gone, as their level allows.
     pub local_lost: u64,
 }

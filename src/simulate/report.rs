@@ -38,6 +38,7 @@ pub struct Summary {
     pub refused: u64,
     pub unknown: u64,
     pub local_lost: u64,
+    pub unseen: u64,
     pub deploys: u64,
     pub effects: u64,
     pub kills: u64,
@@ -56,6 +57,7 @@ impl Summary {
         self.refused += outcome.ledger.refused;
         self.unknown += outcome.ledger.unknown;
         self.local_lost += outcome.ledger.local_lost;
+        self.unseen += outcome.ledger.unseen;
         self.kills += outcome.ledger.kills;
         self.deploys += outcome.deploys;
         self.effects += outcome.effects;
@@ -74,6 +76,7 @@ impl Summary {
         self.refused += other.refused;
         self.unknown += other.unknown;
         self.local_lost += other.local_lost;
+        self.unseen += other.unseen;
         self.kills += other.kills;
         self.deploys += other.deploys;
         self.effects += other.effects;
@@ -109,8 +112,9 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             out,
-            "{} kills, {} deploys, {} orders taken by the back-end, {} writes lost that were not durable",
-            self.kills, self.deploys, self.effects, self.local_lost
+            "{} kills, {} deploys, {} orders taken by the back-end; {} acknowledged writes lost that were not durable, \
+             {} rows that only the database had",
+            self.kills, self.deploys, self.effects, self.local_lost, self.unseen
         )?;
         writeln!(
             out,

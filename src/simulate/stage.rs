@@ -122,6 +122,12 @@ fn shape(seed: u64, combination: Combination, random: &mut Random) -> Shape {
     }
 }
 
+/// Whether commits may end without a replica that hears of it.
+fn doubts(combination: Combination) -> bool {
+    use Fault::{DatabaseDown, Pause, ReplicaCrash, ReplicaStop, Slow};
+    [DatabaseDown, Pause, ReplicaCrash, ReplicaStop, Slow].into_iter().any(|fault| combination.has(fault))
+}
+
 fn faults(random: &mut Random) -> Faults {
     Faults {
         latency_ns_max: [20_000, 200_000][random.size(2)],
@@ -168,7 +174,7 @@ impl Stage {
             left: None,
             lives: 0,
             admin: Admin::new(),
-            ledger: Ledger { deployed: 1, begun: 1, ..Ledger::default() },
+            ledger: Ledger { deployed: 1, begun: 1, doubts: doubts(combination), ..Ledger::default() },
             combination,
             troubles,
             wrong,

@@ -390,7 +390,7 @@ impl ReplicaRole {
                     drop(self.services.storage.try_send(Order::RunAgent(order)));
                 }
             }
-            Output::Fault(line) => error::log(format_args!("replica {}: {line}", self.replica)),
+            Output::Fault(line) => error::log(format_args!("{line}")),
         }
     }
 

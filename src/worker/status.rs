@@ -152,6 +152,8 @@ pub struct ReplicaStatus {
     /// Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong. The same of commits.
     pub books: i64,
     pub write_books: i64,
+    /// Batches of changes taken, less those whose end is known: 0, or the accounting is wrong.
+    pub batch_books: i64,
     pub code_version: u64,
     pub code_digest: String,
     pub tables: Vec<TableStatus>,
@@ -161,6 +163,8 @@ pub struct ReplicaStatus {
     pub peers: Vec<PeerStatus>,
     /// Jobs that wait now.
     pub parked_now: usize,
+    /// Commits on their way.
+    pub commits_waiting: usize,
     /// Updates acknowledged with `local` or `all` that the database has not committed yet: what the end of the process
     /// would lose.
     pub unconfirmed_now: u64,
@@ -220,12 +224,14 @@ impl ReplicaStatus {
             incarnation: role.standing.incarnation,
             books: role.books(),
             write_books: role.write_books(),
+            batch_books: replication.books(),
             code_version: role.code.version,
             code_digest: format!("{:032x}", role.code.digest),
             tables: tables.collect(),
             applied: applied.to_vec(),
             peers: peers.collect(),
             parked_now: status.as_ref().map_or(0, |status| status.parked),
+            commits_waiting: status.as_ref().map_or(0, |status| status.commits_waiting),
             unconfirmed_now: status.as_ref().map_or(0, |status| status.unconfirmed),
             life: role.counters,
             counters,

@@ -6,12 +6,15 @@
 
 mod balance;
 mod claims;
+mod crash;
 mod deploys;
+mod disk;
 mod durability;
 mod fallback;
 mod help;
 mod hops;
 mod journeys;
+mod lives;
 mod observing;
 mod protocol;
 mod proxying;

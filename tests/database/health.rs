@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::unbounded;
-use twintier::database::contract::{ABSENT, CommitMode, Outcome, Reply, ReplySink, Request};
+use twintier::database::contract::{ABSENT, CommitMode, Outcome, Publisher, Reply, ReplySink, Request};
 use twintier::database::health::State;
 use twintier::database::memory::{Disk, MemoryStore, Mischief};
 use twintier::database::server::{Client, Limits, Now, RETRY_NS, Server};
 use twintier::tables::Update;
 
 use crate::support::{
-    ITEMS, PATIENCE, commit, committed, hold, item, loaded, quiet, read, settings, shapes, start_memory, update,
+    ITEMS, PATIENCE, Published, commit, committed, hold, item, loaded, read, settings, shapes, start_memory, update,
 };
 
 const MS: u64 = 1_000_000;
@@ -24,6 +24,7 @@ struct Bench {
     now: Now,
     replies: crossbeam::channel::Receiver<Reply>,
     sink: ReplySink,
+    published: Published,
 }
 
 impl Bench {
@@ -34,10 +35,13 @@ impl Bench {
     fn on(disk: Arc<Disk>, limits: Limits) -> Self {
         let now = Now { monotonic_ns: 1_000 * MS, unix_ms: 1_000_000 };
         let store = MemoryStore::on(shapes(), disk.clone());
-        let (server, client, _) = Server::without_thread(settings(Vec::new()), store, limits, quiet(), now).unwrap();
+        let published = Published::default();
+        let batches = published.clone();
+        let publisher: Publisher = Arc::new(move |batch| batches.lock().unwrap().push(batch));
+        let (server, client, _) = Server::without_thread(settings(Vec::new()), store, limits, publisher, now).unwrap();
         let (sender, replies) = unbounded();
         let sink: ReplySink = Arc::new(move |reply| sender.send(reply).unwrap());
-        Self { disk, server, client, now, replies, sink }
+        Self { disk, server, client, now, replies, sink, published }
     }
 
     fn ask(&self, token: u64, key: &str, deadline_ns: u64) -> bool {
@@ -149,9 +153,22 @@ fn an_unknown_end_is_told_as_such() {
         assert!(bench.ask(1, "a", 0));
         assert_eq!(bench.turn(), [(1, "unknown")]);
         assert_eq!(bench.keys().len(), usize::from(kept));
+        assert!(bench.published.lock().unwrap().is_empty());
+        // Once the store works again, the replicas are told of what it has.
+        assert!(bench.ask(2, "b", 0));
+        assert_eq!(bench.turn(), [(2, "committed")]);
+        let published: Vec<String> = bench
+            .published
+            .lock()
+            .unwrap()
+            .iter()
+            .flat_map(|batch| &batch.updates)
+            .map(|row| row.key.to_string())
+            .collect();
+        assert_eq!(published, if kept { vec!["a"] } else { vec![] });
         // Sent again, the same update is taken either way.
-        assert!(bench.ask(2, "a", 0));
-        assert_eq!((bench.turn(), bench.keys().len()), (vec![(2, "committed")], 1));
+        assert!(bench.ask(3, "a", 0));
+        assert_eq!((bench.turn(), bench.keys()), (vec![(3, "committed")], vec!["a".to_owned(), "b".to_owned()]));
     }
 }
 

@@ -2,7 +2,9 @@
 #![cfg(feature = "appliance")]
 
 mod health;
+mod log;
 mod support;
+mod tail;
 
 use std::path::Path;
 use std::process::Command;
@@ -157,7 +159,7 @@ fn merged_commits_converge_and_keep_the_loser() {
     assert_eq!(read(client, "a"), Some(bare(&next)));
     handle.stop().unwrap();
     let conflicts = query(&file, "SELECT count(*) || ':' || min(key) || min(record) FROM conflict");
-    assert_eq!(conflicts, "1:a[\"left\",1,true]");
+    assert_eq!(conflicts, "1:a{\"name\":\"left\",\"price\":1,\"stocked\":true}");
     std::fs::remove_dir_all(path).unwrap();
 }
 
@@ -422,7 +424,7 @@ fn files_that_are_not_ours_are_refused() {
     let (handle, _, _) = start(&folder.join("later"), &shapes());
     handle.stop().unwrap();
     execute(&folder.join("later"), "UPDATE setting SET value = '7' WHERE name = 'schema_version'");
-    assert!(open("later").contains("has schema version 7 and this program needs 1"), "{}", open("later"));
+    assert!(open("later").contains("has schema version 7 and this program needs 2"), "{}", open("later"));
     let spawned = server::spawn(
         settings(Vec::new()),
         {

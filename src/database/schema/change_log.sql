@@ -11,5 +11,5 @@ CREATE TABLE IF NOT EXISTS change_log (
     versions VARCHAR NOT NULL,      -- JSON array: edits by origin, without trailing zeros
     deleted BOOLEAN NOT NULL,
     stored BOOLEAN NOT NULL,        -- true: written to its data table in the same transaction (bulk), no copy here
-    record VARCHAR                  -- JSON array of the fields in the shape's order
+    record VARCHAR                  -- JSON object by field name, nulls left out (schema version 1: array in order)
 );

@@ -7,6 +7,6 @@ CREATE TABLE IF NOT EXISTS conflict (
     server SMALLINT NOT NULL,
     versions VARCHAR NOT NULL,
     deleted BOOLEAN NOT NULL,
-    record VARCHAR,
+    record VARCHAR,                 -- as in the change log
     found BIGINT NOT NULL           -- Unix milliseconds
 );

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::blocked::blocked;
 use super::browser::Browser;
-use super::program::{Program, twintier};
+use super::program::{Program, twintier, twintier_by};
 use super::site::{self, Folder, ITEMS};
 use super::wire::{Answer, Wire};
 use super::{PATIENCE, eventually};
@@ -20,6 +21,8 @@ pub struct Setup {
     pub folder: Folder,
     settings: Vec<String>,
     without_uring: bool,
+    /// Words before the command: where it is to run.
+    inside: Vec<String>,
 }
 
 impl Setup {
@@ -29,7 +32,7 @@ impl Setup {
         let database = folder.path("data.duckdb").display().to_string();
         // Nobody is at home at the back-end server unless a test says so.
         let nobody = folder.path("nobody.sock").display().to_string();
-        let setup = Self { folder, settings: Vec::new(), without_uring: false };
+        let setup = Self { folder, settings: Vec::new(), without_uring: false, inside: Vec::new() };
         setup
             .set("listen.http", "127.0.0.1:0")
             .set("listen.admin", "127.0.0.1:0")
@@ -53,6 +56,12 @@ impl Setup {
         self
     }
 
+    /// Runs it by another program, given with its options.
+    pub fn inside(mut self, words: Vec<String>) -> Self {
+        self.inside = words;
+        self
+    }
+
     /// Statements of a test's own behind the shipped ones.
     pub fn statements(self, more: &str) -> Self {
         let shipped = self.folder.read("site.statements");
@@ -70,6 +79,11 @@ impl Setup {
         program.arg(command).arg("--profile").arg(self.profile());
         for setting in &self.settings {
             program.args(["--set", setting]);
+        }
+        if let Some((other, options)) = self.inside.split_first() {
+            let mut inside = twintier_by(other);
+            inside.args(options).arg(program.get_program()).args(program.get_args());
+            return inside;
         }
         if self.without_uring {
             return blocked(&self.folder, &program);
@@ -109,6 +123,23 @@ impl Appliance {
         let mut appliance = Self::begin(self.setup);
         appliance.wait_for_catalog();
         appliance
+    }
+
+    /// Starts what was killed again, on the same database.
+    #[track_caller]
+    pub fn again(self) -> Self {
+        let mut appliance = Self::begin(self.setup);
+        appliance.wait_for_catalog();
+        appliance
+    }
+
+    /// The same, and kills it so long after its beginning, ready or not.
+    pub fn killed_in_its_start(mut self, after: Duration) -> Self {
+        self.program = Program::start(&mut self.setup.command("serve"));
+        // This is the instant of the kill, not a wait for something.
+        std::thread::sleep(after);
+        self.program.kill();
+        self
     }
 
     #[track_caller]

@@ -34,6 +34,11 @@ impl Browser {
         browser
     }
 
+    /// The session's token, as the page seen last had it.
+    pub fn csrf(&self) -> &str {
+        &self.csrf
+    }
+
     /// The same session over a connection of its own, as browsers have several.
     pub fn another_connection(&self) -> Self {
         Self { address: self.address, wire: None, cookies: self.cookies.clone(), csrf: self.csrf.clone() }

@@ -7,6 +7,7 @@ pub mod exposition;
 pub mod origin;
 pub mod program;
 pub mod site;
+pub mod small_disk;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -9,7 +9,12 @@ use super::eventually;
 
 /// A command of the program under test.
 pub fn twintier() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twintier"));
+    twintier_by(env!("CARGO_BIN_EXE_twintier"))
+}
+
+/// The same by another program, which takes it as its last arguments.
+pub fn twintier_by(program: &str) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A panic in the program should show where it came from.
     command.env("RUST_BACKTRACE", "1");
@@ -50,12 +55,18 @@ fn collect(stream: impl Read + Send + 'static, into: &Arc<Mutex<String>>) -> thr
 }
 
 impl Program {
+    #[track_caller]
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command.spawn().unwrap();
+        Self::try_start(command).unwrap_or_else(|| panic!("{} cannot be started", command.get_program().display()))
+    }
+
+    /// The same for a foreign program, which may be absent.
+    pub fn try_start(command: &mut Command) -> Option<Self> {
+        let mut child = command.spawn().ok()?;
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let readers =
             vec![collect(child.stdout.take().unwrap(), &stdout), collect(child.stderr.take().unwrap(), &stderr)];
-        Self { child, stdout, stderr, readers }
+        Some(Self { child, stdout, stderr, readers })
     }
 
     pub fn id(&self) -> u32 {
