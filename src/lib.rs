@@ -6,7 +6,7 @@
 //! [`replication`], and commit through the [`database`] server; the [`storage`] thread keeps files and runs agents.
 //!
 //! With `default-features = false` only [`engine`], [`mesh`] and [`clock`] exist: what a load generator needs.
-//! The feature `dispatch` adds the pure dispatchers, which the comparison lab simulates.
+//! The feature `dispatch` adds the pure dispatchers.
 
 pub mod clock;
 pub mod engine;

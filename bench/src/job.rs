@@ -10,6 +10,7 @@ pub mod dispatch;
 mod engine;
 mod mesh;
 mod proxy;
+mod replication;
 mod slow;
 mod study;
 
@@ -38,6 +39,8 @@ pub enum Job {
     Dispatch,
     /// The ring between cores against other queues: throughput and round trip.
     Mesh,
+    /// What replication costs: lag, writes a second at each acknowledgement level, messages and bytes, memory.
+    Replication,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -54,7 +57,7 @@ pub struct CompareArgs {
     /// Blocks, each of which measures every system once in every case.
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub blocks: u32,
-    /// Measured seconds of each trial; 5 by default, 0.2 in mesh.
+    /// Measured seconds of each trial; 5 by default, 0.2 in mesh, 1 in replication.
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     pub duration: Option<f64>,
     /// Seconds before them that are not counted.
@@ -98,6 +101,7 @@ impl CompareArgs {
         let usual = match self.job {
             Job::Proxy | Job::App | Job::Engine | Job::Slow | Job::Dispatch => 5.0,
             Job::Mesh => 0.2,
+            Job::Replication => 1.0,
         };
         self.duration.unwrap_or(usual)
     }
@@ -115,6 +119,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         Job::Slow => slow::perform(args, interrupt),
         Job::Dispatch => dispatch::perform(args, interrupt),
         Job::Mesh => mesh::perform(args, interrupt),
+        Job::Replication => replication::perform(args, interrupt),
     }
 }
 

@@ -192,12 +192,14 @@ pub struct Running {
     pub processes: Vec<Process>,
     /// The process groups whose time and memory are the system's.
     pub groups: Vec<u32>,
+    /// The admin interface of an appliance, whose books are looked at when the load has ended.
+    pub admin: Option<String>,
 }
 
 impl Running {
     /// A system of one process of its own.
     pub fn of(address: String, process: Process) -> Self {
-        Self { address, groups: vec![process.id()], processes: vec![process] }
+        Self { address, groups: vec![process.id()], processes: vec![process], admin: None }
     }
 
     /// # Errors

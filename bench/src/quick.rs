@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::books;
 use crate::case::{Case, Work};
 use crate::compare::{self, Plan, PlannedCase};
 use crate::failure::Failure;
@@ -200,6 +201,7 @@ fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance,
     let after = Cost::read(&addresses.admin, &appliance)?;
     write_json(&folder.join("status.json"), &after.status)?;
     let claim = claim(lab, &folder, &addresses.admin);
+    let wrong = books::wrong(&addresses.admin)?;
     let version = after.status["version"].as_str().unwrap_or("unknown").to_owned();
 
     for (process, name) in [(appliance, "the appliance"), (suppliers, "the suppliers' origin")] {
@@ -216,7 +218,7 @@ fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance,
         engine: addresses.engine,
         workers: addresses.workers,
         import,
-        browse: browse_figures(options, summary, &before, &after),
+        browse: with_books(browse_figures(options, summary, &before, &after), wrong),
         claim,
     })
 }
@@ -362,6 +364,15 @@ impl Cost {
             status,
         })
     }
+}
+
+/// A load after which the books do not balance has no figures.
+fn with_books(mut browse: Browse, wrong: Option<String>) -> Browse {
+    if let Some(wrong) = wrong {
+        "invalid".clone_into(&mut browse.verdict);
+        browse.reasons.insert(0, wrong);
+    }
+    browse
 }
 
 fn browse_figures(options: &Options, summary: Summary, before: &Cost, after: &Cost) -> Browse {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::books;
 use crate::case::{Case, Load};
 use crate::clock::unix_ns;
 use crate::failure::Failure;
@@ -339,6 +340,10 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
     {
         "invalid".clone_into(&mut verdict);
         reasons.push(format!("only {} of {} connections could be held", held.held, hold.connections));
+    }
+    if let Some(wrong) = system.admin.as_deref().map(books::wrong).transpose()?.flatten() {
+        "invalid".clone_into(&mut verdict);
+        reasons.push(wrong);
     }
     let (from, to) = summary.window_ns();
     let cpu_ns = run_time_at(&samples, to).saturating_sub(run_time_at(&samples, from));

@@ -77,7 +77,7 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
         "code_version": cluster.code().version,
         "site_version": cluster.site().version,
         "latency": latency,
-        "books": books(workers, health.writes.books()),
+        "books": books(workers, health.writes.books(), cluster.storage.books().books()),
         "servers": servers::lives(cluster),
         "workers": workers,
         "database": {
@@ -119,14 +119,19 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
     })
 }
 
-/// What was taken, less what was answered, refused, aborted and is in progress, over all servers of a kind: each entry
-/// is 0, or something was lost or counted twice.
-fn books(workers: &[WorkerStatus], database: i64) -> Value {
-    let requests: i64 = workers.iter().filter_map(|worker| worker.front.as_ref()).map(|front| front.books).sum();
-    let replicas = workers.iter().filter_map(|worker| worker.replica.as_ref()).map(|replica| replica.write_books.abs());
-    // Two mistakes shall not make a balance.
-    let writes = database.abs() + replicas.sum::<i64>();
-    json!({ "requests": requests, "writes": writes })
+/// What was taken, less what was answered, refused, aborted and is in progress: by kind, each server's error counted
+/// whatever its sign. Each entry is 0, or something was lost or counted twice.
+fn books(workers: &[WorkerStatus], database: i64, agents: i64) -> Value {
+    let sum = |entries: &mut dyn Iterator<Item = i64>| entries.map(i64::unsigned_abs).sum::<u64>();
+    let fronts = || workers.iter().filter_map(|worker| worker.front.as_ref());
+    let replicas = || workers.iter().filter_map(|worker| worker.replica.as_ref());
+    let requests = fronts().flat_map(|front| [front.books, front.flights_books]);
+    json!({
+        "requests": sum(&mut requests.chain(replicas().map(|replica| replica.books))),
+        "writes": sum(&mut replicas().map(|replica| replica.write_books).chain([database])),
+        "replication": sum(&mut replicas().map(|replica| replica.batch_books)),
+        "agents": agents.unsigned_abs(),
+    })
 }
 
 /// Per replica: digest of every table, applied positions, lag. `equal` says that all that hold anything hold the same;

@@ -23,9 +23,9 @@ impl Author {
     /// The next revision of a row.
     fn revise(&mut self, base: Stamp, versions: &VersionVector, now_ms: u64) -> (Stamp, VersionVector) {
         self.clock.see(base.time);
-        let stamp =
-            Stamp { sequence: base.sequence.saturating_add(1), time: self.clock.tick(now_ms), server: self.server };
-        (stamp, versions.edited_by(self.server))
+        let sequence = base.sequence.saturating_add(1);
+        let stamp = Stamp { sequence, time: self.clock.tick(now_ms), server: self.server };
+        (stamp, versions.edited_by(self.server, sequence))
     }
 }
 
@@ -63,7 +63,9 @@ fn commit_arbitrated<S: Store>(store: &mut S, updates: &[Update]) -> StoreResult
             // Sent a second time: committed already.
             continue;
         }
-        if update.base == current {
+        // A writer that knew the stored revision and more: its base is a write that was acknowledged before the database
+        // has taken it (`local`, `all`), and which may never come. Nothing of what is stored is lost.
+        if update.base == current || (!own.contains_key(row) && knew_stored(store, update)?) {
             own.insert(*row, update.stamp);
             fresh.push(update.clone());
         } else {
@@ -75,6 +77,12 @@ fn commit_arbitrated<S: Store>(store: &mut S, updates: &[Update]) -> StoreResult
     }
     store.upsert(&fresh)?;
     Ok(Outcome::Committed { updates: Vec::new() })
+}
+
+/// Whether the writer of an update knew the stored revision of its row.
+fn knew_stored<S: Store>(store: &mut S, update: &Update) -> StoreResult<bool> {
+    let stored = store.row(update.table, &update.key)?;
+    Ok(stored.is_some_and(|stored| update.versions.settles(update.stamp, stored.stamp, &stored.versions)))
 }
 
 fn commit_merged<S: Store>(store: &mut S, updates: &[Update], now_ms: u64) -> StoreResult<Outcome> {
@@ -102,7 +110,7 @@ fn merge<S: Store>(store: &mut S, stored: &Update, update: &Update, now_ms: u64)
         return if winner.stamp == update.stamp { store.upsert(std::slice::from_ref(update)) } else { Ok(()) };
     }
     store.keep_conflict(loser, now_ms)?;
-    store.upsert(&[Update { versions: winner.versions.merged(&loser.versions), ..winner.clone() }])
+    if winner.stamp == update.stamp { store.upsert(std::slice::from_ref(update)) } else { Ok(()) }
 }
 
 /// All mutations, or none; a missing row of a [`Change::Set`] refuses them all.

@@ -49,8 +49,12 @@ impl Doorbell {
     /// Consumer: is awake again, or did not sleep. A wake may still be on its way; it is harmless.
     #[inline]
     pub fn cancel(&self) {
-        // ORDERING: Relaxed: a producer that still sees the old value wakes a consumer that is awake, no more.
-        self.sleeping.store(false, Ordering::Relaxed);
+        // ORDERING: both Relaxed: a producer that still sees the old value wakes a consumer that is awake, no more. The load
+        // comes first because most turns did not sleep and leave the line as it is; an exchange and not a store for the
+        // reason given in `prepare_sleep`.
+        if self.sleeping.load(Ordering::Relaxed) {
+            self.sleeping.swap(false, Ordering::Relaxed);
+        }
     }
 
     /// Producer: after its items are visible. Whether the caller must wake the consumer; true for one producer only.

@@ -3,12 +3,8 @@
 //! An inbox shares the bell of its worker's [`Port`](super::grid::Port), so the worker sleeps once for all its
 //! sources: [`prepare_sleep`](super::grid::Port::prepare_sleep), then [`Inbox::is_empty`], then the wait.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use crossbeam::queue::ArrayQueue;
-
 use super::grid::{Bell, Wake};
+use super::sync::{Arc, ArrayQueue, AtomicBool, Ordering};
 
 struct Shared<T> {
     queue: ArrayQueue<T>,

@@ -1,11 +1,14 @@
-//! The primitives of [`ring`](super::ring), [`doorbell`](super::doorbell) and [`grid`](super::grid), named in one place.
+//! The primitives of [`ring`](super::ring), [`doorbell`](super::doorbell), [`grid`](super::grid) and `inbox`, named in one
+//! place.
 //!
-//! Those three files take every atomic, cell and reference count from here. `tests/loom` compiles the very same files
+//! Those files take every atomic, cell and reference count from here. `tests/loom` compiles the very same files
 //! below a `sync` of its own that names loom's primitives, so what is proven is what runs.
 
 pub use std::sync::Arc;
 pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
+#[cfg(feature = "appliance")]
+pub use crossbeam::queue::ArrayQueue;
 pub use crossbeam_utils::CachePadded;
 
 /// [`std::cell::UnsafeCell`] with loom's access functions: a pointer never leaves the closure that may use it.

@@ -19,6 +19,7 @@ pub mod apply;
 pub mod backlog;
 pub mod catch_up;
 pub mod external;
+mod lag;
 pub mod log;
 pub mod peer;
 pub mod replicator;
@@ -33,6 +34,7 @@ use crate::tables::{Batch, ServerId};
 
 pub use apply::{Receiver, Verdict};
 pub use backlog::{Backlog, Unapplied};
+pub use lag::LagReport;
 pub use log::DeltaLog;
 pub use replicator::Replicator;
 pub use report::{Counters, Event, PeerReport, Report, Settings};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::catch_up::Joining;
+use super::lag::Lag;
 use super::log::count;
 use super::peer::Peer;
 use super::report::{Counters, Event, Settings};
@@ -54,6 +55,7 @@ pub struct Replicator {
     /// Positions of origins that cannot be asked themselves at which the last summary found this side behind.
     pub(super) behind: [Option<u64>; SERVERS_MAX],
     pub(super) counters: Counters,
+    pub(super) lag: Lag,
 }
 
 impl Replicator {
@@ -119,6 +121,7 @@ impl Replicator {
             next_ask: 0,
             behind: [None; SERVERS_MAX],
             counters: Counters::default(),
+            lag: Lag::default(),
         }
     }
 
@@ -160,6 +163,7 @@ impl Replicator {
         self.now_ns = now_ns;
         self.tick_joining();
         self.log.seal();
+        self.lag.sealed(self.log.sealed(), now_ns);
         for peer in 0..self.settings.replicas {
             self.peers[usize::from(peer)].blocked = false;
             if self.peers[usize::from(peer)].live {
@@ -440,6 +444,7 @@ impl Replicator {
         let least = views.min().unwrap_or(self.log.sealed());
         self.log.truncate(least);
         self.acknowledged = self.acknowledged.max(least);
+        self.lag.acknowledged(self.acknowledged, self.now_ns);
     }
 
     /// Forgets stubs that every live replica holds. Each of them has then applied the deletion, and whatever it

@@ -1,7 +1,7 @@
 //! What a replicator is told, and what it tells its caller.
 
-use super::Positions;
 use super::replicator::Replicator;
+use super::{LagReport, Positions};
 use crate::tables::{ServerId, Update};
 
 /// How a replicator works.
@@ -121,6 +121,7 @@ pub struct Report {
     /// Application server's updates that are missing before others that have come: position and first one held.
     pub external_gap: Option<(u64, u64)>,
     pub counters: Counters,
+    pub lag: LagReport,
     pub peers: Vec<PeerReport>,
 }
 
@@ -157,6 +158,7 @@ impl Replicator {
                 .front()
                 .map(|held| (self.receiver.applied().get(self.settings.replicas), held.first)),
             counters: self.counters,
+            lag: self.lag.report(),
             peers: peers.collect(),
         }
     }

@@ -79,18 +79,13 @@ impl Replicator {
         }
     }
 
-    /// Applies rows that did not come by a log; rows first, so that losers meet their winners.
+    /// Applies rows and losers that did not come by a log.
     pub(super) fn apply_swept(&mut self, rows: &[Update], losers: &[Update], tables: &mut DataTables) {
-        for update in rows {
-            self.counters.updates_received += 1;
+        self.counters.updates_received += super::log::count(rows.len());
+        for update in rows.iter().chain(losers) {
             let applied = tables.apply(update);
             self.note(update, &applied);
             self.announce_stub(update, &applied, tables);
-        }
-        for loser in losers {
-            let applied = tables.apply_loser(loser);
-            self.note(loser, &applied);
-            self.announce_stub(loser, &applied, tables);
         }
     }
 

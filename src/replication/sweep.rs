@@ -155,10 +155,14 @@ impl RowState {
 
     /// Whether this side has a revision that the other lacks. A bare stub of a key that the other does not know is
     /// none: it has been purged there, or comes by the log. Only a repair, in which the log has a hole, asks for it.
+    /// One that the other has settled is offered as well: stamps do not tell, and it does no harm.
     fn adds_to(&self, other: Option<&Self>, with_stubs: bool) -> bool {
         match other {
             None => self.live || with_stubs || !self.losers.is_empty(),
-            Some(other) => self.stamp > other.stamp || self.losers.iter().any(|loser| !other.losers.contains(loser)),
+            Some(other) => {
+                let lacks = |stamp: &Stamp| *stamp != other.stamp && !other.losers.contains(stamp);
+                lacks(&self.stamp) || self.losers.iter().any(lacks)
+            }
         }
     }
 }

@@ -217,7 +217,7 @@ pub fn users(browsers: usize, application_server: ServerId) -> Vec<Update> {
         table: USER_PROFILE,
         key: user.as_str().into(),
         stamp: Stamp { sequence: 1, time: 1, server: application_server },
-        versions: VersionVector::default().edited_by(application_server),
+        versions: VersionVector::default().edited_by(application_server, 1),
         base: ABSENT,
         record: Some(Record(Box::new([
             Value::text(&user),

@@ -1,8 +1,10 @@
 //! The data tables of one replica: rows with stamps, kept losers, digests, indexes.
 //!
-//! Applying an update is commutative, associative and idempotent in the rows: the greatest stamp stays (DESIGN.md
-//! §4.4). Version vectors tell an edit of what is here from one made without knowing it; of two such concurrent
-//! revisions the loser is kept in a set that only grows and that replicas unite when they sweep.
+//! Of the revisions of a row that have come, those stay that no other one settles: one with a greater stamp whose writer
+//! knew them. The greatest stamp is the row (DESIGN.md §4.4), the others are losers, which are kept until an edit that
+//! knew them comes: whoever edits a row here has seen what is kept here. What stays depends on the set of revisions alone,
+//! so applying is commutative, associative and idempotent, losers included. No two that stay are of one origin, which
+//! bounds the losers of a row ([`LOSERS_MAX`]).
 //!
 //! Costs, with n rows: find O(1), apply O(log n) per changed index entry, digest O(1). Only the growth of the hash
 //! table of keys moves memory in proportion to n; [`DataTables::reserve`] avoids it while loading.
@@ -16,7 +18,10 @@ use super::order::KeyList;
 use super::record::{Record, ShapeSet, TableId, Update, Value};
 use super::row::{Row, Rows};
 use super::select::{self, Query, Selection};
-use super::stamp::{ServerId, Stamp, VersionVector};
+use super::stamp::{SERVERS_MAX, ServerId, Stamp, VersionVector};
+
+/// Losers of one row at most: the other origins' last edits, each made without knowing the others.
+pub const LOSERS_MAX: usize = SERVERS_MAX - 1;
 
 /// What an update did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,22 +30,13 @@ pub enum Applied {
     Inserted,
     /// The row now is this revision, which was made knowing the one it replaced.
     Replaced,
-    /// The row is a later revision, made knowing this one.
+    /// The row or a kept loser is a later revision, made knowing this one.
     Obsolete,
     /// This very revision is here already, as the row or as a kept loser.
     Duplicate,
     /// Two revisions that did not know each other: the greater stamp is the row, and the other is kept. The loser is
     /// the update itself if its stamp is `loser.stamp`.
     Conflict { loser: Box<Update> },
-}
-
-/// Losers of one row.
-#[derive(Debug)]
-struct Losers {
-    /// What the writer of the present row knew. [`Row::versions`] covers the losers as well, so a direct successor
-    /// of the row would look like one more conflict without this.
-    winner: VersionVector,
-    kept: BTreeMap<Stamp, Update>,
 }
 
 /// One table.
@@ -54,7 +50,8 @@ struct Table {
     buckets: Vec<KeyList>,
     digests: Digests,
     index: TableIndex,
-    losers: HashMap<Arc<str>, Losers>,
+    /// By key, then by stamp. No entry is empty.
+    losers: HashMap<Arc<str>, BTreeMap<Stamp, Update>>,
     loser_count: usize,
     record_bytes: usize,
     /// Greatest sequence of a purged stub. A row that begins anew goes on behind it, so that it wins wherever the
@@ -101,26 +98,9 @@ impl DataTables {
         self.table_mut(table).by_key.reserve(rows);
     }
 
-    /// Applies one edit by the rule. Tables whose shape is not known yet keep the row and index it later.
+    /// Applies one revision by the rule, whether it is the row or a kept loser where it comes from. Tables whose shape is not known yet keep the row and index it later.
     pub fn apply(&mut self, update: &Update) -> Applied {
         self.table_mut(update.table).apply(update)
-    }
-
-    /// Takes a loser that another replica kept.
-    pub fn apply_loser(&mut self, loser: &Update) -> Applied {
-        let table = self.table_mut(loser.table);
-        match table.row(&loser.key) {
-            Some(row) if row.stamp > loser.stamp => {
-                let winner = row.versions;
-                match table.keep_loser(loser.clone(), winner) {
-                    true => Applied::Conflict { loser: Box::new(loser.clone()) },
-                    false => Applied::Duplicate,
-                }
-            }
-            Some(row) if row.stamp == loser.stamp => Applied::Duplicate,
-            // The winner is not here yet: until it comes, the rule decides.
-            Some(_) | None => table.apply(loser),
-        }
     }
 
     /// Forgets a stub if it still is this revision and no losers hang on it.
@@ -139,16 +119,19 @@ impl DataTables {
         table.purged_sequence = table.purged_sequence.max(sequence);
     }
 
-    /// The edit that `server` makes on what it sees here now, at the hybrid `time`. `None` deletes.
+    /// The edit that `server` makes on what it sees here now, at the hybrid `time`. `None` deletes. It settles the losers
+    /// that are kept here.
     pub fn edit(&self, table: TableId, key: &str, record: Option<Record>, server: ServerId, time: u64) -> Update {
         let (seen, versions) = self.get_any(table, key).map_or_else(Default::default, |row| (row.stamp, row.versions));
+        let versions = self.losers(table, key).fold(versions, |known, loser| known.merged(&loser.versions));
         let sequence = if seen == Stamp::default() { self.purged_sequence(table) } else { seen.sequence };
+        let sequence = sequence.saturating_add(1);
         Update {
             table,
             key: key.into(),
             // The clock has seen every applied time; the maximum guards the rule should a caller forget.
-            stamp: Stamp { sequence: sequence.saturating_add(1), time: time.max(seen.time.saturating_add(1)), server },
-            versions: versions.edited_by(server),
+            stamp: Stamp { sequence, time: time.max(seen.time.saturating_add(1)), server },
+            versions: versions.edited_by(server, sequence),
             base: seen,
             record,
         }
@@ -187,7 +170,7 @@ impl DataTables {
     /// Losers of one row by stamp.
     pub fn losers(&self, table: TableId, key: &str) -> impl Iterator<Item = &Update> {
         let losers = self.table(table).and_then(|table| table.losers.get(key));
-        losers.into_iter().flat_map(|losers| losers.kept.values())
+        losers.into_iter().flat_map(BTreeMap::values)
     }
 
     /// A page of live rows that match.
@@ -308,24 +291,26 @@ impl Table {
         };
         let row = self.rows.get(slot);
         let losers = self.losers.get(&*update.key);
-        if update.stamp == row.stamp || losers.is_some_and(|losers| losers.kept.contains_key(&update.stamp)) {
+        if update.stamp == row.stamp || losers.is_some_and(|losers| losers.contains_key(&update.stamp)) {
             return Applied::Duplicate;
         }
-        if update.stamp > row.stamp {
-            let winner = losers.map_or(row.versions, |losers| losers.winner);
-            let knew = update.base == row.stamp || update.versions.covers(&winner);
-            let loser = (!knew).then(|| row.to_update(self.id));
-            self.replace(slot, update);
-            let Some(loser) = loser else { return Applied::Replaced };
-            self.keep_loser(loser.clone(), update.versions);
-            return Applied::Conflict { loser: Box::new(loser) };
-        }
-        if row.versions.covers(&update.versions) {
+        let settles = |stamp: Stamp, versions: &VersionVector| versions.settles(stamp, update.stamp, &update.versions);
+        if settles(row.stamp, &row.versions)
+            || losers.is_some_and(|losers| losers.values().any(|loser| settles(loser.stamp, &loser.versions)))
+        {
             return Applied::Obsolete;
         }
-        let winner = row.versions;
-        self.keep_loser(update.clone(), winner);
-        Applied::Conflict { loser: Box::new(update.clone()) }
+        self.settle_losers(update);
+        let row = self.rows.get(slot);
+        if update.stamp < row.stamp {
+            self.keep_loser(update.clone());
+            return Applied::Conflict { loser: Box::new(update.clone()) };
+        }
+        let loser = (!update.versions.covers(&row.versions)).then(|| row.to_update(self.id));
+        self.replace(slot, update);
+        let Some(loser) = loser else { return Applied::Replaced };
+        self.keep_loser(loser.clone());
+        Applied::Conflict { loser: Box::new(loser) }
     }
 
     fn insert(&mut self, update: &Update) {
@@ -343,11 +328,8 @@ impl Table {
         let row = self.rows.get_mut(slot);
         self.digests.toggle(self.id, &row.key, row.stamp, if row.is_live() { Entry::Live } else { Entry::Stub });
         row.stamp = update.stamp;
-        row.versions = row.versions.merged(&update.versions);
+        row.versions = update.versions;
         let old = std::mem::replace(&mut row.record, update.record.clone());
-        if let Some(losers) = self.losers.get_mut(&*update.key) {
-            losers.winner = update.versions;
-        }
         self.entered(slot, old.as_ref());
     }
 
@@ -365,20 +347,29 @@ impl Table {
         self.record_bytes -= old.map_or(0, record_bytes);
     }
 
-    /// Keeps a loser; `winner` is what the writer of the row knew, needed with the row's first loser.
-    fn keep_loser(&mut self, loser: Update, winner: VersionVector) -> bool {
+    /// Keeps a loser that is not there yet.
+    fn keep_loser(&mut self, loser: Update) {
         let slot = *self.by_key.get(&*loser.key).expect("invariant: losers hang on a row");
-        let row = self.rows.get_mut(slot);
-        let losers = self.losers.entry(row.key.clone()).or_insert_with(|| Losers { winner, kept: BTreeMap::new() });
-        if losers.kept.contains_key(&loser.stamp) {
-            return false;
-        }
-        row.versions = row.versions.merged(&loser.versions);
-        self.digests.toggle(self.id, &row.key, loser.stamp, Entry::Conflict);
+        let key = &self.rows.get(slot).key;
+        self.digests.toggle(self.id, key, loser.stamp, Entry::Conflict);
         self.record_bytes += loser.record.as_ref().map_or(0, record_bytes);
         self.loser_count += 1;
-        losers.kept.insert(loser.stamp, loser);
-        true
+        self.losers.entry(key.clone()).or_default().insert(loser.stamp, loser);
+    }
+
+    /// Forgets the losers that the writer of an update knew.
+    fn settle_losers(&mut self, update: &Update) {
+        let Some(losers) = self.losers.get_mut(&*update.key) else { return };
+        let settled =
+            losers.extract_if(.., |stamp, loser| update.versions.settles(update.stamp, *stamp, &loser.versions));
+        for (stamp, loser) in settled {
+            self.digests.toggle(self.id, &update.key, stamp, Entry::Conflict);
+            self.record_bytes -= loser.record.as_ref().map_or(0, record_bytes);
+            self.loser_count -= 1;
+        }
+        if losers.is_empty() {
+            self.losers.remove(&*update.key);
+        }
     }
 
     fn purge(&mut self, key: &str, stamp: Stamp) -> bool {

@@ -20,4 +20,6 @@ pub use select::{Query, Selection};
 pub use stamp::{ServerId, Stamp, VersionVector};
 
 #[cfg(test)]
+mod rule_tests;
+#[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use super::stamp::{Stamp, VersionVector};
 pub struct Row {
     pub key: Arc<str>,
     pub stamp: Stamp,
-    /// Every edit that this replica knows of, those of kept losers included: what the next edit builds on.
+    /// What the writer of this revision knew.
     pub versions: VersionVector,
     /// `None`: a stub, which remembers the deletion until every live replica has acknowledged it.
     pub record: Option<Record>,

@@ -20,7 +20,8 @@ pub struct Stamp {
     pub server: ServerId,
 }
 
-/// Edits of one row that each origin has made, as known to a revision: detects conflicts exactly.
+/// What a revision knew: for each origin the sequence of its last edit of the row, itself included. An origin's sequences
+/// of a row only rise, also when the row begins anew after its stub was forgotten, so the vectors detect conflicts exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VersionVector(pub [u32; SERVERS_MAX]);
 
@@ -30,12 +31,17 @@ impl VersionVector {
         self.0.iter().zip(&other.0).all(|(mine, theirs)| mine >= theirs)
     }
 
-    /// The same with one more edit of `server`.
+    /// The same with an edit of `server` that has this sequence.
     #[must_use]
-    pub fn edited_by(mut self, server: ServerId) -> Self {
-        let edits = &mut self.0[usize::from(server)];
-        *edits = edits.saturating_add(1);
+    pub fn edited_by(mut self, server: ServerId, sequence: u32) -> Self {
+        let last = &mut self.0[usize::from(server)];
+        *last = sequence.max(last.saturating_add(1));
         self
+    }
+
+    /// Whether a revision that has this vector and a greater stamp leaves nothing of the other to be kept.
+    pub fn settles(&self, stamp: Stamp, other: Stamp, other_versions: &Self) -> bool {
+        stamp > other && self.covers(other_versions)
     }
 
     /// The least vector that covers both.

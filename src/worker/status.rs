@@ -161,6 +161,10 @@ pub struct ReplicaStatus {
     pub applied: Vec<u64>,
     /// Own updates that each peer has not acknowledged.
     pub peers: Vec<PeerStatus>,
+    /// From an own update until every live replica is known to hold it, since the start: median, 99th percentile, longest.
+    pub lag_p50_ns: u64,
+    pub lag_p99_ns: u64,
+    pub lag_max_ns: u64,
     /// Jobs that wait now.
     pub parked_now: usize,
     /// Commits on their way.
@@ -211,6 +215,7 @@ impl ReplicaStatus {
             let origins = report.peers.len() + 2;
             &report.positions.0[..origins.min(report.positions.0.len())]
         });
+        let lag = report.map_or_else(Default::default, |report| report.lag);
         let peers = report.iter().flat_map(|report| &report.peers).map(|peer| PeerStatus {
             peer: peer.peer,
             live: peer.live,
@@ -230,6 +235,9 @@ impl ReplicaStatus {
             tables: tables.collect(),
             applied: applied.to_vec(),
             peers: peers.collect(),
+            lag_p50_ns: lag.p50_ns,
+            lag_p99_ns: lag.p99_ns,
+            lag_max_ns: lag.max_ns,
             parked_now: status.as_ref().map_or(0, |status| status.parked),
             commits_waiting: status.as_ref().map_or(0, |status| status.commits_waiting),
             unconfirmed_now: status.as_ref().map_or(0, |status| status.unconfirmed),

@@ -299,7 +299,7 @@ fn every_counter_is_exported_and_the_books_balance() {
         .filter_map(|sample| sample.labels.get("of"))
         .map(String::as_str)
         .collect();
-    assert!(["requests", "writes"].iter().all(|of| books.contains(of)), "{status}");
+    assert!(["requests", "writes", "replication", "agents"].iter().all(|of| books.contains(of)), "{status}");
     let endings = scrape.sum("twintier_front_endings_total");
     let ended =
         ["answered", "refused", "aborted"].map(|end| scrape.sum(&format!("twintier_front_requests_{end}_total")));

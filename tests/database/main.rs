@@ -150,17 +150,48 @@ fn merged_commits_converge_and_keep_the_loser() {
     }
     let row = read(client, "a").unwrap();
     assert_eq!((row.stamp, row.record), (right.stamp, right.record.clone()), "the greater server breaks the tie");
-    assert_eq!(row.versions, left.versions.merged(&right.versions));
+    assert_eq!(row.versions, right.versions, "the row says what its writer knew, and no more");
     // An edit that knew both is no conflict.
-    let next = Update { versions: row.versions.edited_by(0), ..update("a", 3, 0, ABSENT, None) };
+    let versions = left.versions.merged(&right.versions).edited_by(0, 3);
+    let next = Update { versions, ..update("a", 3, 0, ABSENT, None) };
     commit(client, vec![next.clone()], CommitMode::Merged);
     // One that arrives after it was superseded is old news.
     commit(client, vec![right.clone()], CommitMode::Merged);
     assert_eq!(read(client, "a"), Some(bare(&next)));
     handle.stop().unwrap();
-    let conflicts = query(&file, "SELECT count(*) || ':' || min(key) || min(record) FROM conflict");
+    // A commit that comes again notes its loser again.
+    let conflicts = query(
+        &file,
+        "SELECT count(*) || ':' || min(key) || min(record) FROM (SELECT DISTINCT key, record FROM conflict)",
+    );
     assert_eq!(conflicts, "1:a{\"name\":\"left\",\"price\":1,\"stocked\":true}");
     std::fs::remove_dir_all(path).unwrap();
+}
+
+/// A write that was acknowledged before the database has it (`local`, `all`) is the base of a durable one elsewhere: the
+/// arbiter sees that the writer knew what is stored. Such a write may come late, or never.
+#[test]
+fn a_durable_write_on_one_that_has_not_come_is_no_conflict() {
+    each_store(|client, _| {
+        let first = update("a", 1, 0, ABSENT, Some(item("first", 1, true)));
+        committed(client, vec![first.clone()]);
+        let on = |base: &Update, server: u8, name: &str| {
+            let sequence = base.stamp.sequence + 1;
+            let next = update("a", sequence, server, base.stamp, Some(item(name, 1, true)));
+            Update { versions: base.versions.edited_by(server, sequence), ..next }
+        };
+        let local = on(&first, 1, "local");
+        let durable = on(&local, 0, "durable");
+        committed(client, vec![durable.clone()]);
+        let outcome = commit(client, vec![local.clone()], CommitMode::Merged);
+        assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+        assert_eq!(read(client, "a"), Some(bare(&durable)), "the late one is settled");
+        // One that knew the local write but not the durable one is still refused, and so is a smaller stamp.
+        let blind = on(&local, 2, "blind");
+        let outcome = commit(client, vec![blind], CommitMode::Arbitrated);
+        let Outcome::Conflict { current } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(current, [bare(&durable)]);
+    });
 }
 
 #[test]

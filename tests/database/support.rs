@@ -53,7 +53,14 @@ pub fn item(name: &str, price: i64, stocked: bool) -> Record {
 
 pub fn update(key: &str, sequence: u32, server: u8, base: Stamp, record: Option<Record>) -> Update {
     let stamp = Stamp { sequence, time: u64::from(sequence) << 16, server };
-    Update { table: ITEMS, key: key.into(), stamp, versions: VersionVector::default().edited_by(server), base, record }
+    Update {
+        table: ITEMS,
+        key: key.into(),
+        stamp,
+        versions: VersionVector::default().edited_by(server, sequence),
+        base,
+        record,
+    }
 }
 
 /// As it comes out of the store.

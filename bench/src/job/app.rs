@@ -105,7 +105,8 @@ impl<'a> AppStage<'a> {
         let arguments = ["serve", "--profile", &profile, "--set", &database, "--set", &source];
         let order = Order::new("appliance", &self.lab.programs.twintier, &arguments, folder);
         let mut process = Process::start(&order.on_core(Some(self.lab.cores.system)))?;
-        let address = process.ready(&self.lab.interrupt, START_DEADLINE)?.address("http")?;
+        let line = process.ready(&self.lab.interrupt, START_DEADLINE)?;
+        let (address, admin) = (line.address("http")?, line.address("admin")?);
         let found = self.lab.interrupt.wait_for(START_DEADLINE, || {
             process.still_running()?;
             let answer = http::get_repeatedly(&address, PATH, 1)?.remove(0);
@@ -118,7 +119,7 @@ impl<'a> AppStage<'a> {
                 process.quote()
             ))
         })?;
-        Ok(Running::of(address, process))
+        Ok(Running { admin: Some(admin), ..Running::of(address, process) })
     }
 
     fn origin(&self, name: &str, folder: &Path) -> Result<(Process, String), Failure> {

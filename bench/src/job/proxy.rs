@@ -124,7 +124,7 @@ impl Stage for ProxyStage<'_> {
         let origin = self.origin(case);
         if system.kind == Kind::Direct {
             let address = origin.address.clone();
-            return Ok(Running { address, processes: Vec::new(), groups: vec![origin.process.id()] });
+            return Ok(Running { address, processes: Vec::new(), groups: vec![origin.process.id()], admin: None });
         }
         let held = system.held.map_or(0, |hold| hold.connections);
         let place = Place {

@@ -399,7 +399,7 @@ impl Rig {
                 table,
                 key: key.into(),
                 stamp,
-                versions: crate::tables::VersionVector::default().edited_by(replicas),
+                versions: crate::tables::VersionVector::default().edited_by(replicas, 1),
                 base: ABSENT,
                 record: Some(Record(values.into())),
             };

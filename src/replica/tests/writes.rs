@@ -107,7 +107,7 @@ fn edited_elsewhere(rig: &mut Rig, order: &str) {
     let row = rig.stored.values_mut().find(|row| *row.key == *order).expect("stored");
     row.base = row.stamp;
     row.stamp.sequence += 1;
-    row.versions = row.versions.edited_by(1);
+    row.versions = row.versions.edited_by(1, row.stamp.sequence);
     let mut values = row.record.as_ref().expect("live").0.to_vec();
     values[5] = Value::text("elsewhere");
     row.record = Some(crate::tables::Record(values.into()));

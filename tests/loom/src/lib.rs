@@ -1,9 +1,12 @@
 //! The mesh's own source files, compiled over loom's primitives and run through every interleaving and every value
 //! that the C11 memory model lets a load return.
 //!
-//! Nothing is copied: `ring`, `doorbell` and `grid` are the files of `src/mesh`, which take their primitives from
+//! Nothing is copied: `ring`, `doorbell`, `grid` and `inbox` are the files of `src/mesh`, which take their primitives from
 //! `super::sync`; here that is a module that names loom's. All of it exists for tests only, so a plain build of the
 //! workspace compiles an empty library. Each test says which ordering it pins: weaken that one, and it fails.
+//!
+//! `scripts/weaken.sh` weakens each ordering in turn and says which test fails. The depth board has no ordering to pin: its
+//! loads and stores are all Relaxed, one writer to an entry, and a depth carries no other data.
 //!
 //! Two ways in which loom 0.7 is not C11, to be known when reading a result:
 //! - A SeqCst fence passes on everything that happened before it, as if fences were one lock. C11 promises less: only
@@ -18,6 +21,9 @@ pub mod doorbell;
 #[cfg(test)]
 #[path = "../../../src/mesh/grid.rs"]
 pub mod grid;
+#[cfg(test)]
+#[path = "../../../src/mesh/inbox.rs"]
+pub mod inbox;
 #[cfg(test)]
 #[path = "../../../src/mesh/ring.rs"]
 pub mod ring;
@@ -37,8 +43,12 @@ pub mod engine {
 }
 
 #[cfg(test)]
+mod credit_tests;
+#[cfg(test)]
 mod doorbell_tests;
 #[cfg(test)]
 mod grid_tests;
+#[cfg(test)]
+mod inbox_tests;
 #[cfg(test)]
 mod ring_tests;

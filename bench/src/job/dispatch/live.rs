@@ -16,6 +16,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use twintier::dispatch::PolicyName;
 
+use crate::books;
 use crate::failure::Failure;
 use crate::http::get_json;
 use crate::latency::Quantiles;
@@ -263,6 +264,7 @@ fn trial(
         }
     }
     let after = Before::read(&appliance)?;
+    let wrong = books::wrong(&appliance.admin)?;
     stop(appliance)?;
     let (cheap, slow) = (Summary::read(&folder.join("cheap"))?, Summary::read(&folder.join("slow"))?);
     let requests = cheap.completed + slow.completed;
@@ -281,8 +283,8 @@ fn trial(
         dispatched_local: after.local - before.local,
         dispatched_remote: after.remote - before.remote,
         dispatched_after_wait: after.waited - before.waited,
-        verdict: cheap.verdict,
-        reasons: cheap.reasons,
+        verdict: if wrong.is_some() { "invalid".to_owned() } else { cheap.verdict },
+        reasons: cheap.reasons.into_iter().chain(wrong).collect(),
     };
     write_json(&folder.join("trial.json"), &trial)?;
     Ok(trial)
