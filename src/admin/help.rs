@@ -52,10 +52,7 @@ pub const GAUGES: &[&str] = &[
     "replica_lag_p99_ns",
     "replica_lag_max_ns",
     "replica_incarnation",
-    "replica_books",
-    "replica_write_books",
     "replica_batch_books",
-    "replica_unconfirmed_now",
     "front_flights_books",
     "worker_watch_take_out_max_ns",
     "worker_watch_take_out_last_ns",
@@ -123,6 +120,11 @@ const HELP: &[(&str, &str)] = &[
     ("server_hung", "Whether the worker of the replica server has missed its beat"),
     ("server_incarnation", "Lives of the replica server before this one"),
     ("replica_incarnation", "Lives of the replica server before this one"),
+    (
+        "replica_commits_repeated",
+        "Commits of levels local and all ordered again, because the database had refused them",
+    ),
+    ("replica_updates_given_up", "Acknowledged updates that the database will not get: too many were refused"),
     ("replica_books", "Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong"),
     ("replica_batch_books", "Batches of changes taken, less those whose end is known: 0, or the accounting is wrong"),
     (

@@ -61,6 +61,10 @@ pub struct Counters {
     pub commits_failed: u64,
     /// Commits of which nobody knows whether the database has them.
     pub commits_unknown: u64,
+    /// Commits of levels `local` and `all` ordered again, because the database had refused them.
+    pub commits_repeated: u64,
+    /// Acknowledged updates that the database will not get, because too many were refused.
+    pub updates_given_up: u64,
     /// Writes executed again on newer rows.
     pub conflicts_retried: u64,
     /// Writes that gave up doing so.
@@ -88,6 +92,8 @@ impl Counters {
             commits_conflicted,
             commits_failed,
             commits_unknown,
+            commits_repeated,
+            updates_given_up,
             conflicts_retried,
             conflicts_lost,
             expired,
@@ -103,6 +109,8 @@ impl Counters {
         self.committed += committed;
         self.commits_conflicted += commits_conflicted;
         self.commits_unknown += commits_unknown;
+        self.commits_repeated += commits_repeated;
+        self.updates_given_up += updates_given_up;
         self.commits_failed += commits_failed;
         self.conflicts_retried += conflicts_retried;
         self.conflicts_lost += conflicts_lost;

@@ -30,7 +30,7 @@ pub use super::contract::{Counters, Now, Output, Settings, Status, TableStatus};
 use super::handlers::{self, After, Scene, Step, Verify, Write};
 use super::job::Job;
 use super::parked::{Left, Parked, ParkedJobs, RowKey, Stage};
-use super::unconfirmed::Unconfirmed;
+use super::unconfirmed::{self, Unconfirmed};
 
 /// One server of the second cluster.
 #[derive(Debug)]
@@ -103,7 +103,12 @@ impl ReplicaServer {
 
     /// The database's reply to [`Output::Commit`].
     pub fn committed(&mut self, token: u64, outcome: Outcome, now: Now) {
-        self.unconfirmed.end(token);
+        match &outcome {
+            Outcome::Failed(_) | Outcome::Unknown(_) => {
+                self.counters.updates_given_up += self.unconfirmed.refuse(token, now.monotonic_ns);
+            }
+            Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) => self.unconfirmed.end(token),
+        }
         if self.committing.remove(&token) {
             self.count_commit(&outcome);
         }
@@ -217,6 +222,11 @@ impl ReplicaServer {
         self.apply_published();
         self.replicator.tick(now.monotonic_ns, &mut self.tables);
         self.answer_replicated(now);
+        while let Some(commit) = self.unconfirmed.again(now.monotonic_ns) {
+            self.counters.commits_repeated += 1;
+            let token = self.parked.token();
+            self.order_merged(token, commit);
+        }
         while let Some((job, left)) = self.parked.expired(now.monotonic_ns) {
             match left {
                 Left::Nothing => self.expire(job),
@@ -231,8 +241,8 @@ impl ReplicaServer {
         if !self.published.is_empty() {
             return 0;
         }
-        let replication = self.replicator.next_tick_ns();
-        self.parked.next_deadline_ns().map_or(replication, |deadline| deadline.min(replication))
+        let others = [self.parked.next_deadline_ns(), self.unconfirmed.next_ns()];
+        others.into_iter().flatten().fold(self.replicator.next_tick_ns(), u64::min)
     }
 
     /// What the worker is to do next.
@@ -446,17 +456,22 @@ impl ReplicaServer {
                 let Some(token) = self.park(Parked { job: Some(job), code, stage, conflicts }) else { return };
                 let position = self.apply(&updates);
                 self.parked.await_replicas(position, token);
-                self.unconfirmed.begin(token, position, updates.len());
-                self.order_commit(token, updates, CommitMode::Merged, 0);
+                self.order_merged(token, unconfirmed::Commit { position, updates });
             }
             Acknowledge::Local => {
                 let position = self.apply(&updates);
                 let token = self.parked.token();
-                self.unconfirmed.begin(token, position, updates.len());
-                self.order_commit(token, updates, CommitMode::Merged, 0);
+                self.order_merged(token, unconfirmed::Commit { position, updates });
                 self.answer_written(job, &code, &after, now);
             }
         }
+    }
+
+    /// Of updates whose answer does not wait for the database.
+    fn order_merged(&mut self, token: u64, commit: unconfirmed::Commit) {
+        let updates = commit.updates.clone();
+        self.unconfirmed.begin(token, commit);
+        self.order_commit(token, updates, CommitMode::Merged, 0);
     }
 
     fn order_commit(&mut self, token: u64, updates: Vec<Update>, mode: CommitMode, deadline_ns: u64) {

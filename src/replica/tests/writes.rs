@@ -257,6 +257,31 @@ fn the_other_levels_of_acknowledgement() {
 }
 
 #[test]
+fn what_was_acknowledged_before_is_ordered_until_the_database_takes_it() {
+    let mut rig = Rig::with(shop(), Settings::default(), 1);
+    let clerk = identity("cat", 1);
+    rig.start(Rig::post("/items/bolt/local", &clerk, "price=1.5"));
+    assert_eq!(rig.finished.pop_front().expect("answered at once").response.status, 303);
+    let mut first = None;
+    for outcome in [Outcome::Failed("the disk is full".into()), Outcome::Unknown("the disk went away".into())] {
+        let (token, updates, mode) = rig.commits.pop_front().expect("ordered");
+        assert_eq!(mode, CommitMode::Merged);
+        assert_eq!(first.get_or_insert_with(|| updates.clone()), &updates, "the same again");
+        rig.replica.committed(token, outcome, rig.now);
+        rig.replica.tick(rig.now);
+        rig.collect();
+        assert_eq!((rig.commits.len(), rig.replica.unconfirmed()), (0, 1), "not at once");
+        rig.now.monotonic_ns = rig.replica.next_tick_ns().max(rig.now.monotonic_ns + 1_000_000_000);
+        rig.replica.tick(rig.now);
+        rig.collect();
+    }
+    assert_eq!((rig.commits.len(), rig.replica.counters().commits_repeated, rig.replica.books()), (1, 2, 0));
+    rig.settle();
+    assert_eq!((rig.replica.unconfirmed(), rig.replica.books(), rig.replica.counters().committed), (0, 0, 1));
+    assert_eq!(rig.get_json("/items/bolt", &clerk)["row"]["price"], 1.5);
+}
+
+#[test]
 fn a_parked_job_keeps_its_code_version() {
     let mut rig = Rig::new();
     let order = rig.order();
