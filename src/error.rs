@@ -74,3 +74,7 @@ pub fn log(line: fmt::Arguments<'_>) {
 pub fn silence(on: bool) {
     SILENT.set(on);
 }
+
+pub fn is_silent() -> bool {
+    SILENT.get()
+}

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 use crate::error;
 
@@ -201,9 +200,14 @@ fn play(seed: u64, steps: u64, traced: bool) -> Outcome {
 
 /// Panics are part of the simulation: they are caught, counted as violations or answered 500, and not printed.
 fn quiet<R>(run: impl FnOnce() -> R) -> R {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = run();
-    std::panic::set_hook(before);
-    result
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !error::is_silent() {
+                before(panic);
+            }
+        }));
+    });
+    run()
 }
