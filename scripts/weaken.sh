@@ -20,6 +20,8 @@ sed -i 's|"../../../src/mesh/|"../weakened/|' "$copy/source/tests/loom/src/lib.r
 
 run() { (cd "$copy/source" && timeout 300 cargo test --release --quiet -p loom-mesh --lib -- "$@" 2>&1); }
 
+# Building takes as long as it takes; a test that hangs does not.
+(cd "$copy/source" && cargo test --release --quiet -p loom-mesh --lib --no-run)
 run > "$copy/log" || { tail -n 40 "$copy/log"; echo "FAILED  as it is"; exit 1; }
 echo "ok      as it is: every test passes"
 

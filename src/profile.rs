@@ -238,6 +238,9 @@ pub struct Storage {
     pub watch_ms: u64,
     #[serde(default = "default_agents_max")]
     pub agents_max: usize,
+    /// Orders that wait in memory; more stay in the database until there is room.
+    #[serde(default = "default_orders_max")]
+    pub orders_max: usize,
     #[serde(default = "default_object_bytes_max")]
     pub object_bytes_max: u64,
     #[serde(default)]
@@ -286,6 +289,10 @@ fn default_watch_ms() -> u64 {
 
 fn default_agents_max() -> usize {
     16
+}
+
+fn default_orders_max() -> usize {
+    4096
 }
 
 fn default_object_bytes_max() -> u64 {

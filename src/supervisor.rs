@@ -60,6 +60,8 @@ use crate::worker::replica_role::{Rebirth, ReplicaBoards, ReplicaRole, Services}
 use crate::worker::watch::{Patience, Vitals, Watch};
 use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
 
+/// How long the order to fill the catalog waits for room.
+const IMPORT_ORDER_NS: u64 = 10_000_000_000;
 /// After this long a replica asks its question to another one again.
 const REPLICATION_RETRY_NS: u64 = 200_000_000;
 
@@ -119,25 +121,19 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
         }
     }
     let site = load_site(&profile, placement.fronts(), 1)?;
-    check_agents(&profile, &code)?;
+    let folder = |name: &str| {
+        let application = profile.applications.iter().find(|application| application.name == name);
+        application.map_or_else(|| name.into(), |application| profile.path(&application.code))
+    };
+    site.check_sign_in(&code, folder)?;
+    orders::check_backends(&code, |backend| profile.backends.contains_key(backend), folder)?;
+    check_import(&profile, &code)?;
     Ok(Plan { profile, placement, code, site })
 }
 
-/// Every agent finds its back-end server in the profile, and the profile's import finds its agent.
-fn check_agents(profile: &Profile, code: &CodeVersion) -> Result<(), Failure> {
+/// The profile's import finds its agent.
+fn check_import(profile: &Profile, code: &CodeVersion) -> Result<(), Failure> {
     let file = profile.file.display();
-    for application in &code.applications {
-        for agent in &application.agents {
-            let post = orders::post_of(application, agent, &code.shapes);
-            if let Some(post) = post.filter(|post| !profile.backends.contains_key(&*post.backend)) {
-                let (name, backend) = (&application.name, &post.backend);
-                return Err(Failure::usage(format!(
-                    "{file}: agent `{}` of `{name}` posts to the back-end `{backend}`; add `{backend} = \"ADDRESS\"` to [backends]",
-                    agent.name
-                )));
-            }
-        }
-    }
     if let Some(import) = &profile.storage.import
         && import_agent(import, code).is_none()
     {
@@ -576,6 +572,7 @@ fn spawn_storage(
     settings.backlog = backlog;
     settings.replicas = placement.replicas();
     settings.agents_max = profile.storage.agents_max;
+    settings.orders_max = profile.storage.orders_max;
     settings.seed = random_seed();
     let (executor, remark) = ExecutorKind::choose();
     settings.executor = executor;
@@ -843,8 +840,16 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
         file,
         requested_by: "supervisor".into(),
     };
-    if cluster.storage.try_send(Order::Import(run)).is_err() {
-        eprintln!("note: the catalog is not imported: the storage unit takes no orders");
+    // It has no row yet from which it could be ordered again: it waits for room.
+    let until = clock::monotonic_ns() + IMPORT_ORDER_NS;
+    let mut order = Order::Import(run);
+    while let Err(back) = cluster.storage.try_send(order) {
+        if clock::monotonic_ns() >= until {
+            eprintln!("note: the catalog is not imported: the storage unit takes no orders");
+            break;
+        }
+        order = back;
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

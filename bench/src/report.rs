@@ -362,6 +362,9 @@ fn run_markdown(out: &mut String, run: &Run) {
         return machine_section(out, record);
     }
     if let Some(outcome) = &run.figures {
+        if !record.finished {
+            out.push_str("The run was cut short: these are the blocks that were complete.\n\n");
+        }
         out.push_str(&figures::text::markdown(outcome));
         let _ = writeln!(out, "\n{}.", machine_caveat(record));
         return machine_section(out, record);

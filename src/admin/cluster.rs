@@ -1,5 +1,6 @@
 //! The running cluster as threads that are no workers reach it.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::engine::Address;
 use crate::engine::probe::Chosen;
 use crate::mesh::lives::{Life, Standing};
 use crate::profile::Profile;
+use crate::storage::orders;
 use crate::storage::site::Site;
 use crate::storage::unit;
 use crate::tables::ServerId;
@@ -244,6 +246,12 @@ impl Cluster {
         let version = current.version + 1;
         let code = current
             .deploy(application, &texts, version)
+            .and_then(|code| {
+                let folder = |name: &str| PathBuf::from(name);
+                self.site().check_sign_in(&code, folder)?;
+                orders::check_backends(&code, |name| self.profile.backends.contains_key(name), folder)?;
+                Ok(code)
+            })
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         let code = Arc::new(code);
         let patience = Duration::from_secs(10);

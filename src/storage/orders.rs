@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::error::Fault;
 use crate::tables::code::{Agent, AgentKind, Application, CodeVersion, ImportTarget, agent_work};
 use crate::tables::{Record, ShapeSet};
 
@@ -56,6 +57,32 @@ pub fn import_of(application: &Application, agent: &Agent, shapes: &ShapeSet) ->
         map: map.collect(),
         width: shape.fields.len(),
     })
+}
+
+/// Agents that post to a back-end server which the profile does not name. `folder` is where the code of an application
+/// is said to stand.
+///
+/// # Errors
+/// A [`Fault`] for each.
+pub fn check_backends(
+    code: &CodeVersion,
+    is_known: impl Fn(&str) -> bool,
+    folder: impl Fn(&str) -> PathBuf,
+) -> Result<(), Vec<Fault>> {
+    let mut faults = Vec::new();
+    for application in &code.applications {
+        for agent in &application.agents {
+            let Some(post) = post_of(application, agent, &code.shapes).filter(|post| !is_known(&post.backend)) else {
+                continue;
+            };
+            let path = format!("agents/{}.toml", agent.name);
+            let wrong = format!("the profile names no back-end server `{}`", post.backend);
+            let cure = format!("add `{} = \"ADDRESS\"` to [backends] of the profile, or name another", post.backend);
+            let file = folder(&application.name).join(&path);
+            faults.push(code.fault_in(&application.name, &path, "backend", &file, (wrong, cure)));
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 /// The order for an unfinished work row: whoever has lost sight of the work begins it again from here.

@@ -9,6 +9,7 @@ use crate::error::Fault;
 use crate::statements::grammar::{self, Action};
 use crate::statements::table::{Route, RouteTable};
 use crate::statements::upstream::Upstream;
+use crate::tables::code::CodeVersion;
 
 use super::files::{ObjectLimits, ObjectStore};
 
@@ -104,6 +105,30 @@ impl Site {
                     faults.push(Fault::new(file, route.line, 1, wrong, cure));
                 }
             }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// Where visitors are sent to sign in must be a page that visitors may see: otherwise they would be sent there again
+    /// and again. `folder` is where the code of an application is said to stand.
+    ///
+    /// # Errors
+    /// A [`Fault`] for each application whose page is another one's or its own, and is not there or closed.
+    pub fn check_sign_in(&self, code: &CodeVersion, folder: impl Fn(&str) -> PathBuf) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        for application in &code.applications {
+            let page = &*application.sign_in;
+            let Some(route) = self.table.lookup(b"", page) else { continue };
+            let Some(Target::Cluster { application: name }) = self.targets.get(route.index) else { continue };
+            let Some(owner) = code.application(name).filter(|owner| !owner.is_open_to_visitors(route.below(page)))
+            else {
+                continue;
+            };
+            let file = folder(&application.name).join("application.toml");
+            let wrong =
+                format!("visitors are sent to `{page}` to sign in, and `{}` does not show it to them", owner.name);
+            let cure = "name a form or view whose authority table allows `anonymous`".to_owned();
+            faults.push(code.fault_in(&application.name, "application.toml", "sign_in", &file, (wrong, cure)));
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }

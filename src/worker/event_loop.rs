@@ -103,6 +103,11 @@ impl<E: Engine> Worker<E> {
         self.send_back();
         self.drain_mesh(now);
         self.drain_inbox(now, clocks);
+        if self.replica.as_ref().is_some_and(ReplicaRole::is_fenced) {
+            // Its next life is not to be judged by the beat that the last one missed.
+            let beat = Beat { at_ns: clocks.monotonic_ns(), asleep: false };
+            self.watch.vitals().beats.publish(self.index, beat);
+        }
         let next_ns = self.timers(now, clocks);
         let idle = self.settle(now);
         if let Some(front) = &mut self.front {

@@ -97,10 +97,12 @@ pub struct LifeCounters {
     pub carried_over: u64,
     /// Updates that were acknowledged with `local` or `all` and that nobody holds any more.
     pub local_lost: u64,
-    /// Messages of the replication handed to rings, given back by full ones, received, and thrown away because they
-    /// came from or were meant for an earlier life.
+    /// Messages of the replication offered to rings, and given back by full ones.
     pub messages_handed: u64,
     pub messages_undelivered: u64,
+    /// Messages for replicas that are not live any more, and those that a life left behind when it ended.
+    pub messages_dropped: u64,
+    /// Received; thrown away because they came from or were meant for an earlier life.
     pub messages_received: u64,
     pub messages_stale: u64,
 }
@@ -136,6 +138,11 @@ impl ReplicaRole {
             Phase::Stopping { again, .. } => *again = true,
             Phase::Running | Phase::Loading(_) | Phase::Joining { .. } => {}
         }
+    }
+
+    /// Whether others have declared this replica dead, and it has not drawn the consequences.
+    pub fn is_fenced(&self) -> bool {
+        self.vitals.lives.read(usize::from(self.replica)) != self.standing
     }
 
     /// Looks whether others have declared this replica dead; to be called after the answers of other threads were
@@ -283,6 +290,9 @@ impl ReplicaRole {
     fn bury(&mut self, server: ReplicaServer, loss: Loss) {
         self.past.add(server.counters());
         self.counters.commits_forgotten += server.commits_waiting();
+        let (made, waiting) = server.replicator().messages();
+        self.past_messages += made;
+        self.counters.messages_dropped += waiting;
         self.past_replication.add(&server.replicator().report().counters);
         let inherit = AssertUnwindSafe(|| match loss {
             Loss::Stopped => (Vec::new(), server.at_risk()),

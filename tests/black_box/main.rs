@@ -4,15 +4,19 @@
 //! kernel; nothing waits for a fixed time. `UPDATE_SNAPSHOTS=1` writes the expected texts anew.
 #![cfg(feature = "appliance")]
 
+mod agents;
 mod balance;
 mod claims;
+mod code_refusals;
 mod crash;
 mod deploys;
 mod disk;
 mod durability;
+mod escaping;
 mod fallback;
 mod help;
 mod hops;
+mod imports;
 mod journeys;
 mod lives;
 mod observing;

@@ -135,6 +135,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let mut study = Study::begin(args, "mesh", cases.len() * SYSTEMS.len())?;
     study.outcome.systems = systems();
     study.outcome.notes = notes(&cores);
+    let pairings: Vec<Pairing> = cases.iter().flat_map(Case::pairings).collect();
     for block in 0..args.blocks {
         for case in &cases {
             for (turn, system) in (0..).zip(shuffled(&SYSTEMS, &mut study.random)) {
@@ -146,8 +147,8 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
                 study.step();
             }
         }
+        study.keep(&pairings)?;
     }
-    let pairings: Vec<Pairing> = cases.iter().flat_map(Case::pairings).collect();
     study.end(args, &pairings)
 }
 

@@ -19,12 +19,12 @@ use twintier::engine::thread::allowed_cores;
 
 use super::CompareArgs;
 use super::study::{Study, shuffled};
+use crate::build;
 use crate::failure::Failure;
 use crate::figures::{Named, Pairing, Sample};
 use crate::opponent::Programs;
 use crate::process::Interrupt;
 use crate::trial::Lab;
-use crate::{build, quick};
 use levels::{LEVELS, Levels};
 use rows::Catalog;
 
@@ -66,6 +66,14 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let levels = Levels { lab: &lab, root: &root, duration_s: args.duration_s(), seed: study.outcome.seed };
     study.outcome.systems = systems(&cores);
     study.outcome.notes = notes(&cores);
+    let pairings = LEVELS[1..].iter().map(|level| Pairing {
+        a: LEVELS[0].to_owned(),
+        b: (*level).to_owned(),
+        case: levels::CASE.to_owned(),
+        metric: "writes_per_s".to_owned(),
+        target: None,
+    });
+    let pairings: Vec<Pairing> = pairings.collect();
     let duration = Duration::from_secs_f64(args.duration_s());
     for block in 0..args.blocks {
         for (turn, part) in (0..).zip(shuffled(&parts, &mut study.random)) {
@@ -107,16 +115,8 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
             }
             study.step();
         }
+        study.keep(&pairings)?;
     }
-    let pairings = LEVELS[1..].iter().map(|level| Pairing {
-        a: LEVELS[0].to_owned(),
-        b: (*level).to_owned(),
-        case: levels::CASE.to_owned(),
-        metric: "writes_per_s".to_owned(),
-        target: None,
-    });
-    let pairings: Vec<Pairing> = pairings.collect();
-    quick::say("");
     study.end(args, &pairings)
 }
 

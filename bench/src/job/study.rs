@@ -65,14 +65,22 @@ impl Study {
         self.bar.inc(1);
     }
 
+    /// A block is complete: what was found so far is in the run directory, should the run be cut short.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&mut self, pairings: &[Pairing]) -> Result<(), Failure> {
+        self.outcome.evaluate(pairings);
+        write_json(&self.folder.join("compare.json"), &self.outcome)
+    }
+
     /// Evaluates, writes and shows what was found.
     ///
     /// # Errors
     /// A file cannot be written, or the run is invalid.
     pub fn end(mut self, args: &CompareArgs, pairings: &[Pairing]) -> Result<(), Failure> {
         self.bar.finish_and_clear();
-        self.outcome.evaluate(pairings);
-        write_json(&self.folder.join("compare.json"), &self.outcome)?;
+        self.keep(pairings)?;
         self.record.finish(self.jiffies);
         self.record.write(&self.folder)?;
         store::add_figures(&args.store, &self.folder, &self.record, &self.outcome)?;

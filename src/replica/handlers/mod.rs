@@ -253,6 +253,13 @@ impl<'a> Call<'a> {
         if job.accept == Accept::Json {
             return Err(Refusal::new(401, "Sign in first."));
         }
+        // To be sent from the sign-in page to the sign-in page would never end.
+        if self.application.sign_in.strip_prefix(job.mount.as_str()) == Some(path) {
+            return Err(Refusal::new(
+                403,
+                format!("The page to sign in is closed: nobody may {} {code}.", verb.name()),
+            ));
+        }
         // After a form was sent, the page it came from is gone: the visitor begins at the application's first page.
         let next = match job.method {
             Method::Get | Method::Head => local_address(&job.mount, path, &job.query),

@@ -18,6 +18,8 @@ use super::{Call, Refusal, input, json, page, render};
 
 /// Pages beyond this one are empty anyhow.
 const PAGE_NUMBER_MAX: usize = 1_000_000;
+/// Rows of which a list's `where` is asked for one page: some hundred milliseconds.
+const GUARDED_ROWS_MAX: usize = 100_000;
 /// Values of one facet that are shown.
 const FACET_VALUES_MAX: usize = 200;
 
@@ -151,8 +153,14 @@ fn select<'c>(
         limit: list.page_size,
     };
     let Some(guard) = &list.guard else { return Ok(call.scene.tables.select(list.table, &query)) };
-    let mut failed = None;
+    let (mut failed, mut asked) = (None, 0usize);
     let selection = call.scene.tables.select_where(list.table, &query, &mut |row| {
+        asked += 1;
+        if asked == GUARDED_ROWS_MAX && failed.is_none() {
+            let fault = format!("{}: `where` was asked of {GUARDED_ROWS_MAX} rows; add a filter", view.name);
+            failed =
+                Some(Refusal { fault: Some(fault), ..Refusal::new(500, "The list is too long to be looked through.") });
+        }
         failed.is_none()
             && call.guard(guard, &view.path, list.table, row).unwrap_or_else(|refusal| {
                 failed = Some(refusal);

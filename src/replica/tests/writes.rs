@@ -290,7 +290,7 @@ fn a_parked_job_keeps_its_code_version() {
         .iter()
         .filter(|(path, _)| *path != "actions/approve.toml" && *path != "authority.toml")
         .copied()
-        .chain([("authority.toml", "[[allow]]\nrole = \"member\"\ncode = \"views/*\"\nverbs = [\"read\"]\n")])
+        .chain([("authority.toml", "[[allow]]\nrole = \"approver\"\ncode = \"views/*\"\nverbs = [\"read\"]\n")])
         .collect();
     let second = CodeVersion::from_sources(&sources("shop", &files), 2).expect("code");
     assert!(second.compatible_with(&shop()).is_empty());

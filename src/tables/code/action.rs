@@ -180,7 +180,7 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
         references.extend(input.zip(table).map(|(input, table)| Reference { input, table }));
     }
     let parameters: Vec<&str> = path.parameters().collect();
-    let scope = scope(shape, &inputs, &references, &parameters);
+    let scope = scope(names, shape, &inputs, &references, &parameters);
     let when = raw.when.as_ref().and_then(|when| Expression::compile(source, when, &scope, faults));
     let compiled = match kind {
         RawKind::SignIn => Some(ActionKind::SignIn),
@@ -436,6 +436,7 @@ fn location(source: &Source, raw: &Raw, inputs: &[Input], parameters: &[&str], f
 
 /// What expressions of an action may name.
 fn scope<'a>(
+    names: &Names<'a>,
     shape: Option<&'a DocumentShape>,
     inputs: &'a [Input],
     references: &[Reference],
@@ -443,6 +444,7 @@ fn scope<'a>(
 ) -> Scope<'a> {
     let referenced = references.iter().map(|reference| &*inputs[reference.input].name).collect();
     Scope {
+        roles: names.roles,
         variables: vec![
             ("input", Some(inputs.iter().map(|input| &*input.name).collect())),
             ("row", Some(shape.map(attributes).unwrap_or_default())),

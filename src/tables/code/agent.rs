@@ -168,6 +168,13 @@ fn import(source: &Source, raw: &Raw, table: TableId, names: &Names<'_>, faults:
         }
         required.push(name.get_ref().as_str().into());
     }
+    for field in shape.fields.iter().enumerate().filter(|(_, field)| field.required) {
+        if !map.iter().any(|mapping| mapping.to == ImportTarget::Field(field.0)) {
+            let wrong = format!("`{}` requires `{}`, and nothing is mapped to it", shape.table, field.1.name);
+            let at = present(&raw.map).unwrap_or(raw.kind.span());
+            faults.push(source.fault(&at, wrong, format!("add [[map]] with to = \"{}\"", field.1.name)));
+        }
+    }
     let Some(format) = &raw.format else {
         faults.push(source.fault(&raw.kind.span(), "an import agent needs `format`", "write format = \"rfc822\""));
         return None;

@@ -32,6 +32,21 @@ fn verb_of(name: &str) -> &'static str {
     }
 }
 
+/// Roles that a table's rules name, wanted by expressions before rules are compiled; `None` if it cannot be read.
+pub(super) fn roles(source: &Source) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Part {
+        #[serde(default)]
+        allow: Vec<Role>,
+    }
+    #[derive(Deserialize)]
+    struct Role {
+        role: String,
+    }
+    let part: Part = toml::from_str(&source.text).ok()?;
+    Some(part.allow.into_iter().map(|allow| allow.role).collect())
+}
+
 /// `names` are the names of all code tables that can be authorized, such as `views/browse`.
 pub(super) fn compile(source: &Source, names: &[String], faults: &mut Vec<Fault>) -> AuthorityTable {
     let raw: Raw = match source.parse() {

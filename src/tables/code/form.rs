@@ -65,7 +65,7 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
             faults.push(source.fault(&guard.span(), "`where` needs a row to look at", "add table and key"));
             return None;
         };
-        Expression::compile(source, guard, &view::scope(names.shapes.get(table), &parameters), faults)
+        Expression::compile(source, guard, &view::scope(names, names.shapes.get(table), &parameters), faults)
     });
     let index = names.actions.iter().position(|known| **known == *action);
     Some(Form {

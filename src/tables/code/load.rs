@@ -157,7 +157,9 @@ fn compile(
     applications.sort_by(|left, right| left.name.cmp(&right.name));
     let mut broken = BTreeSet::new();
     let shapes = Arc::new(shapes(&applications, previous, &mut broken, &mut faults));
-    let compiled = applications.iter().map(|sorted| application(sorted, &shapes, &broken, &mut faults)).collect();
+    let roles = roles(&applications).unwrap_or_default();
+    let known = Known { shapes: &shapes, broken: &broken, roles: &roles };
+    let compiled = applications.iter().map(|sorted| application(sorted, &known, &mut faults)).collect();
     if !faults.is_empty() {
         faults
             .sort_by(|left, right| (&left.file, left.line, left.column).cmp(&(&right.file, right.line, right.column)));
@@ -248,7 +250,25 @@ fn shapes(
     set
 }
 
-fn application(sorted: &Sorted, shapes: &ShapeSet, broken: &BTreeSet<String>, faults: &mut Vec<Fault>) -> Application {
+/// Roles that the authority tables name, and those that everyone has; `None` if a table is missing or broken, and not
+/// to know its roles is no further mistake.
+fn roles(applications: &[Sorted]) -> Option<BTreeSet<String>> {
+    let mut roles = BTreeSet::from(["anonymous", "member"].map(str::to_owned));
+    for sorted in applications {
+        roles.extend(authority::roles(sorted.of(CodeKind::Authority).next()?)?);
+    }
+    Some(roles)
+}
+
+/// What the applications know of each other.
+struct Known<'a> {
+    shapes: &'a ShapeSet,
+    /// Data tables whose documents are wrong.
+    broken: &'a BTreeSet<String>,
+    roles: &'a BTreeSet<String>,
+}
+
+fn application(sorted: &Sorted, known: &Known<'_>, faults: &mut Vec<Fault>) -> Application {
     let templates: BTreeMap<String, Source> = sorted
         .of(CodeKind::Template)
         .map(|source| (source.path.trim_start_matches("templates/").to_owned(), source.clone()))
@@ -260,8 +280,9 @@ fn application(sorted: &Sorted, shapes: &ShapeSet, broken: &BTreeSet<String>, fa
     let (views, forms) = (by_name(CodeKind::View), by_name(CodeKind::Form));
     let (actions, agents) = (by_name(CodeKind::Action), by_name(CodeKind::Agent));
     let names = Names {
-        shapes,
-        broken,
+        shapes: known.shapes,
+        broken: known.broken,
+        roles: known.roles,
         templates: &templates,
         forms: forms.keys().copied().collect(),
         actions: actions.keys().copied().collect(),
@@ -269,7 +290,7 @@ fn application(sorted: &Sorted, shapes: &ShapeSet, broken: &BTreeSet<String>, fa
     };
     let related: Vec<String> = views.values().flat_map(|source| view::related_names(source)).collect();
     let related: HashSet<&str> = related.iter().map(String::as_str).collect();
-    let environment = template::compile(&templates, &related, faults);
+    let environment = template::compile(&templates, &related, known.roles, faults);
     let before = faults.len();
     let compiled_views: Vec<_> = views.values().filter_map(|source| view::compile(source, &names, faults)).collect();
     let compiled_forms: Vec<_> = forms.values().filter_map(|source| form::compile(source, &names, faults)).collect();
@@ -335,7 +356,33 @@ fn router(sorted: &Sorted, application: &Application, faults: &mut Vec<Fault>) -
     }
     router.sort();
     check_form_paths(application, &source, faults);
+    check_locations(application, &router, &source, faults);
     router
+}
+
+/// An action's location must be a page: a browser is sent there.
+fn check_locations<'s>(
+    application: &Application,
+    router: &Router,
+    source: &impl Fn(&str) -> Option<&'s Source>,
+    faults: &mut Vec<Fault>,
+) {
+    #[derive(Deserialize)]
+    struct Part {
+        location: Option<Spanned<String>>,
+    }
+    for action in &application.actions {
+        let Some(source) = source(&action.name).filter(|_| !router.may_show(&action.location)) else { continue };
+        let part = toml::from_str::<Part>(&source.text).ok();
+        let location = part.and_then(|part| part.location);
+        let at = location.as_ref().map_or_else(|| path_place(source), Spanned::span);
+        let shown = location.as_ref().map_or("/", |location| location.get_ref());
+        let wrong = format!("no view or form has the path of the location `{shown}`");
+        let pages = application.views.iter().map(|view| view.path.to_string());
+        let pages: Vec<String> = pages.chain(application.forms.iter().map(|form| form.path.to_string())).collect();
+        let cure = super::source::choose(shown, pages.iter().map(String::as_str));
+        faults.push(source.fault(&at, wrong, cure));
+    }
 }
 
 /// A form shows where to post, and an action shows its form again: each must know the other's path parameters.

@@ -12,6 +12,7 @@ mod action;
 mod agent;
 mod authority;
 pub mod civil;
+mod cycle;
 mod document;
 mod folder;
 mod form;
@@ -30,7 +31,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::authority::table::AuthorityTable;
+use crate::authority::table::{AuthorityTable, Verb, roles_of};
 use crate::error::Fault;
 
 use super::record::{DocumentShape, ShapeSet, TableId};
@@ -156,6 +157,16 @@ impl Application {
     pub fn agent(&self, name: &str) -> Option<&Agent> {
         self.agents.iter().find(|agent| &*agent.name == name)
     }
+
+    /// Whether a path below the mount is a page that visitors may see.
+    pub fn is_open_to_visitors(&self, path: &str) -> bool {
+        let (name, verb) = match self.router.find(path).and_then(|found| found.route.get) {
+            Some(Page::View(index)) => (&self.views[index].name, Verb::Read),
+            Some(Page::Form(index)) => (&self.forms[index].name, Verb::Open),
+            None => return false,
+        };
+        self.authority.decide(roles_of(None), name, verb).is_allow()
+    }
 }
 
 /// All applications of a cluster as of one deploy.
@@ -174,6 +185,16 @@ pub struct CodeVersion {
 impl CodeVersion {
     pub fn application(&self, name: &str) -> Option<&Application> {
         self.applications.iter().find(|application| &*application.name == name)
+    }
+
+    /// A mistake in a source that compiles by itself, at the first line that begins with `key`; `file` is what the source
+    /// is called.
+    pub fn fault_in(&self, application: &str, path: &str, key: &str, file: &Path, said: (String, String)) -> Fault {
+        let source = self.sources.iter().find(|source| &*source.application == application && &*source.path == path);
+        let text = source.map_or("", |source| &*source.text);
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
+        let at = lines.into_iter().find(|at| text[*at..].starts_with(key)).unwrap_or(0);
+        Fault::at(file, text, at, said.0, said.1)
     }
 
     /// What keeps this version from replacing `previous` under a running cluster: data tables and fields may be

@@ -21,6 +21,8 @@ pub(super) struct Names<'a> {
     pub forms: BTreeSet<&'a str>,
     pub actions: BTreeSet<&'a str>,
     pub agents: BTreeSet<&'a str>,
+    /// Roles that the authority tables of all applications name, and those that everyone has; empty if that is not known.
+    pub roles: &'a BTreeSet<String>,
 }
 
 /// A column by which rows are found.
@@ -121,6 +123,18 @@ impl Names<'_> {
         }
         name.get_ref().as_str().into()
     }
+}
+
+/// A role that no authority table names: nobody is ever given it by mistake, so it is one here.
+pub(super) fn unknown_role(
+    source: &Source,
+    at: &std::ops::Range<usize>,
+    role: &str,
+    roles: &BTreeSet<String>,
+) -> Option<Fault> {
+    let wrong = || format!("no rule of an authority table names the role `{role}`");
+    (!roles.is_empty() && !roles.contains(role))
+        .then(|| source.fault(at, wrong(), choose(role, roles.iter().map(String::as_str))))
 }
 
 /// What `row` has: the key under its name, and every field that is not secret.

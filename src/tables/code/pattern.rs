@@ -1,6 +1,6 @@
 //! Text with names in braces (`/items/{item}`), and the expressions of code tables.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use crate::error::Fault;
 
+use super::names::unknown_role;
 use super::source::{Source, choose};
 use super::{scan, template};
 
@@ -109,6 +110,8 @@ pub struct Expression {
 
 /// What an expression may name: variables, and the attributes of some of them.
 pub(super) struct Scope<'a> {
+    /// Roles that the authority tables name.
+    pub roles: &'a BTreeSet<String>,
     pub variables: Vec<(&'static str, Option<Vec<&'a str>>)>,
 }
 
@@ -122,14 +125,22 @@ impl Expression {
     ) -> Option<Self> {
         let at = text.span();
         let found = faults.len();
+        let scan = scan::scan_expression(text.get_ref());
+        faults.extend(template::too_much(source, &scan, source.content(&at)));
+        if faults.len() > found {
+            return None;
+        }
         match ENVIRONMENT.compile_expression_owned(text.get_ref().clone()) {
             Ok(compiled) => {
                 Self::check(source, &at, &compiled.undeclared_variables(true), scope, faults);
-                for (name, offset) in scan::filters_used(text.get_ref()) {
+                let begin = source.content(&at);
+                for (name, place) in scan.filters {
                     if !template::is_filter(&name) {
-                        let begin = source.content(&at) + offset;
-                        faults.push(template::unknown_filter(source, &(begin..at.end), &name));
+                        faults.push(template::unknown_filter(source, &(begin + place.start..at.end), &name));
                     }
+                }
+                for (role, place) in scan.roles {
+                    faults.extend(unknown_role(source, &(begin + place.start..at.end), &role, scope.roles));
                 }
                 (faults.len() == found)
                     .then(|| Self { text: text.get_ref().as_str().into(), compiled: Arc::new(compiled) })

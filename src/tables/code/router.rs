@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use crate::error::Fault;
 
+use super::pattern::Pattern;
 use super::source::Source;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +184,20 @@ impl Router {
                 route.path.segments.iter().map(rank).collect::<Vec<_>>()
             });
         }
+    }
+
+    /// Whether some page may be meant by a location: a name in it may stand for any text.
+    pub(super) fn may_show(&self, location: &Pattern) -> bool {
+        const ANY: char = '\u{0}';
+        let text = location.fill(|_| Some(ANY.to_string().into())).unwrap_or_default();
+        let Some(below) = text.split(['?', '#']).next().and_then(|path| path.strip_prefix('/')) else { return false };
+        let segments: Vec<&str> = if below.is_empty() { Vec::new() } else { below.split('/').collect() };
+        self.routes.get(segments.len()).into_iter().flatten().filter(|route| route.get.is_some()).any(|route| {
+            route.path.segments.iter().zip(&segments).all(|(segment, text)| match segment {
+                Segment::Literal(literal) => **literal == **text || text.contains(ANY),
+                Segment::Parameter(_) => !text.is_empty(),
+            })
+        })
     }
 
     /// The route of a decoded path below the mount.

@@ -2,12 +2,18 @@
 
 use std::ops::Range;
 
-/// The filters that an expression uses, with the offset of each in it.
-pub(super) fn filters_used(expression: &str) -> Vec<(String, usize)> {
+/// Reads an expression; places are offsets in it.
+pub(super) fn scan_expression(expression: &str) -> Scan {
     let mut scan = Scan::default();
     scan.code(expression, 0);
-    scan.filters.into_iter().map(|(name, at)| (name, at.start)).collect()
+    scan
 }
+
+/// Names, signs and texts of one tag or expression. The template engine reads and compiles an expression by recursion,
+/// and a thread's stack has an end.
+pub(super) const TOKENS_MAX: usize = 500;
+/// Blocks within each other, and branches of them, for the same reason.
+pub(super) const DEPTH_MAX: usize = 50;
 
 /// Names that a template uses, with their places.
 #[derive(Debug, Default)]
@@ -19,6 +25,16 @@ pub(super) struct Scan {
     /// Variables that the template sets for itself and those it includes or extends.
     pub set: Vec<String>,
     pub words: Vec<(String, Range<usize>)>,
+    /// Roles that are looked for among the user's, as in `'approver' in user.roles`.
+    pub roles: Vec<(String, Range<usize>)>,
+    /// Tags that change what is escaped.
+    pub autoescapes: Vec<Range<usize>>,
+    /// The first tag with more than [`TOKENS_MAX`] tokens.
+    pub long: Option<Range<usize>>,
+    /// The first tag deeper than [`DEPTH_MAX`].
+    pub deep: Option<Range<usize>>,
+    /// Blocks that are open, each with its branches so far.
+    open: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,15 +83,32 @@ impl Scan {
             };
             offset + at..offset + at + length
         };
+        if tokens.len() > TOKENS_MAX {
+            self.long.get_or_insert(offset..offset + code.len());
+        }
         let statement = match tokens.first() {
             Some((Token::Word(word), _)) => *word,
             Some((Token::Text(_) | Token::Sign(_), _)) | None => "",
         };
+        match statement {
+            "if" | "for" | "block" | "with" | "macro" | "filter" | "call" | "autoescape" => self.open.push(1),
+            "elif" => self.open.last_mut().into_iter().for_each(|branches| *branches += 1),
+            "endif" | "endfor" | "endblock" | "endwith" | "endmacro" | "endfilter" | "endcall" | "endautoescape" => {
+                self.open.pop();
+            }
+            _ => {}
+        }
+        if self.open.iter().sum::<usize>() > DEPTH_MAX {
+            self.deep.get_or_insert(offset..offset + code.len());
+        }
         for (index, (token, at)) in tokens.iter().enumerate() {
             let before = |back: usize| index.checked_sub(back).map(|index| &tokens[index].0);
             match token {
                 Token::Word(word) => {
                     self.words.push(((*word).to_owned(), place(token, *at)));
+                    if index == 0 && *word == "autoescape" {
+                        self.autoescapes.push(place(token, *at));
+                    }
                     let negated = before(1) == Some(&Token::Word("not")) && before(2) == Some(&Token::Word("is"));
                     if before(1) == Some(&Token::Sign('|')) || (index == 1 && statement == "filter") {
                         self.filters.push(((*word).to_owned(), place(token, *at)));
@@ -97,6 +130,12 @@ impl Scan {
                 Token::Text(text) => {
                     if index == 1 && matches!(statement, "include" | "extends" | "import" | "from") {
                         self.templates.push(((*text).to_owned(), place(token, *at)));
+                    }
+                    let after = |ahead: usize| tokens.get(index + ahead).map(|(token, _)| token);
+                    let inward = usize::from(after(1) == Some(&Token::Word("not")));
+                    let asked = [Token::Word("in"), Token::Word("user"), Token::Sign('.'), Token::Word("roles")];
+                    if asked.iter().enumerate().all(|(step, token)| after(1 + inward + step) == Some(token)) {
+                        self.roles.push(((*text).to_owned(), place(token, *at)));
                     }
                 }
                 Token::Sign(_) => {}
@@ -139,7 +178,7 @@ fn tokens(code: &str) -> Vec<(Token<'_>, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{filters_used, scan};
+    use super::{scan, scan_expression};
 
     #[test]
     fn scans_names() {
@@ -159,6 +198,10 @@ mod tests {
         assert_eq!(names(&scan.filters), ["batch", "money"]);
         assert_eq!(names(&scan.tests), ["defined", "odd"]);
         assert_eq!(scan.set, ["active", "other", "a", "b", "z"]);
-        assert_eq!(filters_used("a|lower == 'x|y'"), [("lower".to_owned(), 2)]);
+        let scan =
+            scan_expression("a|lower == 'x|y' or 'buyer' in user.roles and 'b' not in user.roles and 'c' in row.d");
+        assert_eq!(scan.filters, [("lower".to_owned(), 2..7)]);
+        let roles: Vec<&str> = scan.roles.iter().map(|(role, _)| role.as_str()).collect();
+        assert_eq!(roles, ["buyer", "b"]);
     }
 }

@@ -3,7 +3,7 @@
 //! The template engine notices an unknown filter, test or included template only when a page is shown. [`scan`] reads
 //! the tokens of a template so that a deploy can refuse them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
@@ -12,12 +12,13 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Output};
 
 use crate::error::Fault;
 
-use super::civil;
-use super::scan::{Scan, scan};
+use super::scan::{DEPTH_MAX, Scan, TOKENS_MAX, scan};
 use super::source::{Source, choose};
+use super::{civil, cycle, names};
 
-/// Instructions of one page: a list of [`crate::limits::PAGE_SIZE_MAX`] rows with 20 fields needs a tenth of it.
-pub(super) const FUEL_TEMPLATE: u64 = 2_000_000;
+/// Instructions of one page: a list of [`crate::limits::PAGE_SIZE_MAX`] rows with 20 fields needs a third of it. It is
+/// used up in some 50 to 100 ms, in which the worker does nothing else.
+pub(super) const FUEL_TEMPLATE: u64 = 600_000;
 /// Instructions of one expression.
 pub(super) const FUEL_EXPRESSION: u64 = 20_000;
 
@@ -118,6 +119,7 @@ pub(super) fn reason(error: &minijinja::Error) -> String {
 pub(super) fn compile(
     sources: &BTreeMap<String, Source>,
     related: &HashSet<&str>,
+    roles: &BTreeSet<String>,
     faults: &mut Vec<Fault>,
 ) -> Environment<'static> {
     let mut environment = environment(FUEL_TEMPLATE);
@@ -125,13 +127,18 @@ pub(super) fn compile(
         sources.iter().map(|(name, source)| (name.as_str(), scan(&source.text))).collect();
     let set: HashSet<&str> = scans.values().flat_map(|scan| scan.set.iter().map(String::as_str)).collect();
     for (name, source) in sources {
+        let scan = &scans[name.as_str()];
+        let too_much: Vec<Fault> = too_much(source, scan, 0).collect();
+        if !too_much.is_empty() {
+            faults.extend(too_much);
+            continue;
+        }
         if let Err(error) = environment.add_template_owned(name.clone(), source.text.to_string()) {
             let line = error.line().unwrap_or(1);
             let cure = "check the tags of this line: each `{%` needs its `%}`, each block its end";
             faults.push(Fault::new(&source.file, line, 1, reason(&error), cure));
             continue;
         }
-        let scan = &scans[name.as_str()];
         for (included, at) in &scan.templates {
             if !sources.contains_key(included) {
                 let wrong = format!("there is no template `{included}`");
@@ -141,7 +148,15 @@ pub(super) fn compile(
         for (filter, at) in &scan.filters {
             if !is_filter(filter) {
                 faults.push(unknown_filter(source, at, filter));
+            } else if filter == "safe" {
+                faults.push(unescaped(source, at, "the filter `safe`"));
             }
+        }
+        for at in &scan.autoescapes {
+            faults.push(unescaped(source, at, "the tag `autoescape`"));
+        }
+        for (role, at) in &scan.roles {
+            faults.extend(names::unknown_role(source, at, role, roles));
         }
         for (test, at) in &scan.tests {
             if !is_test(test) {
@@ -164,11 +179,37 @@ pub(super) fn compile(
             }
         }
     }
+    cycle::find(sources, &scans, faults);
     environment
 }
 
+/// What the engine must not be given, because it would break the stack of the thread that compiles it.
+pub(super) fn too_much(source: &Source, scan: &Scan, begin: usize) -> impl Iterator<Item = Fault> {
+    let fault = |at: &Range<usize>, wrong: String, cure| source.fault(&(begin + at.start..begin + at.end), wrong, cure);
+    let long = scan.long.as_ref().map(|at| {
+        fault(
+            at,
+            format!("more than {TOKENS_MAX} names and signs in one expression"),
+            "write several `{% set %}` before it",
+        )
+    });
+    let deep = scan.deep.as_ref().map(|at| {
+        fault(
+            at,
+            format!("more than {DEPTH_MAX} blocks and branches within each other"),
+            "put some into a template to include",
+        )
+    });
+    long.into_iter().chain(deep)
+}
+
+/// What would show what somebody wrote as HTML.
+fn unescaped(source: &Source, at: &Range<usize>, what: &str) -> Fault {
+    source.fault(at, format!("{what} would show text as HTML"), "remove it: everything is escaped where it is shown")
+}
+
 pub(super) fn unknown_filter(source: &Source, at: &Range<usize>, name: &str) -> Fault {
-    const COMMON: [&str; 16] = [
+    const COMMON: [&str; 15] = [
         "money",
         "date",
         "datetime",
@@ -182,7 +223,6 @@ pub(super) fn unknown_filter(source: &Source, at: &Range<usize>, name: &str) -> 
         "lower",
         "upper",
         "replace",
-        "safe",
         "title",
         "tojson",
     ];
@@ -230,13 +270,42 @@ impl Templates {
 
 #[cfg(test)]
 mod tests {
-    use super::{environment, is_filter, is_function, is_test};
+    use super::{FUEL_TEMPLATE, environment, is_filter, is_function, is_test};
 
     #[test]
     fn knows_what_the_engine_knows() {
         assert!(is_filter("money") && is_filter("default") && !is_filter("mony"));
         assert!(is_test("defined") && !is_test("defind"));
         assert!(is_function("range") && !is_function("rang"));
+    }
+
+    /// Nothing that a template does goes on for ever or takes the memory.
+    #[test]
+    fn pages_without_end_are_stopped() {
+        let mut environment = environment(FUEL_TEMPLATE);
+        environment.add_template("self.html", "{% include me %}").expect("parsed");
+        environment.add_template("up.html", "{% extends me %}").expect("parsed");
+        let doubled = "{% set a = a ~ a %}".repeat(60);
+        let pages = [
+            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}".to_owned(),
+            format!("{{% set a = 'aaaaaaaaaaaaaaaa' %}}{doubled}"),
+            "{% set n = namespace(a='aaaaaaaa') %}{% for i in range(60) %}{% set n.a = n.a ~ n.a %}{% endfor %}"
+                .to_owned(),
+            "{% macro m(a) %}{{ m(a ~ a) }}{% endmacro %}{{ m('a') }}".to_owned(),
+            "{% macro m() %}{% for a in range(99) %}{{ m() }}{% endfor %}{% endmacro %}{{ m() }}".to_owned(),
+            "{% include 'self.html' %}".to_owned(),
+            "{% extends 'up.html' %}".to_owned(),
+            "{% block a %}{{ self.a() }}{% endblock %}".to_owned(),
+            "{{ 'a' * 1000000000 }}".to_owned(),
+            "{% for a in range(100000) %}{{ range(100000)|sort|length }}{% endfor %}".to_owned(),
+            "{% for a in range(100000) %}{{ ('a' * 100000)|replace('a', 'bb')|length }}{% endfor %}".to_owned(),
+        ];
+        for page in &pages {
+            let context = minijinja::context! { me => if page.contains("up") { "up.html" } else { "self.html" } };
+            let begun = std::time::Instant::now();
+            let error = environment.render_named_str("x.html", page, context).expect_err("it never ends");
+            println!("{:?} {}: {error}", begun.elapsed(), page.get(..60).unwrap_or(page));
+        }
     }
 
     #[test]

@@ -23,11 +23,11 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "actions/edit.toml",
-        "path = \"/items/{item}\"\nkind = \"write\"\ntable = \"item\"\nkey = \"{item}\"\nform = \"edit\"\nfields = [{ name = \"name\", kind = \"text\", required = true }]\n\n[set]\nname = \"input.name\"\n",
+        "path = \"/items/{item}\"\nkind = \"write\"\ntable = \"item\"\nkey = \"{item}\"\nlocation = \"/items/{item}\"\nform = \"edit\"\nfields = [{ name = \"name\", kind = \"text\", required = true }]\n\n[set]\nname = \"input.name\"\n",
     ),
     (
         "agents/load.toml",
-        "kind = \"import\"\ntable = \"item\"\nformat = \"rfc822\"\nmap = [{ from = \"Package\", to = \"item\" }]\n",
+        "kind = \"import\"\ntable = \"item\"\nformat = \"rfc822\"\nmap = [{ from = \"Package\", to = \"item\" }, { from = \"Name\", to = \"name\" }]\n",
     ),
     ("templates/item.html", "{% extends \"base.html\" %}\n{{ row.price|money }}\n"),
     ("templates/edit.html", "{{ csrf }}"),
@@ -116,7 +116,7 @@ fn digests_follow_the_text() {
 fn every_mistake_names_its_place_and_cure() {
     let document = "key = \"item\"\nfields = [\n";
     let view = "path = \"/list\"\nkind = \"list\"\ntable = \"item\"\n";
-    let action = "path = \"/x\"\nkind = \"write\"\ntable = \"item\"\nkey = \"{user.name}\"\n";
+    let action = "path = \"/x\"\nkind = \"write\"\ntable = \"item\"\nkey = \"{user.name}\"\nlocation = \"/items/x\"\n";
     let cases: Vec<(&str, String)> = vec![
         ("application.toml", String::new()),
         ("application.toml", "name = \"shop\"\ntitel = \"Shop\"\nsign_in = \"/s\"\n".into()),
@@ -152,6 +152,14 @@ fn every_mistake_names_its_place_and_cure() {
         ("templates/item.html", "{% extends \"bas.html\" %}\n\n{{ row.price|mony }} {% include 'part.html' %}\n{{ cfrs }}\n".into()),
         ("templates/item.html", "a\n{% if row %}\n{{ row.name }\n".into()),
         ("templates/item.html", "{% if row is defind %}{% endif %}".into()),
+        ("templates/item.html", "{% extends 'base.html' %}{% include \"item.html\" %}".into()),
+        ("templates/base.html", "{% block body %}{% endblock %}\n{% include 'item.html' %}".into()),
+        ("templates/item.html", "{{ row.name|safe }}\n{% autoescape false %}{{ row.name }}{% endautoescape %}".into()),
+        ("templates/item.html", "{% if 'membr' in user.roles and 'buyer' not in user.roles %}{% endif %}".into()),
+        ("views/list.toml", format!("{view}where = \"'membre' in user.roles or row.name\"\n")),
+        ("actions/more.toml", "path = \"/x\"\nkind = \"sign-out\"\nlocation = \"/itms/{user.name}?page=2\"\n".into()),
+        ("actions/more.toml", "path = \"/x\"\nkind = \"sign-out\"\n".into()),
+        ("agents/load.toml", "kind = \"import\"\ntable = \"item\"\nformat = \"rfc822\"\nmap = [{ from = \"Package\", to = \"item\" }]\n".into()),
         ("views/list.tml", "x".into()),
         ("views/list.toml", "path = \"/list\nkind = \"page\"\n".into()),
     ];
@@ -162,6 +170,34 @@ fn every_mistake_names_its_place_and_cure() {
     }
     let expected = include_str!("faults.txt");
     assert_eq!(shown, expected, "if the new text is right, it is:\n{shown}");
+}
+
+/// The thread that compiles has a stack with an end; a deploy must not reach it.
+#[test]
+fn code_too_deep_for_a_stack_is_refused() {
+    let tag =
+        |open: &str, times: usize, close: &str| format!("\n{{{{ {}1{} }}}}", open.repeat(times), close.repeat(times));
+    for (open, close) in
+        [("-", ""), ("not ", ""), ("(", ")"), ("[", "]"), ("1 + ", ""), ("1 if ", " else 1"), ("{'a': ", "}")]
+    {
+        let shown = faults(&[("templates/edit.html", &tag(open, 20_000, close))]);
+        assert!(shown.starts_with("shop/templates/edit.html:2:3: more than 500 names and signs"), "{open}: {shown}");
+        let text = tag(open, 20_000, close);
+        let guard =
+            format!("path = \"/l\"\nkind = \"list\"\ntable = \"item\"\nwhere = \"{}\"\n", &text[4..text.len() - 3]);
+        let shown = faults(&[("views/list.toml", &guard)]);
+        assert!(shown.starts_with("shop/views/list.toml:4:10: more than 500 names and signs"), "{open}: {shown}");
+        // What is let through is compiled or refused by the engine, on any thread.
+        faults(&[("templates/edit.html", &tag(open, 160, close)), ("views/list.toml", "")]);
+    }
+    for tags in ["{% if 1 %}", "{% for a in rows %}", "{% with a=1 %}"] {
+        let shown = faults(&[("templates/edit.html", &tags.repeat(20_000))]);
+        assert!(shown.contains("more than 50 blocks and branches within each other"), "{tags}: {shown}");
+    }
+    let branches = format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 2 %}".repeat(20_000));
+    assert!(faults(&[("templates/edit.html", &branches)]).contains("more than 50 blocks"));
+    let rows = "{% if row %}{% for a in rows %}{{ a.name }}{% endfor %}{% else %}-{% endif %}\n".repeat(300);
+    assert_eq!(faults(&[("templates/edit.html", &rows)]), "");
 }
 
 #[test]

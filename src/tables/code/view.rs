@@ -165,7 +165,7 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
     let table = raw.table.as_ref().and_then(|table| names.table(source, table, faults));
     let shape = table.map(|table| names.shapes.get(table));
     let guard = match (&raw.guard, shape) {
-        (Some(guard), Some(shape)) => Expression::compile(source, guard, &scope(shape, &parameters), faults),
+        (Some(guard), Some(shape)) => Expression::compile(source, guard, &scope(names, shape, &parameters), faults),
         (Some(_), None) | (None, _) => None,
     };
     let missing =
@@ -319,8 +319,9 @@ fn with_user<'a>(parameters: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// What a guard of a view or form may name.
-pub(super) fn scope<'a>(shape: &'a DocumentShape, parameters: &[&'a str]) -> Scope<'a> {
+pub(super) fn scope<'a>(names: &Names<'a>, shape: &'a DocumentShape, parameters: &[&'a str]) -> Scope<'a> {
     Scope {
+        roles: names.roles,
         variables: vec![
             ("row", Some(super::names::attributes(shape))),
             ("user", Some(super::names::USER_ATTRIBUTES.to_vec())),

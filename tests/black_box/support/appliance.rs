@@ -149,7 +149,10 @@ impl Appliance {
         eventually("the catalog on every replica", || {
             assert!(self.program.is_running(), "{}", self.program.stderr());
             let replication = self.replication();
-            (replication["equal"] == true && rows(&replication, "item") == ITEMS).then_some(())
+            // The agent learns of its last rows after the replicas.
+            let imports = self.status()["storage"]["imports"].clone();
+            let ended = imports.as_array().unwrap().iter().all(|import| import["state"] == "done");
+            (replication["equal"] == true && rows(&replication, "item") == ITEMS && ended).then_some(())
         });
     }
 
