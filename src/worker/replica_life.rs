@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::database::contract::{Loaded, Request};
+use crate::error;
 use crate::mesh::lives::{Life, Standing};
 use crate::replica::job::{Job, Origin};
 use crate::replica::server::{Now, ReplicaServer};
@@ -151,7 +152,7 @@ impl ReplicaRole {
         if at != self.standing {
             self.standing = at;
             self.counters.fenced += 1;
-            eprintln!("replica {}: was declared dead after it hung; joins again", self.replica);
+            error::log(format_args!("replica {}: was declared dead after it hung; joins again", self.replica));
             self.lose(Loss::Fenced, now);
         }
     }
@@ -159,7 +160,7 @@ impl ReplicaRole {
     /// The server panicked outside a handler: it is not to be trusted any more.
     pub(super) fn crash(&mut self, what: &str, now: Now) {
         self.counters.crashes += 1;
-        eprintln!("replica {}: crashed and joins again: {what}", self.replica);
+        error::log(format_args!("replica {}: crashed and joins again: {what}", self.replica));
         self.lose(Loss::Crashed, now);
     }
 
@@ -181,7 +182,7 @@ impl ReplicaRole {
         match loaded {
             Ok(loaded) => loading.tables.push(loaded),
             Err(wrong) => {
-                eprintln!("replica {}: cannot load its rows and tries again: {wrong}", self.replica);
+                error::log(format_args!("replica {}: cannot load its rows and tries again: {wrong}", self.replica));
                 loading.failed = true;
             }
         }

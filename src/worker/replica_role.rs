@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::database;
 use crate::database::contract::{Loaded, Outcome, ReplySink, Request};
+use crate::error;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::lives::Standing;
 use crate::replica;
@@ -396,7 +397,7 @@ impl ReplicaRole {
                     drop(self.services.storage.try_send(Order::RunAgent(order)));
                 }
             }
-            Output::Fault(line) => eprintln!("{line}"),
+            Output::Fault(line) => error::log(format_args!("{line}")),
         }
     }
 
