@@ -95,7 +95,7 @@ table = "note"
 key = "{note}"
 creates = true
 acknowledge = "@LEVEL@"
-location = "/v@VERSION@/{key}"
+location = "/notes/{key}?v=@VERSION@"
 [[fields]]
 name = "text"
 kind = "text"
@@ -111,7 +111,7 @@ path = "/remove/{note}"
 kind = "delete"
 table = "note"
 key = "{note}"
-location = "/v@VERSION@/{key}"
+location = "/notes/{key}?v=@VERSION@"
 "#;
 
 const ORDER: &str = r#"
@@ -123,7 +123,7 @@ creates = true
 when = "row is none"
 otherwise = "There is one."
 agent = "post"
-location = "/v@VERSION@/{key}"
+location = "/notes/{key}?v=@VERSION@"
 [[fields]]
 name = "text"
 kind = "text"
@@ -137,7 +137,7 @@ path = "/grant/{user}"
 kind = "write"
 table = "user_profile"
 key = "{user}"
-location = "/v@VERSION@/{key}"
+location = "/notes/{key}?v=@VERSION@"
 [[fields]]
 name = "text"
 kind = "text"

@@ -98,6 +98,19 @@ pub fn agreement(process: &Process) -> Result<(), String> {
     Ok(())
 }
 
+/// Every credit has come back: nothing is out at a replica, and nobody waits for one.
+pub fn credits(process: &Process) -> Result<(), String> {
+    for front in process.workers.iter().filter_map(|running| running.worker.front.as_ref()) {
+        let dispatcher = front.server.dispatcher();
+        let out: u32 = dispatcher.replicas().iter().map(|replica| replica.outstanding).sum();
+        if out != 0 || dispatcher.waiting() != 0 {
+            let waiting = dispatcher.waiting();
+            return Err(format!("front {}: {out} requests are out for ever, and {waiting} wait", front.front));
+        }
+    }
+    Ok(())
+}
+
 fn listed(replica: &ReplicaServer, table: TableId) -> String {
     let rows = replica.tables().scan(table, 0).map(|row| format!("{} {:?} {:?}", row.key, row.stamp, row.record));
     rows.collect::<Vec<_>>().join("; ")

@@ -134,7 +134,7 @@ fn accepted(
 /// The version that the answer's location names: no older than the last deploy that had returned.
 fn check_version(operation: &Operation, json: &Json, ledger: &Ledger) -> Result<u64, String> {
     let location = json["location"].as_str().unwrap_or("");
-    let version = location.strip_prefix("/sim/v").and_then(|rest| rest.split('/').next()?.parse().ok());
+    let version = location.rsplit_once("?v=").and_then(|(_, version)| version.parse().ok());
     let version: u64 = version.ok_or_else(|| format!("no version in the location {location:?}"))?;
     if version < operation.version_min || version > ledger.begun {
         let (min, begun) = (operation.version_min, ledger.begun);

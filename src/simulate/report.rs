@@ -179,11 +179,12 @@ pub fn replay(seed: u64, steps: u64) -> Outcome {
 }
 
 fn play(seed: u64, steps: u64, traced: bool) -> Outcome {
-    error::silence(true);
+    // One that cannot begin is no simulation: its panic is shown.
     let mut stage = match Stage::new(seed, steps, traced) {
         Ok(stage) => stage,
         Err(wrong) => panic!("seed {seed} cannot begin: {wrong}"),
     };
+    error::silence(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| stage.play(steps)));
     let violation = match outcome {
         Ok(Ok(())) => None,

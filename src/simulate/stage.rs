@@ -510,6 +510,7 @@ impl Stage {
         self.pass((2 * replicas * SWEEP_MS + 450) * MS)?;
         self.trace.line(|| "everything is at rest".to_owned());
         let Some(process) = &self.process else { return Err("no process at the end".to_owned()) };
+        checks::credits(process)?;
         checks::agreement(process)?;
         checks::contents(process, &mut self.ledger, true)
     }
