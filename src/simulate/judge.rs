@@ -26,7 +26,7 @@ pub fn answer(
         403 => refused(operation, user, browser, ledger).map(|()| true),
         404 => missing(operation, ledger).map(|()| true),
         // The replica went down with the request.
-        500 | 503 if answer.text().contains(NOT_KNOWN) && (answer.status() == 503 || ledger.crashes > 0) => {
+        500 | 504 if answer.text().contains(NOT_KNOWN) && (answer.status() == 504 || ledger.crashes > 0) => {
             ledger.refused += 1;
             lost(operation, user, ledger);
             Ok(!operation.is_write())

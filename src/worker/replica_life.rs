@@ -427,7 +427,7 @@ fn last_answer(origin: Origin, replica: ServerId, loss: Loss) -> Box<Job> {
             (500, "The server failed while it worked on this. Whether what you asked for was done is not known.")
         }
         Loss::Stopped | Loss::Fenced => {
-            (503, "The server was taken out while it worked on this. Whether what you asked for was done is not known.")
+            (504, "The server was taken out while it worked on this. Whether what you asked for was done is not known.")
         }
     };
     job.response.status = status;
