@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Address, EngineChoice};
+use crate::simulate;
 
 /// A two-tier web cluster on io_uring as a benchmark appliance.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ pub enum Command {
     Origin(OriginArgs),
     /// Run a byte forwarder on the same engine: the floor of a proxied hop
     Forward(ForwardArgs),
+    /// Run the whole cluster in virtual time with faults drawn from seeds; print what was violated
+    Simulate(SimulateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -158,4 +161,23 @@ pub struct ForwardArgs {
     /// Engine: auto, uring, monoio, monoio-epoll or glommio
     #[arg(long, value_name = "NAME", default_value_t)]
     pub engine: EngineChoice,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Seeds to run
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub seeds: u64,
+    /// The first of them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub first: u64,
+    /// Steps of each seed before its troubles end
+    #[arg(long, value_name = "M", default_value_t = simulate::STEPS_DEFAULT, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+    pub steps: u64,
+    /// Threads to run seeds on; without it one a core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: Option<u64>,
+    /// Run this seed only, and print what happened in it
+    #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "first", "threads"])]
+    pub seed: Option<u64>,
 }

@@ -41,6 +41,8 @@ pub mod replica;
 #[cfg(feature = "appliance")]
 pub mod replication;
 #[cfg(feature = "appliance")]
+pub mod simulate;
+#[cfg(feature = "appliance")]
 pub mod statements;
 #[cfg(feature = "appliance")]
 pub mod storage;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use twintier::admin::{api, claim, client};
-use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ProfileArgs, ProxyArgs};
+use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ProfileArgs, ProxyArgs, SimulateArgs};
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
 use twintier::http1::Method;
+use twintier::simulate;
 use twintier::supervisor::{self, Failure};
 use twintier::tables::code::CodeVersion;
 use twintier::worker::solo;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
                 waker,
             })
         }),
+        Command::Simulate(args) => run_seeds(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,6 +84,24 @@ fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
             waker,
         })
     })
+}
+
+fn run_seeds(args: &SimulateArgs) -> Result<(), Failure> {
+    let failed = |count: usize| match count {
+        0 => Ok(()),
+        count => Err(Failure::failed(format!("{count} seeds failed"))),
+    };
+    if let Some(seed) = args.seed {
+        let outcome = simulate::replay(seed, args.steps);
+        print(&outcome.to_string());
+        return failed(usize::from(outcome.violation.is_some()));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = args.threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or(cores);
+    let options = simulate::Options { first: args.first, seeds: args.seeds, steps: args.steps, threads };
+    let summary = simulate::run(options);
+    print(&summary.to_string());
+    failed(summary.failures.len())
 }
 
 fn check(args: &ProfileArgs) -> Result<(), Failure> {

@@ -798,7 +798,7 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
 }
 
 /// Work that a crash or stop left unfinished is ordered again; its idempotency key keeps its effect single.
-fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
+pub fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
     let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
     for row in &rows.rows {
         let Some(record) = &row.record else { continue };

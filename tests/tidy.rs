@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// not know each other, except as `BESIDE` says.
 const ROWS: &[&[&str]] = &[
     &["main", "cli"],
-    &["supervisor"],
+    &["supervisor", "simulate"],
     &["admin", "worker"],
     &["front"],
     &["replica", "storage", "database"],
@@ -27,6 +27,7 @@ const ROWS: &[&[&str]] = &[
 
 /// Imports against the rows, each with its reason.
 const BESIDE: &[(&str, &str, &str)] = &[
+    ("simulate", "supervisor", "a simulated process starts as a real one does"),
     ("admin", "worker", "orders to workers, and their reports"),
     ("replica", "database", "a commit is a request to the database server"),
     ("storage", "database", "agents commit through the database server"),

@@ -52,6 +52,7 @@ pub const GAUGES: &[&str] = &[
     "replica_lag_p99_ns",
     "replica_lag_max_ns",
     "replica_incarnation",
+    "replica_message_books",
     "replica_batch_books",
     "front_flights_books",
     "worker_watch_take_out_max_ns",
@@ -130,6 +131,16 @@ const HELP: &[(&str, &str)] = &[
     (
         "replica_write_books",
         "Commits ordered, less those answered or given up, less those on their way: 0, or one got lost",
+    ),
+    (
+        "replica_message_books",
+        "Messages made for other replicas, less those offered to rings, dropped or waiting: 0, or one got lost",
+    ),
+    ("replica_messages_handed", "Messages to other replicas offered to rings"),
+    ("replica_messages_undelivered", "Those of them that a full ring gave back"),
+    (
+        "replica_messages_dropped",
+        "Messages to replicas that are not live any more, or left behind by a life that ended",
     ),
     ("replica_unconfirmed_now", "Updates acknowledged before the database had committed them, and not committed yet"),
     (

@@ -469,7 +469,13 @@ impl<S: Store> Server<S> {
         let (outcome, sentence): (fn(String) -> Outcome, String) = match failure {
             Failure::Before(_) if group.len() > 1 => {
                 for asked in group {
-                    self.run_group(vec![asked], now);
+                    // Once it has refused one of them for a reason that hits all, the others are not tried.
+                    if let Some(sentence) = self.refuses(&asked, now) {
+                        self.statistics.board.refused_early();
+                        self.answer(asked, Outcome::Failed(sentence));
+                    } else {
+                        self.run_group(vec![asked], now);
+                    }
                 }
                 return;
             }

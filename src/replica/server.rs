@@ -310,6 +310,11 @@ impl ReplicaServer {
         &self.tables
     }
 
+    #[cfg(test)]
+    pub(super) fn tables_mut(&mut self) -> &mut DataTables {
+        &mut self.tables
+    }
+
     pub fn replicator(&self) -> &Replicator {
         &self.replicator
     }

@@ -39,6 +39,8 @@ pub struct Replicator {
     pub(super) peers: Vec<Peer>,
     pub(super) joining: Joining,
     outbox: VecDeque<(ServerId, Message)>,
+    /// Messages that were ever put into the outbox.
+    made: u64,
     events: VecDeque<Event>,
     pub(super) stubs: VecDeque<Stubs>,
     /// Stubs of this turn.
@@ -108,6 +110,7 @@ impl Replicator {
             peers: (0..settings.replicas).map(|_| Peer::default()).collect(),
             joining: Joining::Ready,
             outbox: VecDeque::new(),
+            made: 0,
             events: VecDeque::new(),
             stubs: VecDeque::new(),
             stubs_open: Vec::new(),
@@ -223,6 +226,11 @@ impl Replicator {
         self.outbox.pop_front()
     }
 
+    /// Messages made so far, those that [`Self::outgoing`] has not given out yet among them, and the number of these.
+    pub fn messages(&self) -> (u64, u64) {
+        (self.made, count(self.outbox.len()))
+    }
+
     pub fn event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -328,9 +336,14 @@ impl Replicator {
     pub(super) fn receive_positions(&mut self, from: ServerId, positions: &Positions, ready: bool) {
         let me = self.settings.me;
         let peer = &mut self.peers[usize::from(from)];
+        let joined = ready && !peer.ready;
         peer.heard = true;
         peer.ready = ready;
         peer.view.raise_all(positions);
+        if joined {
+            // What it was sent while it copied it has thrown away, and its donor may not have had it.
+            peer.sent = peer.sent.min(peer.view.get(me));
+        }
         if peer.needs_repair && self.log.holds_after(peer.view.get(me)) {
             peer.needs_repair = false;
             peer.sent = peer.view.get(me);
@@ -511,6 +524,7 @@ impl Replicator {
     }
 
     pub(super) fn send(&mut self, to: ServerId, message: Message) {
+        self.made += 1;
         self.outbox.push_back((to, message));
     }
 

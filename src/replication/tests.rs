@@ -1,5 +1,6 @@
 //! What the replicator promises, message by message. How it fares under trouble is in `simulation`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::sweep::{Buckets, KEYS_MAX, Place, Summary, SweptRows};
@@ -377,4 +378,84 @@ fn batches_of_the_application_server_are_dense_too() {
     let report = nodes[1].replicator.report();
     assert_eq!((report.external_gap, report.positions.get(2)), (None, 3));
     assert!(agree(&nodes));
+}
+
+#[test]
+fn a_replica_that_reads_the_database_agrees_with_one_that_did_so_at_the_same_time() {
+    let mut nodes = cluster(2);
+    nodes[0].write("a", Some("of an earlier life"));
+    let rows: Vec<Update> = nodes[0].tables.scan(TABLE, 0).map(|row| row.to_update(TABLE)).collect();
+    // Both have lost everything and find nobody to copy from.
+    for (node, me) in nodes.iter_mut().zip(0u8..) {
+        node.tables = tables();
+        rows.iter().for_each(|row| drop(node.tables.apply(row)));
+        node.replicator = Replicator::reloaded(settings(me, 2), &[1 - me], 0, 1_000);
+        assert!(node.replicator.is_ready());
+        assert_eq!(node.events(), [Event::Ready]);
+    }
+    // Numbers of the earlier life do not come again.
+    assert!(nodes[0].write("b", Some("text")) > 1_000);
+    nodes[1].write("c", Some("text"));
+    settle(&mut nodes, 1_001);
+    settle(&mut nodes, 1_201);
+    assert!(agree(&nodes));
+    assert_eq!(nodes[0].tables.live_count(TABLE), 3);
+}
+
+#[test]
+fn what_was_written_while_a_replica_copied_reaches_it_without_another_write() {
+    let mut nodes = cluster(3);
+    nodes[1].write("a", Some("text"));
+    settle(&mut nodes, 1);
+    nodes[2] = Node { tables: tables(), replicator: Replicator::joining(settings(2, 3), &[0, 1]) };
+    nodes[0].replicator.peer_up(2);
+    nodes[1].replicator.peer_up(2);
+    // Its donor copies to it, and never hears of the write that its origin sends meanwhile.
+    let id = nodes[0].write("b", Some("text"));
+    let mut lost = false;
+    let mut moving: VecDeque<(u8, u8, Message)> = VecDeque::new();
+    for round in 0..40 {
+        for (node, from) in nodes.iter_mut().zip(0u8..) {
+            moving.extend(node.tick(2 + round).into_iter().map(|(to, message)| (from, to, message)));
+        }
+        while let Some((from, to, message)) = moving.pop_front() {
+            if from == 0 && to == 1 && matches!(message, Message::Batch(_)) && !nodes[2].replicator.is_ready() {
+                lost = true;
+                continue;
+            }
+            nodes[usize::from(to)].receive(from, message);
+            let answers = nodes[usize::from(to)].sent();
+            moving.extend(answers.into_iter().map(|(next, answer)| (to, next, answer)));
+        }
+    }
+    assert!(lost && nodes[2].replicator.is_ready());
+    assert!(nodes[2].replicator.positions().get(0) >= id, "no sweep was due, and nothing else was written");
+}
+
+#[test]
+fn what_not_everyone_holds_is_known() {
+    let mut nodes = cluster(3);
+    assert!(nodes[0].replicator.is_heard());
+    let first = nodes[0].write("a", Some("text"));
+    assert!(!nodes[0].replicator.is_heard());
+    settle(&mut nodes, 1);
+    assert!(nodes[0].replicator.is_heard());
+    assert_eq!((nodes[0].replicator.held_by_another(), nodes[0].replicator.unheard().len()), (first, 0));
+    // One of two hears of the second.
+    let second = nodes[0].write("b", Some("text"));
+    for (to, message) in nodes[0].tick(2) {
+        if to == 1 {
+            nodes[1].receive(0, message);
+        }
+    }
+    for (_, message) in nodes[1].tick(2) {
+        nodes[0].receive(1, message);
+    }
+    assert!(!nodes[0].replicator.is_heard());
+    assert_eq!(nodes[0].replicator.held_by_another(), second);
+    let unheard = nodes[0].replicator.unheard();
+    assert_eq!(unheard.iter().map(|update| &*update.key).collect::<Vec<_>>(), ["b"]);
+    // Nobody waits for the dead.
+    nodes[0].replicator.peer_down(2);
+    assert!(nodes[0].replicator.is_heard() && nodes[0].replicator.unheard().is_empty());
 }

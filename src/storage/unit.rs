@@ -21,6 +21,7 @@ use std::time::Duration;
 
 pub use super::bridge::Database;
 pub use super::executor::ExecutorKind;
+pub use super::executor::simulated::Executor;
 pub use super::report::ImportProgress;
 pub use super::watch::Notify;
 pub use super::work::Counters;
@@ -30,7 +31,7 @@ use super::backend::Backend;
 use super::books::{Books, Entries};
 use super::bridge::Bridge;
 use super::desk::{Desk, Limits};
-use super::executor::{self, simulated::Executor};
+use super::executor;
 use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;

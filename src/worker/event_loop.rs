@@ -103,6 +103,11 @@ impl<E: Engine> Worker<E> {
         self.send_back();
         self.drain_mesh(now);
         self.drain_inbox(now, clocks);
+        if self.replica.as_ref().is_some_and(ReplicaRole::is_fenced) {
+            // Its next life is not to be judged by the beat that the last one missed.
+            let beat = Beat { at_ns: clocks.monotonic_ns(), asleep: false };
+            self.watch.vitals().beats.publish(self.index, beat);
+        }
         let next_ns = self.timers(now, clocks);
         let idle = self.settle(now);
         if let Some(front) = &mut self.front {
@@ -122,15 +127,19 @@ impl<E: Engine> Worker<E> {
         self.stopping
     }
 
+    /// Announces that this worker is about to wait until `until_ns`; gives back until when it may, which is 0 if there
+    /// is something to do. A turn does this first; whoever lets much time pass between two turns does it before.
+    pub fn fall_asleep(&mut self, until_ns: u64) -> u64 {
+        if until_ns == 0 || !(self.port.prepare_sleep() && self.inbox.is_empty()) {
+            return 0;
+        }
+        self.beat(true);
+        until_ns
+    }
+
     /// Submits, waits (unless work is known to be there) and reaps.
     fn reap(&mut self, until_ns: u64) -> std::io::Result<()> {
-        let mut until_ns = until_ns;
-        if until_ns > 0 && !(self.port.prepare_sleep() && self.inbox.is_empty()) {
-            until_ns = 0;
-        }
-        if until_ns > 0 {
-            self.beat(true);
-        }
+        let until_ns = self.fall_asleep(until_ns);
         let outcome = self.engine.turn(until_ns, &mut self.events);
         self.port.awake();
         outcome

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::database::contract::{Loaded, Request};
+use crate::error;
 use crate::mesh::lives::{Life, Standing};
 use crate::replica::job::{Job, Origin};
 use crate::replica::server::{Now, ReplicaServer};
@@ -96,10 +97,12 @@ pub struct LifeCounters {
     pub carried_over: u64,
     /// Updates that were acknowledged with `local` or `all` and that nobody holds any more.
     pub local_lost: u64,
-    /// Messages of the replication handed to rings, given back by full ones, received, and thrown away because they
-    /// came from or were meant for an earlier life.
+    /// Messages of the replication offered to rings, and given back by full ones.
     pub messages_handed: u64,
     pub messages_undelivered: u64,
+    /// Messages for replicas that are not live any more, and those that a life left behind when it ended.
+    pub messages_dropped: u64,
+    /// Received; thrown away because they came from or were meant for an earlier life.
     pub messages_received: u64,
     pub messages_stale: u64,
 }
@@ -137,6 +140,11 @@ impl ReplicaRole {
         }
     }
 
+    /// Whether others have declared this replica dead, and it has not drawn the consequences.
+    pub fn is_fenced(&self) -> bool {
+        self.vitals.lives.read(usize::from(self.replica)) != self.standing
+    }
+
     /// Looks whether others have declared this replica dead; to be called after the answers of other threads were
     /// taken in, so that what the database has committed is known.
     pub fn check_fence(&mut self, now: Now) {
@@ -144,7 +152,7 @@ impl ReplicaRole {
         if at != self.standing {
             self.standing = at;
             self.counters.fenced += 1;
-            eprintln!("replica {}: was declared dead after it hung; joins again", self.replica);
+            error::log(format_args!("replica {}: was declared dead after it hung; joins again", self.replica));
             self.lose(Loss::Fenced, now);
         }
     }
@@ -152,7 +160,7 @@ impl ReplicaRole {
     /// The server panicked outside a handler: it is not to be trusted any more.
     pub(super) fn crash(&mut self, what: &str, now: Now) {
         self.counters.crashes += 1;
-        eprintln!("replica {}: crashed and joins again: {what}", self.replica);
+        error::log(format_args!("replica {}: crashed and joins again: {what}", self.replica));
         self.lose(Loss::Crashed, now);
     }
 
@@ -174,7 +182,7 @@ impl ReplicaRole {
         match loaded {
             Ok(loaded) => loading.tables.push(loaded),
             Err(wrong) => {
-                eprintln!("replica {}: cannot load its rows and tries again: {wrong}", self.replica);
+                error::log(format_args!("replica {}: cannot load its rows and tries again: {wrong}", self.replica));
                 loading.failed = true;
             }
         }
@@ -282,6 +290,9 @@ impl ReplicaRole {
     fn bury(&mut self, server: ReplicaServer, loss: Loss) {
         self.past.add(server.counters());
         self.counters.commits_forgotten += server.commits_waiting();
+        let (made, waiting) = server.replicator().messages();
+        self.past_messages += made;
+        self.counters.messages_dropped += waiting;
         self.past_replication.add(&server.replicator().report().counters);
         let inherit = AssertUnwindSafe(|| match loss {
             Loss::Stopped => (Vec::new(), server.at_risk()),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::database;
 use crate::database::contract::{Loaded, Outcome, ReplySink, Request};
+use crate::error;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::lives::Standing;
 use crate::replica;
@@ -90,6 +91,8 @@ pub struct ReplicaRole {
     /// Counters of earlier lives.
     pub(super) past: replica::contract::Counters,
     pub(super) past_replication: replication::Counters,
+    /// Messages that replicators of earlier lives made, and those that this role made itself.
+    pub(super) past_messages: u64,
     /// The other replicas are to be asked for their code.
     pub(super) ask_code: bool,
     /// Where the depth of every replica is published, by replica number.
@@ -136,6 +139,7 @@ impl ReplicaRole {
             counters: LifeCounters::default(),
             past: replica::contract::Counters::default(),
             past_replication: replication::Counters::default(),
+            past_messages: 0,
             ask_code: false,
             depths,
             next_look_ns: 0,
@@ -311,6 +315,7 @@ impl ReplicaRole {
         if std::mem::take(&mut self.ask_code) {
             let have = self.code.version;
             for peer in self.live_peers() {
+                self.past_messages += 1;
                 self.send(port, layout, peer, replication::Message::CodeWanted { have });
             }
         }
@@ -334,8 +339,11 @@ impl ReplicaRole {
         peer: ServerId,
         message: replication::Message,
     ) -> Option<replication::Message> {
-        // One that has no life to speak of hears nothing.
-        let to = self.peers.get(usize::from(peer)).copied().flatten()?;
+        let Some(to) = self.peers.get(usize::from(peer)).copied().flatten() else {
+            // One that has no life to speak of hears nothing.
+            self.counters.messages_dropped += 1;
+            return None;
+        };
         self.counters.messages_handed += 1;
         let worker = layout.replica_workers[usize::from(peer)];
         let message = Message::Replication { from: self.replica, incarnation: self.standing.incarnation, to, message };
@@ -389,7 +397,7 @@ impl ReplicaRole {
                     drop(self.services.storage.try_send(Order::RunAgent(order)));
                 }
             }
-            Output::Fault(line) => eprintln!("{line}"),
+            Output::Fault(line) => error::log(format_args!("{line}")),
         }
     }
 
@@ -413,6 +421,14 @@ impl ReplicaRole {
         let waiting = self.server.as_ref().map_or(0, ReplicaServer::commits_waiting);
         let accounted = answered + self.counters.commits_forgotten + waiting;
         counters.commits_ordered.cast_signed() - accounted.cast_signed()
+    }
+
+    /// Messages made for other replicas, less those offered to rings and dropped, less those that wait: 0, or one got
+    /// lost. What was offered is received, given back or in a ring.
+    pub fn message_books(&self) -> i64 {
+        let (made, waiting) = self.server.as_ref().map_or((0, 0), |server| server.replicator().messages());
+        let accounted = self.counters.messages_handed + self.counters.messages_dropped + waiting;
+        (self.past_messages + made).cast_signed() - accounted.cast_signed()
     }
 
     /// What all lives together have counted.

@@ -149,9 +149,11 @@ pub struct ReplicaStatus {
     pub running: bool,
     /// Counts its lives, from 0.
     pub incarnation: u16,
-    /// Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong. The same of commits.
+    /// Jobs begun, less those answered, less those in progress: 0, or the accounting is wrong. The same of commits,
+    /// and of messages to other replicas.
     pub books: i64,
     pub write_books: i64,
+    pub message_books: i64,
     /// Batches of changes taken, less those whose end is known: 0, or the accounting is wrong.
     pub batch_books: i64,
     pub code_version: u64,
@@ -229,6 +231,7 @@ impl ReplicaStatus {
             incarnation: role.standing.incarnation,
             books: role.books(),
             write_books: role.write_books(),
+            message_books: role.message_books(),
             batch_books: replication.books(),
             code_version: role.code.version,
             code_digest: format!("{:032x}", role.code.digest),

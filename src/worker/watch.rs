@@ -111,6 +111,8 @@ pub struct Watch {
     pulses: Box<[Pulse]>,
     /// By replica.
     standings: Box<[Standing]>,
+    /// The standings at the last look at beats.
+    judged: Box<[Standing]>,
     changes: u64,
     next_look_ns: u64,
     pub counters: Counters,
@@ -122,6 +124,7 @@ impl Watch {
             me,
             pulses: vec![Pulse::default(); vitals.beats.workers()].into(),
             standings: (0..vitals.lives.replicas()).map(|replica| vitals.lives.read(replica)).collect(),
+            judged: vec![Standing::default(); vitals.lives.replicas()].into(),
             changes: vitals.lives.changes(),
             next_look_ns: 0,
             counters: Counters::default(),
@@ -216,13 +219,16 @@ impl Watch {
                 }
             }
         }
+        self.judged.copy_from_slice(&self.standings);
         different
     }
 
+    /// Only a life that was there at the last look as well: an old beat is not the fault of a new one.
     fn declare_dead(&mut self, worker: usize) {
         let carried = self.vitals.replica_workers.iter().position(|carrier| *carrier == worker);
         let Some(replica) = carried else { return };
-        if self.vitals.lives.fence(replica, self.vitals.lives.read(replica)) {
+        let seen = self.standings[replica];
+        if seen == self.judged[replica] && self.vitals.lives.fence(replica, seen) {
             self.counters.fenced += 1;
         }
     }
@@ -288,6 +294,22 @@ mod tests {
         assert!(!watch.look(over_ns + 2_000));
         assert!(watch.look(over_ns + 4_000));
         assert!(watch.is_hung(0));
+    }
+
+    #[test]
+    fn a_new_life_is_not_judged_by_an_old_beat() {
+        let (vitals, mut watch) = watched();
+        vitals.beats.publish(1, beat(1_000));
+        let dead_ns = 9_000 + PATIENCE.dead_ns;
+        watch.look(dead_ns - 4_000);
+        watch.look(dead_ns - 2_000);
+        let old = vitals.lives.read(0);
+        vitals.lives.advance(0, old, old.reborn()).unwrap();
+        watch.look(dead_ns);
+        assert_eq!((watch.standing(0), watch.counters.fenced), (old.reborn(), 0));
+        vitals.beats.publish(1, beat(dead_ns + 1_000));
+        watch.look(dead_ns + 2_000);
+        assert_eq!((watch.is_hung(0), watch.counters.fenced), (false, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn run(seed: u64) -> Result<(), String> {
+fn run(seed: u64) -> Result<u64, String> {
     match catch_unwind(AssertUnwindSafe(|| stage::simulate(seed))) {
         Ok(outcome) => outcome,
         Err(panic) => {
@@ -33,15 +33,19 @@ fn every_request_is_answered_once_or_its_connection_closes() {
     }
     let (first, count) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(1000));
     let keep = number("SIM_KEEP").unwrap_or(1);
-    let mut failures = Vec::new();
+    let (mut failures, mut moved) = (Vec::new(), 0);
     for seed in first..first + count {
-        if let Err(wrong) = run(seed) {
-            println!("SIM_SEED={seed}: {wrong}");
-            failures.push(seed);
-            if failures.len() as u64 >= keep {
-                break;
+        match run(seed) {
+            Ok(jobs) => moved += jobs,
+            Err(wrong) => {
+                println!("SIM_SEED={seed}: {wrong}");
+                failures.push(seed);
+                if failures.len() as u64 >= keep {
+                    break;
+                }
             }
         }
     }
     assert!(failures.is_empty(), "seeds {failures:?}: replay with SIM_SEED={}", failures[0]);
+    assert!(moved > 0 || count < 100, "no job was moved away from a hung replica");
 }

@@ -364,7 +364,8 @@ impl Moves {
     }
 }
 
-pub fn simulate(seed: u64) -> Result<(), String> {
+/// Plays a seed; how many jobs were moved away from hung replicas.
+pub fn simulate(seed: u64) -> Result<u64, String> {
     let mut stage = Stage::new(seed);
     let buffers = stage.engine.buffers_available();
     stage.play().map_err(|wrong| {
@@ -376,5 +377,6 @@ pub fn simulate(seed: u64) -> Result<(), String> {
             front.counters()
         )
     })?;
-    stage.finish(buffers)
+    let moved = stage.replicas.moved;
+    stage.finish(buffers).map(|()| moved)
 }

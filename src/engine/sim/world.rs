@@ -180,6 +180,17 @@ impl World {
         self.net.borrow_mut().handed_over.remove(&socket.as_raw_fd())
     }
 
+    /// Resets every connection that an engine gave away and nobody took over: its descriptor was closed.
+    pub fn reset_handed_over(&self) {
+        let mut net = self.net.borrow_mut();
+        let lost = std::mem::take(&mut net.handed_over);
+        let mut lost: Vec<Peer> = lost.into_values().collect();
+        lost.sort_by_key(|peer| (peer.link, peer.side));
+        for peer in lost {
+            net.reset(peer);
+        }
+    }
+
     pub fn now_ns(&self) -> u64 {
         self.net.borrow().now_ns
     }
@@ -213,6 +224,12 @@ impl World {
         self.net.borrow_mut().accept(listener)
     }
 
+    /// When the next connection of a scripted server can be accepted.
+    pub fn acceptable_at(&self, listener: usize) -> Option<u64> {
+        let net = self.net.borrow();
+        net.listeners[listener].backlog.front().map(|&link| net.links[link].connect_at)
+    }
+
     /// A scripted browser connects.
     pub fn connect(&self, to: &Address) -> Peer {
         self.net.borrow_mut().connect(to)
@@ -221,6 +238,11 @@ impl World {
     /// Whether the connect has been decided, and how.
     pub fn connected(&self, peer: Peer) -> Option<bool> {
         self.net.borrow().connected(peer)
+    }
+
+    /// When the connect is decided.
+    pub fn connecting_until(&self, peer: Peer) -> Option<u64> {
+        self.net.borrow().links.get(peer.link).map(|link| link.connect_at)
     }
 
     /// When a read could find something, if that is known.

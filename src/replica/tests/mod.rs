@@ -2,5 +2,6 @@
 
 mod access;
 mod fixture;
+mod lives;
 mod pages;
 mod writes;

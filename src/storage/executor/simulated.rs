@@ -53,6 +53,8 @@ struct State {
     begun: RefCell<Vec<Spawned>>,
     timers: RefCell<BTreeMap<(u64, u64), Waker>>,
     timers_made: Cell<u64>,
+    /// The next connection that an agent makes is its end.
+    crash: Cell<bool>,
 }
 
 thread_local! {
@@ -83,6 +85,7 @@ impl Executor {
             begun: RefCell::default(),
             timers: RefCell::default(),
             timers_made: Cell::new(0),
+            crash: Cell::new(false),
         });
         let mut new = Self { state, main: None };
         new.enter();
@@ -127,6 +130,11 @@ impl Executor {
                 return;
             }
         }
+    }
+
+    /// The next task that connects to anything panics.
+    pub fn crash_next(&self) {
+        self.state.crash.set(true);
     }
 
     /// When a turn has something to do, as far as is known: 0 if a task can go on now.
@@ -226,6 +234,7 @@ impl Stream {
             Address::Tcp(address) => engine::Address::Tcp(*address),
             Address::Unix(path) => engine::Address::Unix(path.clone()),
         };
+        assert!(!state().crash.replace(false), "told to crash");
         let world = state().world.clone();
         let stream = Self { peer: world.connect(&to), world };
         let mut pause = LOOK_MIN;
