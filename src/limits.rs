@@ -33,9 +33,9 @@ pub const PAGE_SIZE_MAX: usize = 500;
 pub const LOG_UPDATES_MAX: usize = 65_536;
 /// Updates in one replication batch.
 pub const BATCH_UPDATES_MAX: usize = 1024;
-/// Updates of the application server in one batch, and those that a replica applies in one turn: browsers on the same
-/// core wait for it.
-pub const PUBLISHED_UPDATES_MAX: usize = 64;
+/// Updates of the application server in one batch, and those that a replica applies in one turn. Browsers on the same core
+/// wait for it, and a request takes several turns on its way: some 0.1 ms each.
+pub const PUBLISHED_UPDATES_MAX: usize = 8;
 /// Updates of the application server that each replica may have before it, on average, when an import sends more.
 pub const UNAPPLIED_UPDATES_MAX: usize = 4096;
 

@@ -20,7 +20,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::database::contract::{CommitMode, Outcome};
-use crate::limits::PUBLISHED_UPDATES_MAX;
 use crate::replication::{self, Message, Replicator, Unapplied};
 use crate::tables::code::{Acknowledge, CodeVersion};
 use crate::tables::stamp::HybridClock;
@@ -31,6 +30,11 @@ use super::handlers::{self, After, Scene, Step, Verify, Write};
 use super::job::Job;
 use super::parked::{Left, Parked, ParkedJobs, RowKey, Stage};
 use super::unconfirmed::{self, Unconfirmed};
+
+/// Turns without what agents committed for each one with some of it, by time: an import has a quarter of a worker.
+const PUBLISHED_REST: u64 = 3;
+/// What such a turn counts at most, should the thread have been kept from running in it.
+const PUBLISHED_TURN_NS_MAX: u64 = 20_000_000;
 
 /// One server of the second cluster.
 #[derive(Debug)]
@@ -44,6 +48,9 @@ pub struct ReplicaServer {
     parked: ParkedJobs,
     /// What the application server's agents committed and is not applied yet, oldest first.
     published: VecDeque<(Arc<Batch>, Unapplied)>,
+    /// When a batch of it was applied whose turn has not ended, and when the next one may be.
+    published_at_ns: Option<u64>,
+    published_next_ns: u64,
     /// Tokens of commits that the database server has not answered.
     committing: HashSet<u64>,
     /// Why the last commit failed, as it was told.
@@ -75,6 +82,8 @@ impl ReplicaServer {
             clock: HybridClock::default(),
             parked: ParkedJobs::default(),
             published: VecDeque::new(),
+            published_at_ns: None,
+            published_next_ns: 0,
             committing: HashSet::new(),
             commit_fault: None,
             unconfirmed: Unconfirmed::default(),
@@ -205,21 +214,25 @@ impl ReplicaServer {
         self.published.push_back((batch, unapplied));
     }
 
-    fn apply_published(&mut self) {
-        let mut left = PUBLISHED_UPDATES_MAX;
-        while left > 0
+    /// Applies a batch and then rests for [`PUBLISHED_REST`] times as long as the turn with it took.
+    fn apply_published(&mut self, now_ns: u64) {
+        if let Some(began_ns) = self.published_at_ns.take() {
+            let turn_ns = now_ns.saturating_sub(began_ns).min(PUBLISHED_TURN_NS_MAX);
+            self.published_next_ns = now_ns.saturating_add(turn_ns.saturating_mul(PUBLISHED_REST));
+        }
+        if now_ns >= self.published_next_ns
             && let Some((batch, unapplied)) = self.published.pop_front()
         {
             self.replicator.receive_external(&batch, &mut self.tables);
-            left = left.saturating_sub(batch.updates.len().max(1));
             drop(unapplied);
+            self.published_at_ns = (!self.published.is_empty()).then_some(now_ns);
         }
         self.replicator.set_external_waits(!self.published.is_empty());
     }
 
     /// Ends a turn: sends what changed to the other replicas, and answers jobs whose time is over.
     pub fn tick(&mut self, now: Now) {
-        self.apply_published();
+        self.apply_published(now.monotonic_ns);
         self.replicator.tick(now.monotonic_ns, &mut self.tables);
         self.answer_replicated(now);
         while let Some(commit) = self.unconfirmed.again(now.monotonic_ns) {
@@ -238,10 +251,11 @@ impl ReplicaServer {
 
     /// When [`Self::tick`] has something to do although nothing came in, in monotonic nanoseconds.
     pub fn next_tick_ns(&self) -> u64 {
-        if !self.published.is_empty() {
+        if self.published_at_ns.is_some() {
             return 0;
         }
-        let others = [self.parked.next_deadline_ns(), self.unconfirmed.next_ns()];
+        let published = (!self.published.is_empty()).then_some(self.published_next_ns);
+        let others = [self.parked.next_deadline_ns(), self.unconfirmed.next_ns(), published];
         others.into_iter().flatten().fold(self.replicator.next_tick_ns(), u64::min)
     }
 
