@@ -19,7 +19,7 @@ pub const NOTE: &str = "note";
 /// The table whose rows an agent posts.
 pub const ORDERS: &str = "orders";
 /// Code versions that a seed can reach.
-pub const VERSIONS_MAX: u64 = 24;
+pub const VERSIONS_MAX: u64 = 60;
 
 /// Roles that everybody keeps, and the one that is given and taken.
 const STAFF: &str = "staff";
@@ -31,6 +31,10 @@ const AUTHORITY: &str = r#"
 [[allow]]
 role = "staff"
 code = "views/note"
+verbs = ["read"]
+[[allow]]
+role = "staff"
+code = "views/shown"
 verbs = ["read"]
 [[allow]]
 role = "staff"
@@ -95,7 +99,8 @@ table = "note"
 key = "{note}"
 creates = true
 acknowledge = "@LEVEL@"
-location = "/notes/{key}?v=@VERSION@"
+location = "@SHOWN@/{key}?v=@VERSION@"
+status = @STATUS@
 [[fields]]
 name = "text"
 kind = "text"
@@ -160,7 +165,11 @@ fields = ["item"]
 "#;
 
 fn texts(version: u64) -> Vec<(String, String)> {
-    let put = |word: &str, level: &str| PUT.replace("@WORD@", word).replace("@LEVEL@", level);
+    let put = |word: &str, level: &str| {
+        let (shown, status) = if word == "shown" { ("/shown", "202") } else { ("/notes", "303") };
+        let text = PUT.replace("@WORD@", word).replace("@LEVEL@", level);
+        text.replace("@SHOWN@", shown).replace("@STATUS@", status)
+    };
     let row =
         |path: &str| format!("path = \"{path}/{{note}}\"\nkind = \"row\"\ntable = \"note\"\nkey = \"{{note}}\"\n");
     let parity = if version.is_multiple_of(2) { "even" } else { "odd" };
@@ -171,11 +180,14 @@ fn texts(version: u64) -> Vec<(String, String)> {
         ("documents/orders.toml", ORDERS_DOCUMENT.to_owned()),
         ("views/note.toml", row("/notes")),
         ("views/guarded.toml", row("/kept")),
+        ("views/shown.toml", format!("{}template = \"shown.html\"\n", row("/shown"))),
+        ("templates/shown.html", "shown by version @VERSION@: {{ row.code }} {{ row.text }}.".to_owned()),
         ("views/gate.toml", "path = \"/gate\"\nkind = \"page\"\ntemplate = \"gate.html\"\n".to_owned()),
         ("templates/gate.html", "gate of version @VERSION@.".to_owned()),
         ("actions/put-durable.toml", put("durable", "durable")),
         ("actions/put-all.toml", put("all", "all")),
         ("actions/put-local.toml", put("local", "local")),
+        ("actions/put-shown.toml", put("shown", "durable")),
         ("actions/guarded.toml", put("guarded", "durable")),
         ("actions/remove.toml", REMOVE.to_owned()),
         ("actions/order.toml", ORDER.to_owned()),
@@ -188,7 +200,7 @@ fn texts(version: u64) -> Vec<(String, String)> {
 
 /// A code version and the texts that a deploy of it sends. They are compiled once for all seeds.
 pub fn version(number: u64) -> (Arc<CodeVersion>, Vec<(String, String)>) {
-    static VERSIONS: [OnceLock<Arc<CodeVersion>>; 32] = [const { OnceLock::new() }; 32];
+    static VERSIONS: [OnceLock<Arc<CodeVersion>>; 64] = [const { OnceLock::new() }; 64];
     let texts = texts(number);
     let place = usize::try_from(number).unwrap_or(usize::MAX);
     let compile = || {

@@ -50,6 +50,8 @@ pub struct Browser {
     orders: u64,
     /// What it rests at most between an answer and the next request, mostly.
     pace_ns: u64,
+    /// What it looks at next, at once: the note that it has just written.
+    next: Option<(Level, String)>,
     /// It asks nothing more.
     pub ending: bool,
 }
@@ -69,6 +71,7 @@ impl Browser {
             notes: [0; 4],
             orders: 0,
             pace_ns,
+            next: None,
             ending: false,
         }
     }
@@ -117,7 +120,8 @@ impl Browser {
             State::Resting { .. } => {
                 let operation = self.choose(random, ledger);
                 // Connections are used again, and now and then not: the first dispatcher has something to do.
-                if self.connection.is_none() || random.chance(150) {
+                let elsewhere = if matches!(operation.kind, Kind::Get(_)) { 500 } else { 150 };
+                if self.connection.is_none() || random.chance(elsewhere) {
                     self.hang_up(world);
                     self.connection = Some(world.connect(to));
                 }
@@ -220,6 +224,25 @@ impl Browser {
         if !known {
             self.begin_anew(&operation);
         }
+        let written = match operation.kind {
+            Kind::Put(level) if known => Some(level),
+            Kind::Show if known => Some(Level::Durable),
+            Kind::Put(_)
+            | Kind::Show
+            | Kind::Get(_)
+            | Kind::Remove
+            | Kind::Count
+            | Kind::Share(_)
+            | Kind::Order
+            | Kind::Gate
+            | Kind::Guarded
+            | Kind::Grant(_) => None,
+        };
+        if let Some(level) = written.filter(|_| random.chance(500)) {
+            self.next = Some((level, operation.key));
+            self.rest(world, now, closes);
+            return Ok(());
+        }
         let pause_max = if random.chance(100) { 10 * self.pace_ns } else { self.pace_ns };
         let pause = random.below(pause_max);
         self.rest(world, now + pause, closes);
@@ -251,7 +274,7 @@ impl Browser {
     /// A note whose last write has no known outcome is written no more.
     fn begin_anew(&mut self, operation: &Operation) {
         match operation.kind {
-            Kind::Put(Level::Durable) => self.notes[0] += 1,
+            Kind::Put(Level::Durable) | Kind::Show => self.notes[0] += 1,
             Kind::Put(Level::All) => self.notes[1] += 1,
             Kind::Put(Level::Local) => self.notes[2] += 1,
             Kind::Guarded => self.notes[3] += 1,
@@ -272,17 +295,24 @@ impl Browser {
     fn choose(&mut self, random: &mut Random, ledger: &Ledger) -> Operation {
         let value = format!("{}-{}", self.number, ledger.answers + ledger.unknown);
         let of = |kind: Kind, key: String| Operation::new(kind, key, value.clone());
+        if let Some((level, key)) = self.next.take() {
+            return of(Kind::Get(level), key);
+        }
         if self.user == application::CHIEF {
             let (number, on) = (random.size(2), random.chance(500));
             return Operation::new(Kind::Grant(on), application::user(number), application::roles(number, on));
         }
         let level = [Level::Durable, Level::Durable, Level::Durable, Level::All, Level::Local][random.size(5)];
         match random.below(100) {
-            0..=24 => of(Kind::Put(level), self.note(level)),
-            25..=49 => of(Kind::Get(level), self.note(level)),
-            50..=55 => of(Kind::Remove, self.note(Level::Durable)),
-            56..=67 => of(Kind::Count, format!("c-{}", random.below(2))),
-            68..=74 => of(Kind::Share(level), format!("s-{}", random.below(3))),
+            0..=19 => of(Kind::Put(level), self.note(level)),
+            20..=27 => of(Kind::Show, self.note(Level::Durable)),
+            28..=41 => of(Kind::Get(level), self.note(level)),
+            42..=51 => of(Kind::Remove, self.note(Level::Durable)),
+            52..=61 => of(Kind::Count, format!("c-{}", random.below(2))),
+            62..=74 => {
+                let level = if random.chance(500) { Level::All } else { Level::Local };
+                of(Kind::Share(level), format!("s-{}", random.below(2)))
+            }
             75..=80 => {
                 self.orders += 1;
                 of(Kind::Order, format!("o-{}-{}", self.number, self.orders))

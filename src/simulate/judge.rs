@@ -73,6 +73,8 @@ fn settle(operation: &Operation, ledger: &mut Ledger, outcome: Outcome) {
     let value = Some(operation.value.clone());
     match (operation.kind, outcome) {
         (Kind::Get(_) | Kind::Gate | Kind::Share(_), _) => {}
+        (Kind::Show, Outcome::Done) => ledger.written(key, Level::Durable, value, kills),
+        (Kind::Show, Outcome::Unknown) => ledger.unknown(key, Level::Durable, value),
         (Kind::Put(level), Outcome::Done) => ledger.written(key, level, value, kills),
         (Kind::Put(level), Outcome::Unknown) => ledger.unknown(key, level, value),
         (Kind::Guarded, Outcome::Done) => ledger.written(key, Level::Durable, value, kills),
@@ -89,7 +91,7 @@ fn settle(operation: &Operation, ledger: &mut Ledger, outcome: Outcome) {
         }
         (Kind::Grant(_), Outcome::Unknown) => ledger.role(key).granted = None,
         (
-            Kind::Put(_) | Kind::Guarded | Kind::Remove | Kind::Count | Kind::Order | Kind::Grant(_),
+            Kind::Put(_) | Kind::Show | Kind::Guarded | Kind::Remove | Kind::Count | Kind::Order | Kind::Grant(_),
             Outcome::Nothing,
         ) => {}
     }
@@ -105,6 +107,7 @@ fn accepted(
     match operation.kind {
         Kind::Get(level) => read(operation, level, &answer.json(), ledger),
         Kind::Gate => gate(operation, &answer.text(), browser, ledger),
+        Kind::Show => shown(operation, &answer.text(), ledger),
         Kind::Put(_) | Kind::Share(_) | Kind::Count | Kind::Guarded => {
             let json = answer.json();
             let version = check_version(operation, &json, ledger)?;
@@ -129,6 +132,18 @@ fn accepted(
             Ok(())
         }
     }
+}
+
+/// A page that shows what was just written: one version made the row and the page.
+fn shown(operation: &Operation, text: &str, ledger: &mut Ledger) -> Result<(), String> {
+    let versions = (operation.version_min..=ledger.begun).rev();
+    let mut right = versions.map(|version| format!("shown by version {version}: {version} {}.", operation.value));
+    if !right.any(|right| right == text) {
+        let min = operation.version_min;
+        return Err(format!("{min} was deployed, {:?} was sent, and the page is {text:?}", operation.value));
+    }
+    settle(operation, ledger, Outcome::Done);
+    Ok(())
 }
 
 /// The version that the answer's location names: no older than the last deploy that had returned.
@@ -184,9 +199,14 @@ fn refused(operation: &Operation, user: &str, browser: usize, ledger: &mut Ledge
             Ok(())
         }
         Kind::Grant(_) if user != application::CHIEF => Ok(()),
-        Kind::Put(_) | Kind::Get(_) | Kind::Remove | Kind::Count | Kind::Share(_) | Kind::Order | Kind::Grant(_) => {
-            Err("403".to_owned())
-        }
+        Kind::Put(_)
+        | Kind::Show
+        | Kind::Get(_)
+        | Kind::Remove
+        | Kind::Count
+        | Kind::Share(_)
+        | Kind::Order
+        | Kind::Grant(_) => Err("403".to_owned()),
     }
 }
 
@@ -202,8 +222,13 @@ fn missing(operation: &Operation, ledger: &mut Ledger) -> Result<(), String> {
             }
             Err(format!("nothing to delete, and wrote {:?}", note.acknowledged))
         }
-        Kind::Put(_) | Kind::Count | Kind::Share(_) | Kind::Order | Kind::Gate | Kind::Guarded | Kind::Grant(_) => {
-            Err("404".to_owned())
-        }
+        Kind::Put(_)
+        | Kind::Show
+        | Kind::Count
+        | Kind::Share(_)
+        | Kind::Order
+        | Kind::Gate
+        | Kind::Guarded
+        | Kind::Grant(_) => Err("404".to_owned()),
     }
 }

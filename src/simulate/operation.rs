@@ -11,6 +11,8 @@ use super::ledger::{Ledger, Level};
 pub enum Kind {
     /// Write a note that nobody else writes.
     Put(Level),
+    /// Write it, and be shown the row by the same answer.
+    Show,
     /// Read it.
     Get(Level),
     /// Delete it.
@@ -73,6 +75,7 @@ impl Operation {
         match self.kind {
             Kind::Get(_) | Kind::Gate => false,
             Kind::Put(_)
+            | Kind::Show
             | Kind::Remove
             | Kind::Count
             | Kind::Share(_)
@@ -86,6 +89,7 @@ impl Operation {
         let key = &self.key;
         match self.kind {
             Kind::Put(level) | Kind::Share(level) => format!("/sim/{}/{key}", level.word()),
+            Kind::Show => format!("/sim/shown/{key}"),
             Kind::Count => format!("/sim/durable/{key}"),
             Kind::Get(_) => format!("/sim/notes/{key}"),
             Kind::Remove => format!("/sim/remove/{key}"),
@@ -105,8 +109,9 @@ impl Operation {
                 .into_bytes();
         }
         let body = format!("text={}", self.value.replace(' ', "+"));
+        let format = if self.kind == Kind::Show { "" } else { "?format=json" };
         format!(
-            "POST {path}?format=json HTTP/1.1\r\nHost: sim\r\nCookie: {COOKIE}={cookie}\r\nX-CSRF-Token: {csrf}\r\n\
+            "POST {path}{format} HTTP/1.1\r\nHost: sim\r\nCookie: {COOKIE}={cookie}\r\nX-CSRF-Token: {csrf}\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )

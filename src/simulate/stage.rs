@@ -102,7 +102,7 @@ pub struct Stage {
 
 fn shape(seed: u64, combination: Combination, random: &mut Random) -> Shape {
     let separate = random.chance(300);
-    let count = if separate { 4 } else { 2 + random.size(2) };
+    let count = if separate { 4 } else { 2 + random.size(3) };
     let layout = if separate {
         Layout { replica_workers: vec![2, 3], front_workers: vec![0, 1] }
     } else {
@@ -196,7 +196,7 @@ impl Stage {
         while self.steps < steps {
             self.trouble()?;
             if self.steps >= self.next_deploy {
-                self.next_deploy += steps / 8 + self.random.below(steps / 8 + 1);
+                self.next_deploy += steps / 20 + self.random.below(steps / 20 + 1);
                 if let Some(process) = &self.process {
                     self.admin.begin_deploy(process, &mut self.ledger, self.world.now_ns(), &mut self.trace);
                 }
@@ -267,7 +267,7 @@ impl Stage {
             Fault::Slow => self.wrong.slow[lots.size(self.shape.workers)] = true,
             Fault::RingFull => self.wrong.rings_slow = true,
             Fault::RingStalled => {
-                let count = 1 + lots.size(2);
+                let count = 1 + lots.size(3);
                 for _ in 0..count {
                     let relay = lots.size(self.wrong.stalled.len());
                     self.wrong.stalled[relay] = true;
@@ -353,6 +353,16 @@ impl Stage {
 
     fn start(&mut self) -> Result<(), String> {
         let Some((disk, _)) = self.left.take() else { return Ok(()) };
+        match disk.state() {
+            State::Up | State::Slow | State::Full => {}
+            // The program refuses to start, and whoever watches over it tries again.
+            State::Down | State::Locked => {
+                self.trace.line(|| "the process does not start: its database is out of reach".to_owned());
+                let again_ns = self.world.now_ns() + 1 + self.random.below(DOWN_NS_MAX);
+                self.left = Some((disk, again_ns));
+                return Ok(());
+            }
+        }
         self.lives += 1;
         let process = Process::start(&self.shape, &self.world, &self.wall, disk, self.lives)?;
         let version = process.code.version;
