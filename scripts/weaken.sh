@@ -13,7 +13,7 @@ trap 'rm -rf "$copy"' EXIT
 export CARGO_TARGET_DIR=${WEAKEN_TARGET_DIR:-$copy/target}
 
 mkdir -p "$copy/source"
-tar --exclude=./target --exclude=./results --exclude=./.git -cf - . | tar -xf - -C "$copy/source"
+tar --exclude=./target --exclude=./results --exclude=./.git -cf - . | tar -xmf - -C "$copy/source"
 # The tests take the weakened files; the dispatcher beside them stays as it is.
 cp -r src/mesh "$copy/source/tests/loom/weakened"
 sed -i 's|"../../../src/mesh/|"../weakened/|' "$copy/source/tests/loom/src/lib.rs"
