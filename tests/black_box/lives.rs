@@ -249,7 +249,8 @@ fn a_stopped_replica_holds_nothing_and_comes_back_with_what_it_missed() {
 
 #[test]
 fn twenty_stops_and_starts_under_load_cost_no_request() {
-    let appliance = setup().start();
+    // On a busy machine a commit that was begun may take its time; a stop waits for it.
+    let appliance = setup().set("timeouts.stop_ms", "60000").start();
     let alice = appliance.user("alice");
     let (over, asked, drafted) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -283,9 +284,15 @@ fn twenty_stops_and_starts_under_load_cost_no_request() {
         for round in 0..20 {
             let replica = round % 3;
             let begun = std::time::Instant::now();
-            assert_eq!(order(&appliance, &format!("{replica}/stop"))["state"], "stopped");
+            // An order is answered after a while even if the replica is still on its way; the same order may be repeated.
+            let ordered = |word: &str, state: &str| {
+                eventually(&format!("replica {replica} {state}"), || {
+                    (order(&appliance, &format!("{replica}/{word}"))["state"] == state).then_some(())
+                });
+            };
+            ordered("stop", "stopped");
             let stopped = begun.elapsed();
-            assert_eq!(order(&appliance, &format!("{replica}/start"))["state"], "running");
+            ordered("start", "running");
             println!("replica {replica}: stopped in {stopped:?}, back after {:?}", begun.elapsed() - stopped);
         }
         drop(end);
