@@ -271,14 +271,17 @@ impl Cluster {
             })
             .and_then(committed)?;
         *self.code.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&code);
+        self.vitals.publish_code(&code);
         let now = clock::monotonic_ns();
         let well = |replica: &ServerId| {
             let worker = self.vitals.replica_workers.get(usize::from(*replica));
             worker.is_some_and(|worker| !self.vitals.is_late(*worker, now))
         };
+        // Where nobody lives, whoever comes to life takes it from the board.
         let first = self.live().find(well).or_else(|| self.live().next());
-        let first = first.and_then(|replica| self.replica_worker(replica)).ok_or("no replica is running")?;
-        deliver(first, Control::Deploy(code));
+        if let Some(worker) = first.and_then(|replica| self.replica_worker(replica)) {
+            deliver(worker, Control::Deploy(code));
+        }
         let until = clock::monotonic_ns() + DEPLOY_NS;
         while clock::monotonic_ns() < until {
             let statuses = self.statuses().await;

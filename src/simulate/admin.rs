@@ -13,6 +13,7 @@ use crossbeam::channel::{Receiver, bounded, unbounded};
 use crate::database::contract::{Outcome, Reply, ReplySink, Request};
 use crate::tables::ServerId;
 use crate::tables::code::CodeVersion;
+use crate::worker::watch::Vitals;
 use crate::worker::{Control, WorkerStatus};
 
 use super::application;
@@ -86,6 +87,7 @@ impl Admin {
                 Ok(Outcome::Committed { .. }) => {
                     trace.line(|| format!("admin: version {} is recorded", code.version));
                     process.code = Arc::clone(&code);
+                    process.vitals().publish_code(&code);
                     let version = code.version;
                     process.publish_code(code);
                     self.spread(process, version, now_ns);
@@ -131,10 +133,14 @@ impl Process {
         self.layout.replica_workers.len()
     }
 
+    fn vitals(&self) -> &Vitals {
+        self.workers[0].worker.watch.vitals()
+    }
+
     /// Replicas that have to have new code before a deploy returns. One that is stopped or was declared dead takes the
     /// present code before it takes a job.
     fn live(&self) -> impl Iterator<Item = usize> {
-        let lives = &self.workers[0].worker.watch.vitals().lives;
+        let lives = &self.vitals().lives;
         (0..lives.replicas()).filter(|replica| lives.read(*replica).life.is_live())
     }
 

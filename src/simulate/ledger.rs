@@ -46,6 +46,10 @@ impl Note {
         Self { level, acknowledged: None, unknown: Vec::new(), before: Vec::new(), weak: false }
     }
 
+    pub fn acknowledged(&self) -> Option<&str> {
+        self.acknowledged.as_deref()
+    }
+
     /// Whether a reader may see this value now.
     pub fn may_be(&self, value: Option<&str>) -> bool {
         let is = |one: &Option<String>| one.as_deref() == value;

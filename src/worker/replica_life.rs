@@ -314,8 +314,19 @@ impl ReplicaRole {
         self.carried.clear();
     }
 
+    /// Takes the code that was deployed last. Messages do not tell for certain: one may be left over from an earlier
+    /// life, one may have found its ring full, and there may be nobody to send one.
+    fn take_published_code(&mut self, now: Now) {
+        let published = self.vitals.code().filter(|code| code.version > self.code.version);
+        if let Some(code) = published {
+            self.code = Arc::clone(&code);
+            self.with_server(now, |server| server.set_code(code));
+        }
+    }
+
     /// Begins a new life.
     fn join(&mut self, now: Now) {
+        self.take_published_code(now);
         // Others may declare the old life dead at the same moment; that is over anyhow.
         while !self.advance(self.standing.reborn()) {
             self.standing = self.vitals.lives.read(usize::from(self.replica));
@@ -408,6 +419,7 @@ impl ReplicaRole {
 
     /// Everything is here: takes jobs from now on.
     fn run(&mut self, now: Now) {
+        self.take_published_code(now);
         let carried = std::mem::take(&mut self.carried);
         self.counters.carried_over += u64::try_from(carried.len()).unwrap_or(u64::MAX);
         let lost = self.with_server(now, |server| server.take_over(&carried));

@@ -9,13 +9,14 @@
 //! a whole machine pauses, everybody's beat is old for a moment. A false alarm does no harm: the replica gets no new
 //! jobs until it beats again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
 use crate::mesh::beats::{Beat, BeatBoard};
 use crate::mesh::lives::{Life, LifeBoard, Standing};
 use crate::tables::ServerId;
+use crate::tables::code::CodeVersion;
 
 /// Looks at beats within the time that a turn may take: a miss is seen that much later at most, twice.
 const LOOKS_PER_TURN_MAX: u64 = 4;
@@ -46,6 +47,8 @@ pub struct Vitals {
     /// The worker that carries each replica.
     pub replica_workers: Vec<usize>,
     pub patience: Patience,
+    /// The code that was deployed last, for replicas that come to life.
+    code: Mutex<Option<Arc<CodeVersion>>>,
 }
 
 impl Vitals {
@@ -55,7 +58,18 @@ impl Vitals {
             lives: LifeBoard::new(replica_workers.len()),
             replica_workers: replica_workers.to_vec(),
             patience,
+            code: Mutex::default(),
         }
+    }
+
+    /// Makes new code known to replicas that are no part of the cluster now: before a deploy looks who is.
+    pub fn publish_code(&self, code: &Arc<CodeVersion>) {
+        *self.code.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(code));
+    }
+
+    /// The code that was deployed last; none if nothing was deployed since the start.
+    pub fn code(&self) -> Option<Arc<CodeVersion>> {
+        self.code.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a worker's beat is overdue at this moment, for reports.
