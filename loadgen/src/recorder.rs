@@ -324,8 +324,10 @@ impl Recorder {
         self.roll_ns = (start_ns + INTERVAL_NS).min(phase_end_ns);
     }
 
-    /// A request is due.
+    /// A request is due. It may be due after the last [`Self::roll`], when a page asked for it in between; then the
+    /// interval that it belongs to begins here.
     pub fn plan(&mut self, planned_ns: u64) {
+        self.roll(planned_ns);
         let (counts, current) = self.cohort(planned_ns);
         counts.planned += 1;
         if current {
@@ -464,6 +466,18 @@ mod tests {
         assert_eq!(maxima, [2_000, 1_885, 15, 100, 1_000]);
         assert_eq!(interval.statuses[100], 1);
         assert_eq!(interval.counts.body_bytes, 7);
+    }
+
+    #[test]
+    fn a_request_that_is_due_after_the_last_roll_is_in_its_interval() {
+        let window = window();
+        let (mut recorder, exchange) = Recorder::new(window, 1);
+        let planned_ns = window.measure_ns + 5;
+        recorder.plan(planned_ns);
+        recorder.finish(&stamps(planned_ns), planned_ns + 2_000, Outcome::Completed { status: 200 }, 0, 7);
+        let (counts, _) = recorder.end(planned_ns + 3_000);
+        let planned: u64 = exchange.full.iter().map(|interval| interval.counts.planned).sum();
+        assert_eq!((counts.planned, planned), (1, 1));
     }
 
     #[test]

@@ -198,7 +198,10 @@ fn one_million_records_under_load() {
         loading.join().unwrap()
     });
     let import = import_of(&appliance);
-    let settled = appliance.settle();
+    // Replicas that are equally far behind are equal, too.
+    let settled = eventually("every record on every replica", || {
+        Some(appliance.settle()).filter(|settled| rows(settled, "item") == records)
+    });
     let begun = Instant::now();
     let after = load(&appliance, || begun.elapsed() < Duration::from_secs(10));
     let (now, peak) = memory_kb(appliance.program.id());
@@ -215,7 +218,6 @@ fn one_million_records_under_load() {
         })
     );
     assert_eq!((&import["state"], &import["read"]), (&json!("done"), &json!(records)), "{import}");
-    assert_eq!(rows(&settled, "item"), records);
     appliance.program.signal("TERM");
     assert!(appliance.program.status().success());
 }
