@@ -252,7 +252,7 @@ impl Browser {
     /// The connection broke: nobody knows what became of the request.
     fn lose(&mut self, world: &World, ledger: &mut Ledger, trace: &mut Trace, operation: &Operation) {
         trace.line(|| format!("browser {}: never hears of {operation}", self.number));
-        judge::lost(operation, &self.user, ledger);
+        judge::lost(operation, ledger);
         self.begin_anew(operation);
         self.rest(world, world.now_ns() + AGAIN_NS, true);
     }

@@ -28,7 +28,7 @@ pub fn answer(
         // The replica went down with the request.
         500 | 504 if answer.text().contains(NOT_KNOWN) && (answer.status() == 504 || ledger.crashes > 0) => {
             ledger.refused += 1;
-            lost(operation, user, ledger);
+            lost(operation, ledger);
             Ok(!operation.is_write())
         }
         // Others were faster, again and again; or there was no room or no time. Nothing was written.
@@ -39,13 +39,13 @@ pub fn answer(
         }
         408 | 503 => {
             ledger.refused += 1;
-            lost(operation, user, ledger);
+            lost(operation, ledger);
             Ok(!operation.is_write())
         }
         // It may be written, or be written yet.
         504 if operation.is_write() => {
             ledger.refused += 1;
-            lost(operation, user, ledger);
+            lost(operation, ledger);
             Ok(false)
         }
         _ => Err(format!("{}: {}", answer.line, answer.text())),
@@ -53,7 +53,7 @@ pub fn answer(
 }
 
 /// No answer came.
-pub fn lost(operation: &Operation, _user: &str, ledger: &mut Ledger) {
+pub fn lost(operation: &Operation, ledger: &mut Ledger) {
     settle(operation, ledger, Outcome::Unknown);
 }
 

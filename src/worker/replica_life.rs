@@ -48,11 +48,7 @@ pub(super) enum Phase {
     /// Waits for all rows of the database, because nobody can be copied from.
     Loading(Loading),
     /// Copies from another replica.
-    Joining {
-        asked_ns: u64,
-        /// Another replica has told its code.
-        code_heard: bool,
-    },
+    Joining,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +116,7 @@ impl ReplicaRole {
             }
             Phase::Stopping { again, .. } => *again = false,
             Phase::Stopped => {}
-            Phase::Loading(_) | Phase::Joining { .. } => {
+            Phase::Loading(_) | Phase::Joining => {
                 self.counters.stops += 1;
                 self.end_life(Loss::Stopped);
                 self.rest();
@@ -136,7 +132,7 @@ impl ReplicaRole {
         match &mut self.phase {
             Phase::Stopped => self.join(now),
             Phase::Stopping { again, .. } => *again = true,
-            Phase::Running | Phase::Loading(_) | Phase::Joining { .. } => {}
+            Phase::Running | Phase::Loading(_) | Phase::Joining => {}
         }
     }
 
@@ -216,33 +212,16 @@ impl ReplicaRole {
                 }
             }
             Phase::Loading(loading) => self.go_on_loading(loading.asked_ns, now),
-            Phase::Joining { asked_ns, code_heard } => {
-                let (asked_ns, code_heard) = (*asked_ns, *code_heard);
+            Phase::Joining => {
                 if self.server.as_ref().is_some_and(ReplicaServer::is_ready) {
-                    if code_heard || !self.somebody_runs() {
-                        self.run(now);
-                    }
+                    self.run(now);
                 } else if self.is_first_of_all_that_join() {
                     self.server = None;
                     self.load(now);
                 }
-                if let Phase::Joining { asked_ns: asked, .. } = &mut self.phase
-                    && !code_heard
-                    && now.monotonic_ns >= asked_ns.saturating_add(AGAIN_NS)
-                {
-                    *asked = now.monotonic_ns;
-                    self.ask_code = true;
-                }
             }
         }
         Some(now.monotonic_ns + CHANGE_NS)
-    }
-
-    /// Another replica has told its code.
-    pub(super) fn note_code(&mut self) {
-        if let Phase::Joining { code_heard, .. } = &mut self.phase {
-            *code_heard = true;
-        }
     }
 
     /// Moves the own entry of the board; false if others have declared this life over.
@@ -341,8 +320,7 @@ impl ReplicaRole {
             settings.me = self.replica;
             let tables = DataTables::new(Arc::clone(&self.code.shapes));
             self.begin_life(tables, Replicator::joining(settings, &live));
-            self.phase = Phase::Joining { asked_ns: now.monotonic_ns, code_heard: false };
-            self.ask_code = true;
+            self.phase = Phase::Joining;
         }
     }
 

@@ -91,10 +91,8 @@ pub struct ReplicaRole {
     /// Counters of earlier lives.
     pub(super) past: replica::contract::Counters,
     pub(super) past_replication: replication::Counters,
-    /// Messages that replicators of earlier lives made, and those that this role made itself.
+    /// Messages that replicators of earlier lives made.
     pub(super) past_messages: u64,
-    /// The other replicas are to be asked for their code.
-    pub(super) ask_code: bool,
     /// Where the depth of every replica is published, by replica number.
     depths: Arc<DepthBoard>,
     /// When to look for agents' work that was left behind, and whether the last look found some. What the last look
@@ -140,7 +138,6 @@ impl ReplicaRole {
             past: replica::contract::Counters::default(),
             past_replication: replication::Counters::default(),
             past_messages: 0,
-            ask_code: false,
             depths,
             next_look_ns: 0,
             saw_left_behind: false,
@@ -201,9 +198,6 @@ impl ReplicaRole {
     /// A code version, from the admin thread (`from` is none) or from another replica. It goes on to the others from
     /// the replica that was given it first; one that misses it is told by the next sweep.
     pub fn on_code(&mut self, code: Arc<CodeVersion>, from: Option<ServerId>, layout: &Layout, now: Now) {
-        if from.is_some() {
-            self.note_code();
-        }
         if code.version < self.code.version {
             return;
         }
@@ -312,13 +306,6 @@ impl ReplicaRole {
             }
         }
         finished.append(&mut self.answers);
-        if std::mem::take(&mut self.ask_code) {
-            let have = self.code.version;
-            for peer in self.live_peers() {
-                self.past_messages += 1;
-                self.send(port, layout, peer, replication::Message::CodeWanted { have });
-            }
-        }
         for peer in std::mem::take(&mut self.code_for) {
             let message = Message::Code { from: self.replica, code: Arc::clone(&self.code) };
             // A full ring loses nothing: the next sweep finds the peer behind.
