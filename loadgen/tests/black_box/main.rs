@@ -7,5 +7,6 @@ mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod plans;
 mod stall;
 mod support;
