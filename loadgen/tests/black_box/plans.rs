@@ -184,3 +184,76 @@ fn a_start_that_has_passed_and_a_plan_that_is_none_are_refused() {
         assert!(told.contains(words), "{arguments:?}: {told}");
     }
 }
+
+/// The examples of loadgen/README.md, with smaller numbers and a shell that runs on this machine what it is to run on
+/// another.
+#[test]
+fn the_readmes_generators_over_ssh_and_in_kubernetes_work() {
+    let readme = include_str!("../../README.md");
+    let block = |language: &str, beginning: &str| {
+        let start = readme.find(&format!("```{language}\n{beginning}")).unwrap() + 4 + language.len();
+        readme[start..start + readme[start..].find("```").unwrap()].to_owned()
+    };
+    let (address, _) = listener();
+    let scratch = Scratch::new();
+    let smaller = |text: &str| {
+        [
+            ("http://10.0.0.7:8080/", format!("http://{address}/")),
+            ("http://system-under-test:8080/", format!("http://{address}/")),
+            ("--rate 90000", "--rate 300".into()),
+            ("--warmup 5", "--warmup 0.2".into()),
+            ("--duration 60", "--duration 0.6".into()),
+            ("+20 seconds", "+4 seconds".into()),
+            ("loadgen ", format!("{} ", env!("CARGO_BIN_EXE_loadgen"))),
+            ("/tmp/share", scratch.join("far-share")),
+            ("/runs/share", scratch.join("pod-share")),
+        ]
+        .iter()
+        .fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours))
+    };
+    let shell = |script: &str, variables: &[(&str, &str)]| {
+        let output = Command::new("sh")
+            .args(["-c", script])
+            .envs(variables.iter().copied())
+            .current_dir(scratch.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let here = r#"ssh() { shift; "$@"; }; scp() { cp -r "${2#*:}" "$(basename "$2" | sed s/far-//)"; };"#;
+    let (code, told) = shell(&format!("{here}\n{}", smaller(&block("sh", "machines="))), &[]);
+    assert!(matches!(code, Some(0 | 4)), "{told}");
+    let merged = |name: &str| -> serde_json::Value {
+        let text = std::fs::read(scratch.path().join(name).join("summary.json")).unwrap_or_else(|_| panic!("{told}"));
+        serde_json::from_slice(&text).unwrap()
+    };
+    assert_eq!(merged("whole")["share"], serde_json::json!({"count": 3, "numbers": [1, 2, 3]}));
+
+    let job = scratch.join("job.yaml");
+    std::fs::write(&job, block("yaml", "apiVersion")).unwrap();
+    let read = "import sys, yaml; pod = yaml.safe_load(open(sys.argv[1]))['spec']['template']['spec']; \
+        print(pod['containers'][0]['args'][0])";
+    let output = Command::new("python3").args(["-c", read, &job]).output();
+    let Some(output) = output.ok().filter(|output| output.status.success()) else {
+        eprintln!("absent: a YAML parser (apt-get install python3-yaml); the manifest was not looked at");
+        return;
+    };
+    let command = smaller(&String::from_utf8(output.stdout).unwrap()).replace("/5\"", "/2\"");
+    let start = in_seconds(4.0);
+    let pods: Vec<_> = ["0", "1"]
+        .map(|index| {
+            Command::new("sh")
+                .args(["-c", &command])
+                .envs([("JOB_COMPLETION_INDEX", index), ("START_AT", &start)])
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .into();
+    for mut pod in pods {
+        assert!(matches!(pod.wait().unwrap().code(), Some(0 | 4)));
+    }
+    let (code, told) = shell(&smaller("loadgen merge /runs/share-* --out pods"), &[]);
+    assert!(matches!(code, Some(0 | 4)), "{told}");
+    assert_eq!(merged("pods")["share"], serde_json::json!({"count": 2, "numbers": [1, 2]}));
+}
