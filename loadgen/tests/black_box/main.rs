@@ -6,5 +6,6 @@ mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod portability;
 mod stall;
 mod support;
