@@ -8,5 +8,6 @@ mod holding;
 mod memory;
 mod merging;
 mod plans;
+mod portability;
 mod stall;
 mod support;
