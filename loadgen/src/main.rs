@@ -23,6 +23,7 @@ mod response;
 mod run;
 mod scenario;
 mod schedule;
+mod schema;
 mod slo;
 mod stage;
 mod start;

@@ -9,5 +9,6 @@ mod memory;
 mod merging;
 mod plans;
 mod portability;
+mod schema;
 mod stall;
 mod support;
