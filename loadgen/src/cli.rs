@@ -1,6 +1,7 @@
 //! The command line. Everything that can be checked without sending a byte is checked here.
 
 mod expect;
+mod pages;
 
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use twintier::engine::{Address, Uring};
 
 use self::expect::ExpectOptions;
+use self::pages::PageOptions;
 use crate::arrivals::{Process, Rate};
 use crate::browse::{self, Site};
 use crate::hold;
@@ -146,6 +148,8 @@ struct BrowseOptions {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     sessions_max: u32,
     #[command(flatten)]
+    pages: PageOptions,
+    #[command(flatten)]
     common: CommonOptions,
 }
 
@@ -270,7 +274,8 @@ fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
     let open = options.rate.map(|rate| (options.common.arrivals, rate));
     let url = format!("http://{}", options.url.authority);
     let connections = users * browse::LINES_PER_USER;
-    let stage = stage(url, open, connections, &options.common, browse::tag_names(&scenario));
+    let mut stage = stage(url, open, connections, &options.common, browse::tag_names(&scenario));
+    stage.page_slo = options.pages.page_slo.or(scenario.page_slo);
     perform(&stage, |ready| browse::run::<Uring>(&stage, &site, &scenario, ready))
 }
 
@@ -296,6 +301,7 @@ fn stage(
         quiet: common.quiet,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
+        page_slo: None,
         tag_names,
     }
 }
