@@ -492,6 +492,7 @@ impl<E: Engine> Driver<'_, E> {
             connections_opened: self.lines.opened(),
             requests_per_connection: [request_counts().min().unwrap_or(0), request_counts().max().unwrap_or(0)],
             browse: Some((summary, (0..self.world.scenario.steps.len()).map(page_tag_of).collect())),
+            ..Finished::default()
         }
     }
 }

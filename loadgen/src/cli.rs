@@ -1,5 +1,7 @@
 //! The command line. Everything that can be checked without sending a byte is checked here.
 
+mod expect;
+
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use twintier::engine::{Address, Uring};
 
+use self::expect::ExpectOptions;
 use crate::arrivals::{Process, Rate};
 use crate::browse::{self, Site};
 use crate::hold;
@@ -123,9 +126,8 @@ struct RunOptions {
     /// A file that is sent as the body.
     #[arg(long, value_name = "FILE")]
     body_file: Option<PathBuf>,
-    /// Status that counts as completed; may be given again. Without it every status below 400 does.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=599))]
-    expect_status: Vec<u16>,
+    #[command(flatten)]
+    expect: ExpectOptions,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -245,7 +247,9 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
         closing_bytes: request_bytes(&[close]),
         connection_requests_max: options.connection_requests.unwrap_or(u32::MAX),
         head: options.method == "HEAD",
-        expected: options.expect_status.clone(),
+        expected: options.expect.expect_status.clone(),
+        checks: options.expect.checks().map_err(|message| io::Error::new(io::ErrorKind::InvalidInput, message))?,
+        check_every: options.expect.check_every,
     };
     let url = format!("http://{}{}", options.url.authority, options.url.path);
     let open = options.rate.map(|rate| (options.common.arrivals, rate));

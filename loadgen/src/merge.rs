@@ -253,6 +253,14 @@ fn add(sum: &mut Summary, other: &Summary) {
         [least.min(other.requests_per_connection[0]), most.max(other.requests_per_connection[1])];
     add_map(&mut sum.errors_by_kind, &other.errors_by_kind);
     add_map(&mut sum.status_counts, &other.status_counts);
+    sum.checks = match (sum.checks.take(), &other.checks) {
+        (Some(mut one), Some(two)) => {
+            one.responses += two.responses;
+            add_map(&mut one.failed, &two.failed);
+            Some(one)
+        }
+        (one, two) => one.or_else(|| two.clone()),
+    };
     sum.browse = match (sum.browse.take(), &other.browse) {
         (Some(one), Some(two)) => Some(add_browse(one, two)),
         (one, two) => one.or_else(|| two.clone()),

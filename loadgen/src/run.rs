@@ -7,19 +7,21 @@
 //! Nothing is allocated per request: stamps live beside the lines, the queue is sized for all that can wait before it
 //! times out, and the request is constant bytes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use twintier::clock::monotonic_ns;
 use twintier::engine::{Address, Chunk, Engine, Event};
 
 use crate::arrivals::Arrivals;
+use crate::check::{Checker, Checking, Checks};
 use crate::connection::{Lines, Progress, State, position};
 use crate::failure::Failure;
 use crate::meter::{Cost, Sample};
 use crate::recorder::{Outcome, Recorder, STATUS_MIN, Stamps};
 use crate::schedule::{Schedule, Window};
 use crate::stage::{Finished, Ready, Stage};
+use crate::summary::CheckSummary;
 
 /// Requests that may wait for a connection; more are shed. 64 MiB, touched only if they do wait.
 const QUEUE_MAX: usize = 4 << 20;
@@ -43,6 +45,10 @@ pub struct Request {
     pub head: bool,
     /// Statuses that count as completed; empty for every one below 400.
     pub expected: Vec<u16>,
+    /// What else a response must have, ...
+    pub checks: Checks,
+    /// ... checked for one in so many.
+    pub check_every: u64,
 }
 
 /// Performs a run on the calling thread.
@@ -71,7 +77,18 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Re
         vacant: Vec::with_capacity(count * 2),
         resting: VecDeque::with_capacity(count * 2),
         fresh: Vec::with_capacity(count),
-        exchanges: vec![Exchange { stamps: Stamps::default(), free_ns: window.start_ns, outstanding: false }; count],
+        exchanges: vec![
+            Exchange {
+                stamps: Stamps::default(),
+                free_ns: window.start_ns,
+                outstanding: false,
+                checked: false
+            };
+            count
+        ],
+        checkers: (0..count).map(|_| Checker::default()).collect(),
+        checked: CheckCounts::of(&request.checks),
+        until_check: 1,
         outstanding: 0,
         submitted: 0,
         timeout_ns: stage.timeout_ns,
@@ -135,6 +152,8 @@ struct Exchange {
     free_ns: u64,
     /// A request belongs to the line: it connects for it, or waits for its response.
     outstanding: bool,
+    /// Its response is one of those that are checked.
+    checked: bool,
 }
 
 struct Driver<'r, E: Engine> {
@@ -157,6 +176,11 @@ struct Driver<'r, E: Engine> {
     /// Lines whose request was ordered in this turn and gets its t3 just before the kernel does.
     fresh: Vec<u32>,
     exchanges: Vec<Exchange>,
+    /// What is known about the response of each line.
+    checkers: Vec<Checker>,
+    checked: CheckCounts,
+    /// Requests until the next one whose response is checked.
+    until_check: u64,
     outstanding: u64,
     submitted: u64,
     timeout_ns: u64,
@@ -257,7 +281,8 @@ impl<E: Engine> Driver<'_, E> {
     }
 
     fn start(&mut self, index: u32, stamps: Stamps, now_ns: u64) {
-        self.exchanges[position(index)] = Exchange { stamps, free_ns: stamps.free_ns, outstanding: true };
+        let checked = self.next_is_checked();
+        self.exchanges[position(index)] = Exchange { stamps, free_ns: stamps.free_ns, outstanding: true, checked };
         self.outstanding += 1;
         self.fresh.push(index);
         match self.lines.line(index).state {
@@ -271,7 +296,22 @@ impl<E: Engine> Driver<'_, E> {
         }
     }
 
+    fn next_is_checked(&mut self) -> bool {
+        if self.request.checks.is_empty() {
+            return false;
+        }
+        self.until_check -= 1;
+        if self.until_check > 0 {
+            return false;
+        }
+        self.until_check = self.request.check_every;
+        true
+    }
+
     fn send(&mut self, index: u32) {
+        if self.exchanges[position(index)].checked {
+            self.checkers[position(index)].begin(&self.request.checks);
+        }
         let bytes = if self.lines.at_last_request(index) { self.request.closing_bytes } else { self.request.bytes };
         self.lines.send(index, Chunk::Static(bytes), self.request.head);
     }
@@ -322,7 +362,12 @@ impl<E: Engine> Driver<'_, E> {
     }
 
     fn handle(&mut self, index: u32, event: Event, now_ns: u64) {
-        let progress = self.lines.take(index, event, &mut ());
+        let progress = if self.exchanges[position(index)].checked {
+            let checker = &mut self.checkers[position(index)];
+            self.lines.take(index, event, &mut Checking { checks: &self.request.checks, checker })
+        } else {
+            self.lines.take(index, event, &mut ())
+        };
         let exchange = &mut self.exchanges[position(index)];
         if exchange.stamps.first_byte_ns == 0 && exchange.outstanding && self.lines.line(index).first_byte_seen {
             exchange.stamps.first_byte_ns = now_ns;
@@ -339,8 +384,13 @@ impl<E: Engine> Driver<'_, E> {
                 } else {
                     self.request.expected.contains(&status)
                 };
-                let outcome =
-                    if expected { Outcome::Completed { status } } else { failed(Failure::Status, Some(status)) };
+                let outcome = if !expected {
+                    failed(Failure::Status, Some(status))
+                } else if self.passes(index) {
+                    Outcome::Completed { status }
+                } else {
+                    failed(Failure::Validation, Some(status))
+                };
                 self.end(index, now_ns, outcome);
             }
             Progress::Failed(why) => {
@@ -349,6 +399,19 @@ impl<E: Engine> Driver<'_, E> {
             }
             Progress::Lost => self.park(index),
         }
+    }
+
+    /// Whether the complete response of a line meets its checks.
+    fn passes(&mut self, index: u32) -> bool {
+        let exchange = &self.exchanges[position(index)];
+        if !exchange.checked {
+            return true;
+        }
+        let unmet = self.checkers[position(index)].first_unmet(&self.request.checks);
+        if self.window.measures(exchange.stamps.planned_ns) {
+            self.checked.count(unmet);
+        }
+        unmet.is_none()
     }
 
     /// The request of a line has ended.
@@ -433,8 +496,39 @@ impl<E: Engine> Driver<'_, E> {
             interrupted,
             connections_opened: self.lines.opened(),
             requests_per_connection: [request_counts().min().unwrap_or(0), request_counts().max().unwrap_or(0)],
-            browse: None,
+            checks: (!self.request.checks.is_empty()).then(|| self.checked.summary(self.request)),
+            ..Finished::default()
         }
+    }
+}
+
+/// What came of the checks of the measured cohort.
+#[derive(Debug)]
+struct CheckCounts {
+    responses: u64,
+    /// Responses by the first check that they did not meet.
+    failed: Vec<u64>,
+}
+
+impl CheckCounts {
+    fn of(checks: &Checks) -> Self {
+        Self { responses: 0, failed: vec![0; checks.len()] }
+    }
+
+    fn count(&mut self, unmet: Option<usize>) {
+        self.responses += 1;
+        if let Some(index) = unmet {
+            self.failed[index] += 1;
+        }
+    }
+
+    fn summary(&self, request: &Request) -> CheckSummary {
+        let mut failed = BTreeMap::new();
+        for (name, count) in request.checks.names().zip(&self.failed) {
+            // A check that was given twice fails under its first index only.
+            *failed.entry(name).or_default() += count;
+        }
+        CheckSummary { every: request.check_every, responses: self.responses, failed }
     }
 }
 

@@ -25,7 +25,9 @@ use crate::recorder::{Counts, Exchange, Recorder};
 use crate::report::{Live, RunDirectory, Totals, collect};
 use crate::schedule::Window;
 use crate::slo::Slo;
-use crate::summary::{BrowseSummary, Quantiles, Summary, TagSummary, definitions, failures_by_name, statuses_by_name};
+use crate::summary::{
+    BrowseSummary, CheckSummary, Quantiles, Summary, TagSummary, definitions, failures_by_name, statuses_by_name,
+};
 use crate::verdict::{Evidence, judge};
 
 /// Time between the last preparation and the first planned arrival.
@@ -82,7 +84,7 @@ impl Ready {
 }
 
 /// What the timing thread knows at its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Finished {
     /// The measured cohort and the warm-up's; each balances.
     pub counts: Counts,
@@ -97,6 +99,7 @@ pub struct Finished {
     pub connections_opened: u64,
     pub requests_per_connection: [u64; 2],
     pub browse: Option<(BrowseSummary, Vec<usize>)>,
+    pub checks: Option<CheckSummary>,
 }
 
 /// Runs `body` on the timing thread, reports it, and writes the run directory.
@@ -245,6 +248,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         slo: Vec::new(),
         browse: None,
         merged: None,
+        checks: finished.checks,
     };
     summary.set_counts(&counts);
     summary.set_quantiles(&totals.histograms);

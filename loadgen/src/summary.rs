@@ -129,6 +129,20 @@ pub struct Summary {
     /// The number of runs that were merged into this one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub merged: Option<u64>,
+    /// What came of `--expect-header`, `--expect-body` and their like.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checks: Option<CheckSummary>,
+}
+
+/// Checked responses, and what they lacked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckSummary {
+    /// One response in so many was checked.
+    pub every: u64,
+    /// Complete responses with an expected status that were checked.
+    pub responses: u64,
+    /// Those that failed, by the first check that they did not meet; they are the `validation` errors of a run.
+    pub failed: BTreeMap<String, u64>,
 }
 
 /// The meaning of the histograms in one mode.
@@ -211,6 +225,13 @@ impl Summary {
             let kinds: Vec<String> =
                 self.errors_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             let _ = writeln!(out, "failures   {}", kinds.join(", "));
+        }
+        if let Some(checks) = &self.checks {
+            let every = if checks.every > 1 { format!(", one in {}", checks.every) } else { String::new() };
+            let _ = writeln!(out, "checks     {} responses checked{every}", checks.responses);
+            for (check, count) in checks.failed.iter().filter(|(_, count)| **count > 0) {
+                let _ = writeln!(out, "           {count} without {check}");
+            }
         }
         if self.verdict == Verdict::Invalid {
             let _ = writeln!(out, "no headline: the run is invalid; what was measured is in its files");

@@ -2,9 +2,11 @@
 
 mod accounting;
 mod browsing;
+mod checks;
 mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod portability;
 mod stall;
 mod support;
