@@ -7,6 +7,7 @@ mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod plans;
 mod portability;
 mod stall;
 mod support;
