@@ -16,6 +16,7 @@ mod hlog;
 mod hold;
 mod merge;
 mod meter;
+mod page_slo;
 mod recorder;
 mod replay;
 mod report;
