@@ -20,8 +20,10 @@ mod faults;
 mod figures;
 mod hold;
 mod http;
+mod import;
 mod job;
 mod latency;
+mod load;
 mod machine;
 mod memory;
 mod opponent;
@@ -37,7 +39,6 @@ mod target;
 mod threads;
 mod trial;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,6 +49,7 @@ use crate::failure::Failure;
 use crate::job::{CompareArgs, parse_seconds};
 use crate::machine::{Jiffies, Machine};
 use crate::process::Interrupt;
+use crate::store::command::{ExportArgs, ImportArgs, QueryArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -76,6 +78,10 @@ enum Command {
     Report(ReportArgs),
     /// Ask the store of all runs a question in SQL.
     Query(QueryArgs),
+    /// Add run directories, and what other load generators printed, to the store of all runs.
+    Import(ImportArgs),
+    /// Write the tables of the store as Parquet files.
+    Export(ExportArgs),
     /// Say what is wrong with this machine for measuring, each finding with its cure.
     Doctor,
 }
@@ -137,18 +143,6 @@ struct ReportArgs {
     keep: bool,
 }
 
-#[derive(Args)]
-struct QueryArgs {
-    /// The question, such as "FROM ratio"; tables: run, system, trial, ratio, figure, figure_ratio.
-    sql: String,
-    /// The store of all runs.
-    #[arg(long, value_name = "FILE", default_value = "results/results.duckdb")]
-    store: PathBuf,
-}
-
-/// Longer cells of an answer are clipped on a terminal; a pipe gets all of them.
-const TERMINAL_CELL_COLUMNS: usize = 60;
-
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -185,14 +179,9 @@ fn run(command: Command) -> Result<(), Failure> {
             &Interrupt::register()?,
         ),
         Command::Report(args) => report::write(&args.directories, &args.out, args.keep),
-        Command::Query(args) => {
-            let mut table = store::query(&args.store, &args.sql)?;
-            if std::io::stdout().is_terminal() {
-                table.clip(TERMINAL_CELL_COLUMNS);
-            }
-            print!("{}", table.text());
-            Ok(())
-        }
+        Command::Query(args) => store::command::ask(&args),
+        Command::Import(args) => store::command::import(&args),
+        Command::Export(args) => store::command::export(&args),
         Command::Doctor => doctor(&Interrupt::register()?),
     }
 }
