@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use twintier::clock::SystemClocks;
 use twintier::engine::{Address, Uring};
 
 use self::expect::ExpectOptions;
@@ -93,6 +94,9 @@ pub struct CommonOptions {
     /// Objectives, as in p99<5ms,errors<0.1%: exit code 3 if one is missed.
     #[arg(long, value_name = "SLO")]
     pub slo: Option<Slo>,
+    /// Do not measure how late the machine lets threads run that only look at the clock.
+    #[arg(long)]
+    pub no_hiccup_meter: bool,
     /// No line a second on stderr.
     #[arg(long)]
     pub quiet: bool,
@@ -254,7 +258,7 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
     let url = format!("http://{}{}", options.url.authority, options.url.path);
     let open = options.rate.map(|rate| (options.common.arrivals, rate));
     let stage = stage(url, open, options.connections, &options.common, run::tag_names());
-    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
+    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready, &SystemClocks))
 }
 
 fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
@@ -294,6 +298,7 @@ fn stage(
         spin_ns: spin_us * 1000,
         out: common.out.clone(),
         quiet: common.quiet,
+        hiccup_meter: !common.no_hiccup_meter,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
         tag_names,

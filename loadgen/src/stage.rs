@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{io, thread};
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use twintier::clock::{monotonic_ns, unix_ms};
 use twintier::engine::thread::{pin_to_core, raise_descriptor_limit};
 
 use crate::arrivals::{Process, Rate};
+use crate::hiccup::HiccupMeter;
 use crate::meter::Cost;
 use crate::recorder::{Counts, Exchange, Recorder};
 use crate::report::{Live, RunDirectory, Totals, collect};
@@ -36,7 +37,7 @@ const LEAD_NS: u64 = 5_000_000;
 const DESCRIPTORS_OWN: u64 = 64;
 
 /// How a run is performed, whatever it sends.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Stage {
     pub url: String,
     /// Arrivals of an open loop; `None` is a closed loop.
@@ -52,6 +53,8 @@ pub struct Stage {
     pub spin_ns: u64,
     pub out: Option<PathBuf>,
     pub quiet: bool,
+    /// Measure what the machine does to a thread that only wants to run.
+    pub hiccup_meter: bool,
     pub argv: Vec<String>,
     pub slo: Option<Slo>,
     /// Names of the tags of the recorder, by index.
@@ -68,9 +71,22 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// For a run on this stage, with the reporter's end.
+    pub fn new(stage: &Stage) -> (Self, Receiver<(Window, Exchange)>) {
+        let (start, started) = bounded(1);
+        let ready = Self {
+            warmup_ns: stage.warmup_ns,
+            duration_ns: stage.duration_ns,
+            tag_count: stage.tag_names.len(),
+            start,
+            stop: Arc::default(),
+        };
+        (ready, started)
+    }
+
     /// Fixes the window, which starts in a moment, and lets the reporter go.
-    pub fn begin(&self) -> (Window, Recorder) {
-        let window = Window::new(monotonic_ns() + LEAD_NS, self.warmup_ns, self.duration_ns);
+    pub fn begin(&self, now_ns: u64) -> (Window, Recorder) {
+        let window = Window::new(now_ns + LEAD_NS, self.warmup_ns, self.duration_ns);
         let (recorder, exchange) = Recorder::new(window, self.tag_count);
         // The main thread waits for this; if it is gone, so is the process.
         let _ = self.start.send((window, exchange));
@@ -98,6 +114,10 @@ pub struct Finished {
     pub interrupted: bool,
     pub connections_opened: u64,
     pub requests_per_connection: [u64; 2],
+    /// How far the connections were from carrying the same number of requests, where they should.
+    pub connection_imbalance: Option<f64>,
+    /// Times that a connection brought bytes without a request to answer.
+    pub unasked: u64,
     pub browse: Option<(BrowseSummary, Vec<usize>)>,
     pub checks: Option<CheckSummary>,
 }
@@ -115,20 +135,12 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    let stop = Arc::new(AtomicBool::new(false));
+    let (ready, started) = Ready::new(stage);
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The first signal ends the run in order; a second one ends the process.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ready.stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&ready.stop))?;
     }
-    let (start, started) = bounded(1);
-    let ready = Ready {
-        warmup_ns: stage.warmup_ns,
-        duration_ns: stage.duration_ns,
-        tag_count: stage.tag_names.len(),
-        start,
-        stop,
-    };
     thread::scope(|scope| {
         let timing = thread::Builder::new().name("timing".into()).spawn_scoped(scope, move || {
             if let Some(core) = stage.core {
@@ -155,11 +167,15 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
             Some(Ok(directory)) => (Some(directory), None),
             Some(Err(error)) => (None, Some(error)),
         };
+        // In a closed loop the timing thread keeps its own core busy: a meter there would measure that.
+        let meter_core = stage.core.filter(|_| stage.open.is_some());
+        let meter = stage.hiccup_meter.then(|| HiccupMeter::start(window, meter_core));
         let live = Live::new(&window, stage.quiet);
         let (totals, write_failure) = collect(&exchange, &window, &stage.tag_names, directory.as_mut(), &live);
         failure = failure.or(write_failure);
         let finished = join(timing)?;
-        let summary = summarize(stage, &totals, finished, started_unix_ms);
+        let mut summary = summarize(stage, &totals, finished, started_unix_ms);
+        summary.hiccup_ns = meter.map(|meter| Quantiles::of(&meter.finish()));
         if let Some(directory) = &mut directory
             && let Err(error) = directory.finish(&summary, &totals.histograms.response)
         {
@@ -180,6 +196,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
     assert_eq!(counts, totals.counts, "invariant: the intervals add up to what the timing thread counted");
     let lag_p99_ns = totals.histograms.lag.value_at_quantile(0.99);
     let response_p99_ns = totals.histograms.response.value_at_quantile(0.99);
+    let stationary = totals.stationarity();
     let (verdict, reasons) = judge(&Evidence {
         open_loop: stage.open.is_some(),
         connections: u64::from(stage.connections),
@@ -195,6 +212,9 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         late_intervals: finished.late_intervals,
         overflow: counts.overflow,
         interrupted: finished.interrupted,
+        stationary,
+        connection_imbalance: finished.connection_imbalance,
+        unasked: finished.unasked,
         sessions_completed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_completed),
         sessions_failed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_failed),
     });
@@ -249,6 +269,10 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         browse: None,
         merged: None,
         checks: finished.checks,
+        hiccup_ns: None,
+        stationary: Some(stationary),
+        connection_imbalance: finished.connection_imbalance,
+        unasked: finished.unasked,
     };
     summary.set_counts(&counts);
     summary.set_quantiles(&totals.histograms);

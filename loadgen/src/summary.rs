@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
 use crate::slo::Finding;
+use crate::stationarity::Stationarity;
 use crate::verdict::Verdict;
 
 /// Quantiles of one histogram in nanoseconds; `None` (JSON `null`) where there is no sample.
@@ -132,6 +133,18 @@ pub struct Summary {
     /// What came of `--expect-header`, `--expect-body` and their like.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub checks: Option<CheckSummary>,
+    /// How late the machine let threads run that only looked at the clock.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hiccup_ns: Option<Quantiles>,
+    /// Whether the window shows one state of the system.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stationary: Option<Stationarity>,
+    /// The greatest distance of a connection's requests from the mean of all, as a share of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connection_imbalance: Option<f64>,
+    /// Times that a connection brought bytes without a request to answer; it was given up.
+    #[serde(default)]
+    pub unasked: u64,
 }
 
 /// Checked responses, and what they lacked.
@@ -159,6 +172,10 @@ pub fn definitions(open_loop: bool) -> BTreeMap<String, String> {
         ("client_queue_ns", "noticed to free connection: the pool was busy"),
         ("first_byte_ns", "submission to first byte of the response"),
         ("failed_ns", "planned time to the end of a request that failed"),
+        (
+            "hiccup_ns",
+            "how late the machine let a thread look at the clock each millisecond, less the timer's own lateness",
+        ),
         ("accounting", "planned = completed + errors + timed_out + shed + in_flight_at_end, exactly"),
         ("achieved_rate", "responses completed within the measured window, a second of it"),
     ]
@@ -249,6 +266,9 @@ impl Summary {
             let _ = writeln!(out, "queue      {}", quantiles_text(&self.client_queue_ns));
         }
         let _ = writeln!(out, "lag        {}", quantiles_text(&self.generator_lag_ns));
+        if let Some(hiccups) = &self.hiccup_ns {
+            let _ = writeln!(out, "hiccups    {}", quantiles_text(hiccups));
+        }
         if let Some(browse) = &self.browse {
             let _ = writeln!(
                 out,
