@@ -18,7 +18,6 @@ use std::sync::Arc;
 use twintier::clock::{monotonic_ns, unix_ms};
 use twintier::engine::{Address, Chunk, Engine, Event};
 
-use crate::arrivals::Arrivals;
 use crate::browser::{Browser, Effect, Ending, Fetch, Incoming, Role, World};
 use crate::connection::{Lines, Progress, State, position};
 use crate::failure::Failure;
@@ -68,8 +67,8 @@ pub struct Site {
 /// The engine failed.
 pub fn run<E: Engine>(stage: &Stage, site: &Site, scenario: &Scenario, ready: &Ready) -> io::Result<Finished> {
     let lines = Lines::<E>::new(site.users * LINES_PER_USER, site.address.clone())?;
-    let (window, recorder) = ready.begin(monotonic_ns());
-    let schedule = stage.open.map(|(process, rate)| Schedule::new(Arrivals::new(process, rate, stage.seed), window));
+    let (window, recorder) = ready.begin(monotonic_ns())?;
+    let schedule = stage.plan.as_ref().map(|plan| Schedule::new(plan.arrivals(), window));
     let world = World {
         scenario,
         authority: &site.authority,
@@ -211,16 +210,16 @@ impl<E: Engine> Driver<'_, E> {
 
     /// Open loop: gives planned sessions to free slots.
     fn start_sessions(&mut self, now_ns: u64) {
-        while let Some(planned_ns) = self.schedule.as_mut().and_then(|schedule| schedule.take_due(now_ns)) {
+        while let Some(due) = self.schedule.as_mut().and_then(|schedule| schedule.take_due(now_ns)) {
             match self.away.pop() {
-                Some(user) => self.begin(user, planned_ns, now_ns),
-                None => self.summary.sessions_shed += u64::from(self.window.measures(planned_ns)),
+                // The number in the whole plan, so that generators which share it play different users.
+                Some(user) => self.begin(user, due.number, due.planned_ns, now_ns),
+                None => self.summary.sessions_shed += u64::from(self.window.measures(due.planned_ns)),
             }
         }
     }
 
-    fn begin(&mut self, user: u32, due_ns: u64, now_ns: u64) {
-        let number = self.sessions;
+    fn begin(&mut self, user: u32, number: u64, due_ns: u64, now_ns: u64) {
         self.sessions += 1;
         self.summary.sessions_started += 1;
         let slot = &mut self.slots[position(user)];
@@ -242,7 +241,7 @@ impl<E: Engine> Driver<'_, E> {
                 self.slots[position(user)].browser.woken(&self.world, due_ns, &mut self.effects);
                 self.perform(user, due_ns, now_ns);
             } else {
-                self.begin(user, due_ns, now_ns);
+                self.begin(user, self.sessions, due_ns, now_ns);
             }
         }
     }

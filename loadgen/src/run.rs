@@ -18,17 +18,17 @@ use std::io;
 use twintier::clock::Clocks;
 use twintier::engine::{Address, Chunk, Engine, Event};
 
-use crate::arrivals::Arrivals;
+use crate::arrivals::Plan;
 use crate::check::{Checker, Checking, Checks};
 use crate::connection::{Lines, Progress, State, position};
 use crate::failure::Failure;
 use crate::meter::{Cost, Sample};
 use crate::recorder::{Outcome, Recorder, STATUS_MIN, Stamps};
-use crate::schedule::{Schedule, Window};
+use crate::schedule::{Due, Schedule, Window};
 use crate::stage::{Finished, Ready, Stage};
 use crate::summary::CheckSummary;
 
-/// Requests that may wait for a connection; more are shed. 64 MiB, touched only if they do wait.
+/// Requests that may wait for a connection; more are shed. 96 MiB, touched only if they do wait.
 const QUEUE_MAX: usize = 4 << 20;
 /// How long the connections of the start may take before the run begins without the missing ones.
 const PRECONNECT_NS_MAX: u64 = 3_000_000_000;
@@ -41,19 +41,25 @@ pub const TAG_NONE: usize = 0;
 #[derive(Clone, Debug)]
 pub struct Request {
     pub address: Address,
-    /// The whole request, made once and kept for the life of the process.
-    pub bytes: &'static [u8],
-    /// The same with `Connection: close`, for the last request of a connection.
-    pub closing_bytes: &'static [u8],
+    /// What may be sent, by the request number of an arrival: one, or the different ones of a replayed log.
+    pub variants: Vec<Variant>,
     /// Requests on one connection.
     pub connection_requests_max: u32,
-    pub head: bool,
     /// Statuses that count as completed; empty for every one below 400.
     pub expected: Vec<u16>,
     /// What else a response must have, ...
     pub checks: Checks,
     /// ... checked for one in so many.
     pub check_every: u64,
+}
+
+/// One request, made once and kept for the life of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    pub bytes: &'static [u8],
+    /// The same with `Connection: close`, for the last request of a connection.
+    pub closing_bytes: &'static [u8],
+    pub head: bool,
 }
 
 /// Performs a run on the calling thread.
@@ -66,10 +72,11 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready, clocks: &
     let mut events = Vec::with_capacity(2048);
     let patience_ns = stage.timeout_ns.min(PRECONNECT_NS_MAX);
     preconnect(&mut lines, clocks, clocks.monotonic_ns() + patience_ns, &mut events)?;
-    let (window, recorder) = ready.begin(clocks.monotonic_ns());
-    let schedule = stage.open.map(|(process, rate)| Schedule::new(Arrivals::new(process, rate, stage.seed), window));
+    let (window, recorder) = ready.begin(clocks.monotonic_ns())?;
+    let schedule = stage.plan.as_ref().map(|plan| Schedule::new(plan.arrivals(), window));
     // All that can wait: what arrives within a timeout, and some room for the variance of a Poisson process.
-    let waiting = stage.open.map_or(0.0, |(_, rate)| rate.per_s() * stage.timeout_ns as f64 / 1e9 * 1.2 + 1024.0);
+    let peak_per_s = stage.plan.as_ref().map(Plan::peak_per_s);
+    let waiting = peak_per_s.map_or(0.0, |peak_per_s| peak_per_s * stage.timeout_ns as f64 / 1e9 * 1.2 + 1024.0);
     let queue_max = if waiting < QUEUE_MAX as f64 { waiting as usize } else { QUEUE_MAX };
     let count = position(stage.connections);
     let mut driver = Driver {
@@ -89,7 +96,8 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready, clocks: &
                 stamps: Stamps::default(),
                 free_ns: window.start_ns,
                 outstanding: false,
-                checked: false
+                checked: false,
+                variant: 0,
             };
             count
         ],
@@ -158,6 +166,17 @@ struct Exchange {
     outstanding: bool,
     /// Its response is one of those that are checked.
     checked: bool,
+    /// Which of the variants it is.
+    variant: u32,
+}
+
+/// A request without a line.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// t0 and t1.
+    planned_ns: u64,
+    noticed_ns: u64,
+    variant: u32,
 }
 
 struct Driver<'r, E: Engine, C: Clocks> {
@@ -167,8 +186,8 @@ struct Driver<'r, E: Engine, C: Clocks> {
     recorder: Recorder,
     /// `None` in a closed loop.
     schedule: Option<Schedule>,
-    /// Planned and noticed times (t0, t1) of requests without a line, oldest first.
-    queue: VecDeque<(u64, u64)>,
+    /// Oldest first.
+    queue: VecDeque<Waiting>,
     queue_max: usize,
     lines: Lines<E>,
     /// Open lines without a request, longest idle first, so that load spreads evenly. An entry whose line has changed
@@ -237,10 +256,10 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
     /// Moves what is due from the plan to the client queue.
     fn take_arrivals(&mut self, now_ns: u64) {
         let Some(schedule) = &mut self.schedule else { return };
-        while let Some(planned_ns) = schedule.take_due(now_ns) {
+        while let Some(Due { planned_ns, request, .. }) = schedule.take_due(now_ns) {
             self.recorder.plan(planned_ns);
             if self.queue.len() < self.queue_max {
-                self.queue.push_back((planned_ns, now_ns));
+                self.queue.push_back(Waiting { planned_ns, noticed_ns: now_ns, variant: request });
             } else {
                 let stamps = Stamps { planned_ns, noticed_ns: now_ns, ..Stamps::default() };
                 self.recorder.finish(&stamps, now_ns, failed(Failure::Shed, None), TAG_NONE, 0);
@@ -260,16 +279,17 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
         while closed || !self.queue.is_empty() {
             let Some(index) = self.free_line() else { return };
             let free_ns = self.exchanges[position(index)].free_ns;
-            let (planned_ns, noticed_ns) = match self.queue.pop_front() {
-                Some(times) => times,
+            let Waiting { planned_ns, noticed_ns, variant } = match self.queue.pop_front() {
+                Some(waiting) => waiting,
                 None => {
                     let from_ns = free_ns.max(self.window.start_ns);
                     self.recorder.plan(from_ns);
-                    (from_ns, from_ns)
+                    Waiting { planned_ns: from_ns, noticed_ns: from_ns, variant: 0 }
                 }
             };
             self.start(
                 index,
+                variant,
                 Stamps { planned_ns, noticed_ns, free_ns: free_ns.max(noticed_ns), ..Stamps::default() },
                 now_ns,
             );
@@ -285,9 +305,10 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
         self.vacant.pop()
     }
 
-    fn start(&mut self, index: u32, stamps: Stamps, now_ns: u64) {
+    fn start(&mut self, index: u32, variant: u32, stamps: Stamps, now_ns: u64) {
         let checked = self.next_is_checked();
-        self.exchanges[position(index)] = Exchange { stamps, free_ns: stamps.free_ns, outstanding: true, checked };
+        let free_ns = stamps.free_ns;
+        self.exchanges[position(index)] = Exchange { stamps, free_ns, outstanding: true, checked, variant };
         self.outstanding += 1;
         self.fresh.push(index);
         match self.lines.line(index).state {
@@ -317,8 +338,9 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
         if self.exchanges[position(index)].checked {
             self.checkers[position(index)].begin(&self.request.checks);
         }
-        let bytes = if self.lines.at_last_request(index) { self.request.closing_bytes } else { self.request.bytes };
-        self.lines.send(index, Chunk::Static(bytes), self.request.head);
+        let variant = self.request.variants[position(self.exchanges[position(index)].variant)];
+        let bytes = if self.lines.at_last_request(index) { variant.closing_bytes } else { variant.bytes };
+        self.lines.send(index, Chunk::Static(bytes), variant.head);
     }
 
     /// One clock reading is the t3 of all requests that the next enter submits.
@@ -450,7 +472,7 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
 
     /// Ends requests whose timeout, counted from their planned time, is over.
     fn expire(&mut self, now_ns: u64) {
-        while let Some(&(planned_ns, noticed_ns)) = self.queue.front()
+        while let Some(&Waiting { planned_ns, noticed_ns, .. }) = self.queue.front()
             && planned_ns + self.timeout_ns <= now_ns
         {
             self.queue.pop_front();
@@ -478,7 +500,7 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
         for exchange in self.exchanges.iter().filter(|exchange| exchange.outstanding) {
             self.recorder.finish(&exchange.stamps, now_ns, Outcome::InFlight, TAG_NONE, 0);
         }
-        for &(planned_ns, noticed_ns) in &self.queue {
+        for &Waiting { planned_ns, noticed_ns, .. } in &self.queue {
             let stamps = Stamps { planned_ns, noticed_ns, ..Stamps::default() };
             self.recorder.finish(&stamps, now_ns, Outcome::InFlight, TAG_NONE, 0);
         }

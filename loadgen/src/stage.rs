@@ -19,15 +19,17 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use twintier::clock::{monotonic_ns, unix_ms};
 use twintier::engine::thread::{pin_to_core, raise_descriptor_limit};
 
-use crate::arrivals::{Process, Rate};
+use crate::arrivals::Plan;
 use crate::hiccup::HiccupMeter;
 use crate::meter::Cost;
 use crate::recorder::{Counts, Exchange, Recorder};
 use crate::report::{Live, RunDirectory, Totals, collect};
 use crate::schedule::Window;
 use crate::slo::Slo;
+use crate::start::{self, StartAt};
 use crate::summary::{
-    BrowseSummary, CheckSummary, Quantiles, Summary, TagSummary, definitions, failures_by_name, statuses_by_name,
+    BrowseSummary, CheckSummary, Quantiles, Shares, Summary, TagSummary, definitions, failures_by_name,
+    statuses_by_name,
 };
 use crate::verdict::{Evidence, judge};
 
@@ -41,7 +43,9 @@ const DESCRIPTORS_OWN: u64 = 64;
 pub struct Stage {
     pub url: String,
     /// Arrivals of an open loop; `None` is a closed loop.
-    pub open: Option<(Process, Rate)>,
+    pub plan: Option<Plan>,
+    /// When the warm-up begins; without it as soon as everything is ready.
+    pub start_at: Option<StartAt>,
     pub seed: u64,
     pub connections: u32,
     pub duration_ns: u64,
@@ -66,31 +70,43 @@ pub struct Ready {
     warmup_ns: u64,
     duration_ns: u64,
     tag_count: usize,
+    /// When the window begins, if that was ordered.
+    start_ns: Option<u64>,
     start: Sender<(Window, Exchange)>,
     stop: Arc<AtomicBool>,
 }
 
 impl Ready {
-    /// For a run on this stage, with the reporter's end.
-    pub fn new(stage: &Stage) -> (Self, Receiver<(Window, Exchange)>) {
+    /// For a run on this stage, which starts at `start_ns` or as soon as it can, with the reporter's end.
+    pub fn new(stage: &Stage, start_ns: Option<u64>) -> (Self, Receiver<(Window, Exchange)>) {
         let (start, started) = bounded(1);
         let ready = Self {
             warmup_ns: stage.warmup_ns,
             duration_ns: stage.duration_ns,
             tag_count: stage.tag_names.len(),
+            start_ns,
             start,
             stop: Arc::default(),
         };
         (ready, started)
     }
 
-    /// Fixes the window, which starts in a moment, and lets the reporter go.
-    pub fn begin(&self, now_ns: u64) -> (Window, Recorder) {
-        let window = Window::new(now_ns + LEAD_NS, self.warmup_ns, self.duration_ns);
+    /// Fixes the window, which starts in a moment or when it was ordered to, and lets the reporter go.
+    ///
+    /// # Errors
+    /// The ordered start has passed.
+    pub fn begin(&self, ready_ns: u64) -> io::Result<(Window, Recorder)> {
+        let start_ns = self.start_ns.unwrap_or(ready_ns + LEAD_NS);
+        if start_ns < ready_ns {
+            let late_s = (ready_ns - start_ns) as f64 / 1e9;
+            let message = format!("ready only {late_s:.1} s after --start-at: name a later time");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let window = Window::new(start_ns, self.warmup_ns, self.duration_ns);
         let (recorder, exchange) = Recorder::new(window, self.tag_count);
         // The main thread waits for this; if it is gone, so is the process.
         let _ = self.start.send((window, exchange));
-        (window, recorder)
+        Ok((window, recorder))
     }
 
     /// Whether a signal asked the run to end.
@@ -135,7 +151,8 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    let (ready, started) = Ready::new(stage);
+    let start_ns = stage.start_at.map(|at| at.monotonic_ns(unix_ms(), monotonic_ns())).transpose()?;
+    let (ready, started) = Ready::new(stage, start_ns);
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The first signal ends the run in order; a second one ends the process.
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ready.stop))?;
@@ -145,6 +162,9 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         let timing = thread::Builder::new().name("timing".into()).spawn_scoped(scope, move || {
             if let Some(core) = stage.core {
                 pin_to_core(core)?;
+            }
+            if let Some(start_ns) = ready.start_ns {
+                start::wait_for(start_ns, monotonic_ns, || ready.stopping());
             }
             // Dropping `ready` on every path ends the wait below.
             body(&ready)
@@ -168,7 +188,7 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
             Some(Err(error)) => (None, Some(error)),
         };
         // In a closed loop the timing thread keeps its own core busy: a meter there would measure that.
-        let meter_core = stage.core.filter(|_| stage.open.is_some());
+        let meter_core = stage.core.filter(|_| stage.plan.is_some());
         let meter = stage.hiccup_meter.then(|| HiccupMeter::start(window, meter_core));
         let live = Live::new(&window, stage.quiet);
         let (totals, write_failure) = collect(&exchange, &window, &stage.tag_names, directory.as_mut(), &live);
@@ -196,9 +216,12 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
     assert_eq!(counts, totals.counts, "invariant: the intervals add up to what the timing thread counted");
     let lag_p99_ns = totals.histograms.lag.value_at_quantile(0.99);
     let response_p99_ns = totals.histograms.response.value_at_quantile(0.99);
-    let stationary = totals.stationarity();
+    // A plan that moves moves the system.
+    let whole_ns = stage.warmup_ns + stage.duration_ns;
+    let steady = stage.plan.as_ref().is_none_or(|plan| plan.is_steady(stage.warmup_ns, whole_ns));
+    let stationary = steady.then(|| totals.stationarity());
     let (verdict, reasons) = judge(&Evidence {
-        open_loop: stage.open.is_some(),
+        open_loop: stage.plan.is_some(),
         connections: u64::from(stage.connections),
         planned: counts.planned,
         completed: counts.completed,
@@ -212,7 +235,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         late_intervals: finished.late_intervals,
         overflow: counts.overflow,
         interrupted: finished.interrupted,
-        stationary,
+        stationary: stationary.unwrap_or_default(),
         connection_imbalance: finished.connection_imbalance,
         unasked: finished.unasked,
         sessions_completed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_completed),
@@ -221,7 +244,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
     let duration_s = finished.measured_ns.max(1) as f64 / 1e9;
     let ended = totals.completed_in_window + counts.errors;
     let mut summary = Summary {
-        mode: if stage.open.is_some() { "open" } else { "closed" }.to_owned(),
+        mode: if stage.plan.is_some() { "open" } else { "closed" }.to_owned(),
         verdict,
         reasons,
         planned: 0,
@@ -232,7 +255,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         in_flight_at_end: 0,
         censored: 0,
         overflow: 0,
-        offered_rate: stage.open.map(|_| counts.planned as f64 / duration_s),
+        offered_rate: stage.plan.as_ref().map(|_| counts.planned as f64 / duration_s),
         achieved_rate: totals.completed_in_window as f64 / duration_s,
         response_ns: Quantiles::default(),
         service_ns: Quantiles::default(),
@@ -253,7 +276,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         connections_opened: finished.connections_opened,
         requests_per_connection: finished.requests_per_connection,
         core: stage.core.and_then(|core| u64::try_from(core).ok()),
-        arrivals: stage.open.map(|(process, rate)| format!("{} at {rate}/s", format!("{process:?}").to_lowercase())),
+        arrivals: stage.plan.as_ref().map(Plan::to_string),
         seed: stage.seed,
         url: stage.url.clone(),
         duration_s,
@@ -263,14 +286,15 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         started_unix_ms,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         argv: stage.argv.clone(),
-        definitions: definitions(stage.open.is_some()),
+        definitions: definitions(stage.plan.is_some()),
         tags: tag_summaries(stage, totals),
         slo: Vec::new(),
         browse: None,
         merged: None,
+        share: stage.plan.as_ref().and_then(|plan| Shares::of(plan.share())),
         checks: finished.checks,
         hiccup_ns: None,
-        stationary: Some(stationary),
+        stationary,
         connection_imbalance: finished.connection_imbalance,
         unasked: finished.unasked,
     };

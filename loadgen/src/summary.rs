@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::arrivals::Share;
 use crate::failure::Failure;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
 use crate::slo::Finding;
@@ -130,6 +131,9 @@ pub struct Summary {
     /// The number of runs that were merged into this one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub merged: Option<u64>,
+    /// Which parts of the plan these are, if generators shared it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub share: Option<Shares>,
     /// What came of `--expect-header`, `--expect-body` and their like.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub checks: Option<CheckSummary>,
@@ -156,6 +160,25 @@ pub struct CheckSummary {
     pub responses: u64,
     /// Those that failed, by the first check that they did not meet; they are the `validation` errors of a run.
     pub failed: BTreeMap<String, u64>,
+}
+
+/// Parts of one plan: `numbers` of `count`, from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    pub count: u64,
+    pub numbers: Vec<u64>,
+}
+
+impl Shares {
+    /// `None` for a whole plan.
+    pub fn of(share: Share) -> Option<Self> {
+        (share != Share::WHOLE).then(|| Self { count: share.count(), numbers: vec![share.number()] })
+    }
+
+    fn text(&self) -> String {
+        let numbers: Vec<String> = self.numbers.iter().map(u64::to_string).collect();
+        format!("{} of {}", numbers.join(", "), self.count)
+    }
 }
 
 /// The meaning of the histograms in one mode.
@@ -256,6 +279,10 @@ impl Summary {
         }
         let offered = self.offered_rate.map_or(String::new(), |rate| format!(" of {rate:.1}/s offered"));
         let _ = writeln!(out, "rate       {:.1}/s{offered}", self.achieved_rate);
+        if let Some(arrivals) = &self.arrivals {
+            let share = self.share.as_ref().map_or(String::new(), |share| format!(", share {}", share.text()));
+            let _ = writeln!(out, "arrivals   {arrivals}{share}, seed {}", self.seed);
+        }
         if self.mode == "closed" {
             let _ =
                 writeln!(out, "           closed loop, service time only: not comparable with open-loop percentiles");

@@ -13,7 +13,8 @@ use twintier::clock::Clocks;
 use twintier::engine::sim::{Faults, Peer, Read, Sim, World};
 use twintier::engine::{Address, Chunk, Close, Config, Conn, Engine, Event, Lease, ListenerId, Statistics, Waker};
 
-use super::{Request, run, tag_names};
+use super::{Request, Variant, run, tag_names};
+use crate::arrivals::{Plan, Process};
 use crate::check::Checks;
 use crate::report::{Live, Totals, collect};
 use crate::stage::{Finished, Ready, Stage};
@@ -213,7 +214,7 @@ impl Clocks for VirtualClocks {
 pub fn stage(rate: &str, duration_s: f64, connections: u32) -> Stage {
     let ns = |seconds: f64| (seconds * 1e9) as u64;
     Stage {
-        open: (rate != "0").then(|| (crate::arrivals::Process::Constant, rate.parse().expect("a rate"))),
+        plan: (rate != "0").then(|| Plan::steady(Process::Constant, rate.parse().expect("a rate"), 1)),
         duration_ns: ns(duration_s),
         warmup_ns: 0,
         timeout_ns: ns(10.0),
@@ -233,7 +234,7 @@ pub struct Outcome {
 
 /// Performs a run; `script` is made with the time at which virtual time begins.
 pub fn simulate(seed: u64, stage: &Stage, script: impl FnOnce(u64) -> Script + Send) -> Outcome {
-    let (ready, started) = Ready::new(stage);
+    let (ready, started) = Ready::new(stage, None);
     thread::scope(|scope| {
         let timing = scope.spawn(move || {
             let calm = Faults { latency_ns_max: 50_000, late: 0, cut: 0, exhaust: 0, ..Faults::default() };
@@ -252,10 +253,12 @@ pub fn simulate(seed: u64, stage: &Stage, script: impl FnOnce(u64) -> Script + S
             SERVER.set(Some(server));
             let request = Request {
                 address,
-                bytes: b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-                closing_bytes: b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                variants: vec![Variant {
+                    bytes: b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                    closing_bytes: b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                    head: false,
+                }],
                 connection_requests_max: u32::MAX,
-                head: false,
                 expected: Vec::new(),
                 checks: Checks::default(),
                 check_every: 1,

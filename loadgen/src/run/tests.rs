@@ -149,6 +149,14 @@ fn the_terms_add_up_whatever_happens() {
     }
 }
 
+/// Requests go to the connection that has been free for the longest.
+#[test]
+fn load_spreads_evenly_over_connections() {
+    let outcome = simulate(8, &stage("1000", 6.0, 5), |_| Box::new(|_, now_ns| Reply::At(now_ns + MS / 10, ok())));
+    let imbalance = outcome.finished.connection_imbalance.expect("1200 requests of each connection");
+    assert!(imbalance < 0.02, "{imbalance}: {:?}", outcome.finished.requests_per_connection);
+}
+
 /// A server that warms up like a compiler: what is measured after that does not know of it.
 #[test]
 fn a_warm_up_leaves_no_trace_and_a_drift_is_found() {

@@ -9,6 +9,7 @@ mod holding;
 mod memory;
 mod merging;
 mod nginx;
+mod plans;
 mod portability;
 mod stall;
 mod stolen_time;
