@@ -1,6 +1,7 @@
 //! The command line. Everything that can be checked without sending a byte is checked here.
 
 mod expect;
+mod pages;
 mod plan;
 
 use std::fs;
@@ -14,6 +15,7 @@ use twintier::clock::SystemClocks;
 use twintier::engine::{Address, Uring};
 
 use self::expect::ExpectOptions;
+use self::pages::PageOptions;
 use self::plan::{PlanOptions, PrintOptions, StartOptions};
 use crate::arrivals::{Plan, Rate};
 use crate::browse::{self, Site};
@@ -152,6 +154,8 @@ struct BrowseOptions {
     /// With --rate: sessions at the same time; more are shed.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     sessions_max: u32,
+    #[command(flatten)]
+    pages: PageOptions,
     #[command(flatten)]
     common: CommonOptions,
 }
@@ -320,7 +324,8 @@ fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
     let site = Site { address: Address::Tcp(options.url.address), authority: options.url.authority.clone(), users };
     let url = format!("http://{}", options.url.authority);
     let connections = users * browse::LINES_PER_USER;
-    let stage = stage(url, plan, connections, common, browse::tag_names(&scenario));
+    let mut stage = stage(url, plan, connections, common, browse::tag_names(&scenario));
+    stage.page_slo = options.pages.page_slo.or(scenario.page_slo);
     perform(&stage, |ready| browse::run::<Uring>(&stage, &site, &scenario, ready))
 }
 
@@ -342,6 +347,7 @@ fn stage(url: String, plan: Option<Plan>, connections: u32, common: &CommonOptio
         hiccup_meter: !common.no_hiccup_meter,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
+        page_slo: None,
         tag_names,
     }
 }

@@ -18,6 +18,7 @@ mod hlog;
 mod hold;
 mod merge;
 mod meter;
+mod page_slo;
 mod recorder;
 mod replay;
 mod report;

@@ -22,6 +22,7 @@ use twintier::engine::thread::{pin_to_core, raise_descriptor_limit};
 use crate::arrivals::Plan;
 use crate::hiccup::HiccupMeter;
 use crate::meter::Cost;
+use crate::page_slo::PageSlo;
 use crate::recorder::{Counts, Exchange, Recorder};
 use crate::report::{Live, RunDirectory, Totals, collect};
 use crate::schedule::Window;
@@ -61,6 +62,7 @@ pub struct Stage {
     pub hiccup_meter: bool,
     pub argv: Vec<String>,
     pub slo: Option<Slo>,
+    pub page_slo: Option<PageSlo>,
     /// Names of the tags of the recorder, by index.
     pub tag_names: Vec<String>,
 }
@@ -134,7 +136,7 @@ pub struct Finished {
     pub connection_imbalance: Option<f64>,
     /// Times that a connection brought bytes without a request to answer.
     pub unasked: u64,
-    pub browse: Option<(BrowseSummary, Vec<usize>)>,
+    pub browse: Option<BrowseSummary>,
     pub checks: Option<CheckSummary>,
 }
 
@@ -238,8 +240,8 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         stationary: stationary.unwrap_or_default(),
         connection_imbalance: finished.connection_imbalance,
         unasked: finished.unasked,
-        sessions_completed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_completed),
-        sessions_failed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_failed),
+        sessions_completed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_completed),
+        sessions_failed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_failed),
     });
     let duration_s = finished.measured_ns.max(1) as f64 / 1e9;
     let ended = totals.completed_in_window + counts.errors;
@@ -301,12 +303,12 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
     summary.set_counts(&counts);
     summary.set_quantiles(&totals.histograms);
     summary.slo = stage.slo.as_ref().map_or_else(Vec::new, |slo| slo.check(&summary));
-    summary.browse = finished.browse.map(|(mut browse, page_tags)| {
-        let mut pages = crate::recorder::histogram();
-        for histogram in page_tags.iter().filter_map(|&tag| totals.tags[tag].as_ref()) {
-            pages.add(histogram).expect("invariant: all histograms have the same bounds");
-        }
-        browse.page_load_ns = Quantiles::of(&pages);
+    summary.browse = finished.browse.map(|mut browse| {
+        browse.set_page_loads(|step| {
+            let tag = format!("{step}.page");
+            totals.tags[stage.tag_names.iter().position(|name| *name == tag)?].as_ref()
+        });
+        summary.slo.extend(stage.page_slo.and_then(|slo| slo.check(&browse)));
         browse
     });
     summary

@@ -1,11 +1,14 @@
 //! `summary.json`: the figures of one run, each beside its definition.
 
+mod browse;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+pub use self::browse::{BrowseSummary, StepFailure, StepSummary};
 use crate::arrivals::Share;
 use crate::failure::Failure;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
@@ -43,28 +46,6 @@ impl Quantiles {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagSummary {
     pub response_ns: Quantiles,
-}
-
-/// What a browser run has on top.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct BrowseSummary {
-    pub scenario: String,
-    pub sessions_started: u64,
-    pub sessions_completed: u64,
-    pub sessions_failed: u64,
-    /// Sessions that found every user slot taken.
-    pub sessions_shed: u64,
-    pub pages: u64,
-    /// From the planned start of a page to the last byte of its last asset.
-    pub page_load_ns: Quantiles,
-    /// Assets that were fresh in a user's cache and cost no request.
-    pub cache_fresh: u64,
-    /// Assets that were answered 304.
-    pub cache_revalidated: u64,
-    /// Assets on other hosts, which are never loaded.
-    pub foreign_assets: u64,
-    /// Failed steps by name.
-    pub failed_steps: BTreeMap<String, u64>,
 }
 
 /// Everything that a run has to say.
@@ -297,19 +278,7 @@ impl Summary {
             let _ = writeln!(out, "hiccups    {}", quantiles_text(hiccups));
         }
         if let Some(browse) = &self.browse {
-            let _ = writeln!(
-                out,
-                "sessions   {} started, {} completed, {} failed, {} shed; {} pages",
-                browse.sessions_started,
-                browse.sessions_completed,
-                browse.sessions_failed,
-                browse.sessions_shed,
-                browse.pages
-            );
-            let _ = writeln!(out, "page load  {}", quantiles_text(&browse.page_load_ns));
-            for (step, count) in &browse.failed_steps {
-                let _ = writeln!(out, "           step {step} failed {count} times");
-            }
+            out.push_str(&browse.text());
         }
         for finding in &self.slo {
             let verdict = if finding.met { "met" } else { "MISSED" };
