@@ -24,6 +24,7 @@ use crate::merge::merge;
 use crate::replay::Trace;
 use crate::run::{self, Request, Variant};
 use crate::scenario::Scenario;
+use crate::schema;
 use crate::slo::Slo;
 use crate::stage::{Stage, perform};
 use crate::summary::Summary;
@@ -69,6 +70,8 @@ enum Command {
     Merge(MergeOptions),
     /// Print the arrivals that a run with the same options would plan, and send nothing.
     Plan(PrintOptions),
+    /// Print the JSON schema of summary.json: every field with its definition, every number with its unit.
+    Schema,
 }
 
 /// What every kind of run takes.
@@ -198,6 +201,10 @@ pub fn main() -> ExitCode {
         Command::Browse(options) => perform_browse(*options),
         Command::Hold(options) => return perform_hold(&options),
         Command::Plan(options) => return perform_plan(&options),
+        Command::Schema => {
+            print!("{}", schema::SUMMARY);
+            return ExitCode::SUCCESS;
+        }
         Command::Merge(options) => merge(&options.directories, &options.out, std::env::args().collect()),
     };
     match outcome {

@@ -26,6 +26,7 @@ mod response;
 mod run;
 mod scenario;
 mod schedule;
+mod schema;
 mod slo;
 mod stage;
 mod start;

@@ -42,8 +42,10 @@ pub struct Stationarity {
     /// Blocks that were compared.
     pub blocks: u64,
     /// Of the blocks' means.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mean: Option<Change>,
     /// Of their p99; absent if blocks have fewer than a hundred responses.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub p99: Option<Change>,
 }
 

@@ -11,6 +11,7 @@ mod merging;
 mod nginx;
 mod plans;
 mod portability;
+mod schema;
 mod stall;
 mod stolen_time;
 mod support;
