@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use twintier::clock::SystemClocks;
 use twintier::engine::{Address, Uring};
 
 use self::expect::ExpectOptions;
@@ -101,6 +102,9 @@ pub struct CommonOptions {
     /// Objectives, as in p99<5ms,errors<0.1%: exit code 3 if one is missed.
     #[arg(long, value_name = "SLO")]
     pub slo: Option<Slo>,
+    /// Do not measure how late the machine lets threads run that only look at the clock.
+    #[arg(long)]
+    pub no_hiccup_meter: bool,
     /// No line a second on stderr.
     #[arg(long)]
     pub quiet: bool,
@@ -273,7 +277,7 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
     };
     let url = format!("http://{}{}", options.url.authority, options.url.path);
     let stage = stage(url, plan, options.connections, common, run::tag_names());
-    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
+    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready, &SystemClocks))
 }
 
 fn read_body(options: &RunOptions) -> io::Result<Vec<u8>> {
@@ -347,6 +351,7 @@ fn stage(url: String, plan: Option<Plan>, connections: u32, common: &CommonOptio
         spin_ns: spin_us * 1000,
         out: common.out.clone(),
         quiet: common.quiet,
+        hiccup_meter: !common.no_hiccup_meter,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
         page_slo: None,
