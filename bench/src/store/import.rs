@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{add_dispatch, add_figures, add_run, failed, loads, open};
 use crate::compare::read_trials;
-use crate::evaluate::{Comparison, evaluate};
+use crate::evaluate::evaluate;
 use crate::failure::Failure;
 use crate::figures;
 use crate::import;
@@ -44,7 +44,7 @@ fn add_bench_run(store: &Path, folder: &Path) -> Result<String, Failure> {
     } else {
         let trials = read_trials(folder)?;
         // As the report does it: the ratios are computed again from the trials.
-        let comparison = if trials.is_empty() { Comparison::default() } else { evaluate(folder, &record, &trials)? };
+        let comparison = evaluate(folder, &record, &trials)?;
         add_run(store, folder, &record, &trials, &comparison)?;
     }
     Ok(format!("a run of bench {}", record.kind))
