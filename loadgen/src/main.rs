@@ -11,6 +11,7 @@ mod check;
 mod cli;
 mod connection;
 mod failure;
+mod har;
 mod hgrm;
 mod hlog;
 mod hold;

@@ -1,6 +1,7 @@
 //! The generator as a black box: the binary against servers that tests script on std sockets.
 
 mod accounting;
+mod archives;
 mod browsing;
 mod checks;
 mod foreign_readers;
