@@ -2,13 +2,17 @@
 
 mod accounting;
 mod archives;
+mod bad_input;
 mod browsing;
 mod checks;
 mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod nginx;
 mod plans;
 mod portability;
+mod schema;
 mod stall;
+mod stolen_time;
 mod support;
