@@ -3,13 +3,22 @@
 CREATE OR REPLACE MACRO hdr_count(buckets) AS
     coalesce(list_sum(list_transform(buckets, lambda bucket: bucket.count)), 0)::UBIGINT;
 
+-- One pass over the list: a window over its elements would be quadratic.
 CREATE OR REPLACE MACRO hdr_quantile(buckets, quantile) AS (
-    SELECT min(value_ns)
+    SELECT CASE WHEN len(list) > 0 THEN
+        list_reduce(
+            list,
+            lambda before, bucket: CASE
+                WHEN before.count >= rank THEN before
+                ELSE {'value_ns': bucket.value_ns, 'count': before.count + bucket.count}
+            END,
+            {'value_ns': 0::UBIGINT, 'count': 0::UBIGINT}
+        ).value_ns
+    END
     FROM (
-        SELECT bucket.value_ns AS value_ns, sum(bucket.count) OVER (ORDER BY bucket.value_ns) AS seen
-        FROM (SELECT unnest(buckets) AS bucket)
+        SELECT list, greatest(1, ceil(least(share, 1.0) * hdr_count(list)::DOUBLE)) AS rank
+        FROM (SELECT buckets AS list, quantile::DOUBLE AS share)
     )
-    WHERE seen >= greatest(1, ceil(least(quantile::DOUBLE, 1.0) * hdr_count(buckets)::DOUBLE))
 );
 
 CREATE OR REPLACE MACRO hdr_max(buckets) AS

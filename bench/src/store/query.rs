@@ -36,7 +36,7 @@ const CONTENTS: &str = "
         FROM duckdb_functions() WHERE function_type = 'macro' AND NOT internal
     ORDER BY kind DESC, name";
 
-fn open_for_reading(store: &Path) -> Result<Connection, Failure> {
+pub(super) fn open_for_reading(store: &Path) -> Result<Connection, Failure> {
     if !store.is_file() {
         return Err(Failure::Usage(format!(
             "{} does not exist; `bench quick`, `bench compare` and `bench import` fill it",
@@ -56,7 +56,10 @@ fn refused(error: duckdb::Error) -> Failure {
 /// # Errors
 /// There is no store, or the database refuses the question.
 pub fn query(store: &Path, sql: &str) -> Result<Table, Failure> {
-    let connection = open_for_reading(store)?;
+    ask(&open_for_reading(store)?, sql)
+}
+
+pub(super) fn ask(connection: &Connection, sql: &str) -> Result<Table, Failure> {
     let mut statement = connection.prepare(sql).map_err(refused)?;
     let mut rows = statement.query([]).map_err(refused)?;
     let names = rows.as_ref().map(|statement| statement.column_names()).unwrap_or_default();
