@@ -25,7 +25,7 @@ impl Catalogue {
     fn answer(&self, request: &Request, stream: &mut TcpStream) -> bool {
         let page = |stream: &mut TcpStream, body: &str| {
             let body = format!(
-                "<!doctype html><head><link rel=\"stylesheet\" href=\"/static/site.css\"></head><img src=\"/static/logo.svg\">{body}"
+                "<!doctype html><head><link rel=\"stylesheet\" href=\"/static/site.css\"></head><img src=\"/static/logo.svg\">{body}<button>Sign out</button>"
             );
             respond(stream, 200, HTML, &body)
         };
