@@ -61,6 +61,7 @@ impl Campaign {
         store::add_run(&args.store, folder, &self.record, &compare::read_trials(folder)?, &comparison)?;
         println!("{}", report::terminal(&self.record, &comparison, None));
         println!("run directory: {}", folder.display());
+        println!("report:        {}", report::write_page(folder)?.display());
         report::refuse_invalid(&comparison)
     }
 }

@@ -1,0 +1,277 @@
+//! The page of a load generator's run directory, and the course of any such run over its seconds.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::document::{Block, Card, Chapter, Figure, Tone};
+use super::histograms::{Latencies, encode, quantile_table, read_log, tags};
+use super::intervals::{self, Interval};
+use super::pictures::{figure, omission, spectrum};
+use super::run::run_name;
+use crate::clock::utc_text;
+use crate::failure::Failure;
+use crate::html::{Page, Verdict};
+use crate::plot::axis::Axis;
+use crate::plot::line::{Chart, Mark, Series, Shape};
+use crate::plot::scale::Spread;
+use crate::plot::text::Unit;
+use crate::record::read_json;
+use crate::table::{Table, count_text, duration_text, rate_text};
+
+/// Whether a directory is the load generator's own, and no comparison's.
+pub fn is_run(folder: &Path) -> bool {
+    !folder.join("run.json").is_file() && folder.join("summary.json").is_file()
+}
+
+/// The page of such a directory.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn page(folder: &Path) -> Result<Page, Failure> {
+    let summary: Value = read_json(&folder.join("summary.json"))?;
+    let latencies = Latencies::read(folder)?;
+    let intervals = intervals::read(&folder.join("intervals.csv"))?;
+    let open = summary["mode"] == "open";
+    let mut chapters = vec![what_it_says(&summary), latency(&latencies, open)];
+    let course: Vec<Block> =
+        course_over_seconds("run", &intervals).into_iter().map(|figure| Block::Figure(Box::new(figure))).collect();
+    if !course.is_empty() {
+        chapters.push(Chapter::of("Over time", course));
+    }
+    chapters.push(parts(folder, &summary)?);
+    chapters.push(definitions(&summary));
+    let data = json!({
+        "format": "HdrHistogram V2 compressed, base64",
+        "unit": "ns",
+        "trials": [{
+            "response_ns": encode(&latencies.response),
+            "service_ns": (!latencies.service.is_empty()).then(|| encode(&latencies.service)),
+        }],
+    });
+    chapters.push(super::comparison::data_chapter());
+    Ok(Page {
+        title: format!("Load on {}", text(&summary["url"])),
+        subtitle: subtitle(folder, &summary),
+        verdict: verdict(&summary),
+        chapters,
+        data: vec![("histograms".to_owned(), data.to_string())],
+    })
+}
+
+/// A value in words; a string without its quotes.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "n/a".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn subtitle(folder: &Path, summary: &Value) -> Vec<String> {
+    let words = |value: &Value| match value {
+        Value::Array(words) => words.iter().map(text).collect::<Vec<_>>().join(" "),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => text(value),
+    };
+    let when = utc_text(summary["started_unix_ms"].as_u64().unwrap_or(0) / 1000);
+    vec![
+        format!("`{}` · {when} · loadgen {}", run_name(folder), text(&summary["version"])),
+        format!("`{}`", words(&summary["argv"])),
+    ]
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    value.as_array().map(|items| items.iter().map(text).collect()).unwrap_or_default()
+}
+
+fn verdict(summary: &Value) -> Verdict {
+    let count = |name: &str| count_text(summary[name].as_u64().unwrap_or(0));
+    let text = format!(
+        "{} planned = {} completed + {} errors + {} timed out + {} shed + {} in flight at the end",
+        count("planned"),
+        count("completed"),
+        count("errors"),
+        count("timed_out"),
+        count("shed"),
+        count("in_flight_at_end")
+    );
+    Verdict { word: self::text(&summary["verdict"]), text, reasons: strings(&summary["reasons"]) }
+}
+
+fn what_it_says(summary: &Value) -> Chapter {
+    let mut chapter = Chapter::of("What it says", []);
+    if summary["verdict"] == "invalid" {
+        let text = "The run is invalid: it has no headline. What was measured is shown below all the same.";
+        chapter.push(Block::Text(text.to_owned()));
+    } else {
+        chapter.push(Block::Cards(cards(summary)));
+    }
+    if summary["mode"] == "closed" {
+        let text = "Closed loop: service time only, not comparable with open-loop percentiles, and never corrected.";
+        chapter.push(Block::Text(text.to_owned()));
+    }
+    let mut table = Table::new(&["objective", "found", "verdict"]).with_words(&[1, 2]);
+    let objectives = summary["slo"].as_array().cloned().unwrap_or_default();
+    for finding in &objectives {
+        let verdict = if finding["met"] == true { "met" } else { "missed" };
+        table.push(vec![text(&finding["objective"]), text(&finding["found"]), verdict.to_owned()]);
+    }
+    if !objectives.is_empty() {
+        chapter.push(Block::Table(table));
+    }
+    chapter
+}
+
+fn cards(summary: &Value) -> Vec<Card> {
+    let open = summary["mode"] == "open";
+    let clock = if open { "response" } else { "service" };
+    let quantile = |name: &str| {
+        let value = &summary[format!("{clock}_ns")][name];
+        value.as_u64().map_or_else(|| "n/a".to_owned(), duration_text)
+    };
+    let card = |label: &str, value: String, detail: String, tone| Card { label: label.to_owned(), value, detail, tone };
+    let failed: u64 = ["errors", "timed_out", "shed"].iter().filter_map(|name| summary[*name].as_u64()).sum();
+    let offered = summary["offered_rate"].as_f64();
+    let kinds = summary["errors_by_kind"].as_object().cloned().unwrap_or_default();
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    vec![
+        card(
+            "requests per second",
+            rate_text(summary["achieved_rate"].as_f64().unwrap_or(0.0)),
+            offered.map_or_else(|| "closed loop".to_owned(), |rate| format!("of {} offered", rate_text(rate))),
+            Tone::Plain,
+        ),
+        card(&format!("p50 of {clock} time"), quantile("p50"), String::new(), Tone::Plain),
+        card(&format!("p99 of {clock} time"), quantile("p99"), String::new(), Tone::Plain),
+        card(&format!("p99.9 of {clock} time"), quantile("p999"), String::new(), Tone::Plain),
+        card("failed", count_text(failed), kinds.join(", "), if failed == 0 { Tone::Good } else { Tone::Bad }),
+    ]
+}
+
+fn latency(latencies: &Latencies, open: bool) -> Chapter {
+    let mut chapter = Chapter::of("Latency", []);
+    if open {
+        chapter.blocks.extend(
+            omission("omission".to_owned(), "Latency by percentile", 0, latencies)
+                .map(|figure| Block::Figure(Box::new(figure))),
+        );
+    }
+    if chapter.blocks.is_empty() {
+        let clock = if open { "response time, from the planned arrival" } else { "service time (closed loop)" };
+        let named = [(clock.to_owned(), 0, latencies)];
+        let figure = spectrum("latency".to_owned(), "Latency by percentile".to_owned(), clock, &named);
+        chapter.blocks.extend(figure.map(|figure| Block::Figure(Box::new(figure))));
+    }
+    if chapter.blocks.is_empty() {
+        chapter.push(Block::Text("No request was answered, so there is no latency.".to_owned()));
+    }
+    chapter
+}
+
+/// The other clocks and the tags, in digits.
+fn parts(folder: &Path, summary: &Value) -> Result<Chapter, Failure> {
+    let mut chapter = Chapter::of("Where the time went", []);
+    for (title, name) in [("By clock", "latency-parts.hlog"), ("By tag", "latency-tags.hlog")] {
+        let path = folder.join(name);
+        if !path.is_file() {
+            continue;
+        }
+        let mut rows = Vec::new();
+        for tag in tags(&path)? {
+            let histogram = read_log(&path, Some(&tag))?;
+            if !histogram.is_empty() {
+                rows.push((tag.replace('_', " "), histogram));
+            }
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        let table = quantile_table(rows.iter().map(|(name, histogram)| (name.clone(), histogram)));
+        chapter.push(Block::Heading(title.to_owned()));
+        chapter.push(Block::Table(table));
+    }
+    let mut table = Table::new(&["generator", ""]).with_words(&[1]);
+    let share =
+        |name: &str| summary[name].as_f64().map_or_else(|| "n/a".to_owned(), |share| format!("{:.1} %", share * 100.0));
+    let cpu = summary["generator_cpu_us_per_request"].as_f64();
+    for (name, value) in [
+        ("CPU per request", cpu.map_or_else(|| "n/a".to_owned(), |us| format!("{us:.2} µs"))),
+        ("its core was used", share("generator_cpu_share")),
+        ("waited for its core", share("generator_wait_share")),
+        ("connections", text(&summary["connections"])),
+        ("arrivals", text(&summary["arrivals"])),
+        ("seed", text(&summary["seed"])),
+    ] {
+        table.push(vec![name.to_owned(), value]);
+    }
+    chapter.push(Block::Heading("The generator itself".to_owned()));
+    chapter.push(Block::Table(table));
+    Ok(chapter)
+}
+
+fn definitions(summary: &Value) -> Chapter {
+    let mut table = Table::new(&["figure", "what it is"]).with_words(&[1]);
+    for (name, words) in summary["definitions"].as_object().cloned().unwrap_or_default() {
+        table.push(vec![name, text(&words)]);
+    }
+    Chapter::of("Definitions", [Block::Table(table)])
+}
+
+/// Requests a second, latency and failures over the seconds of one run, with the start of the measurement marked.
+pub fn course_over_seconds(key: &str, intervals: &[Interval]) -> Vec<Figure> {
+    let warm_up = intervals.iter().any(|interval| interval.start_s < 0.0);
+    let marks = if warm_up { vec![Mark { x: 0.0, text: "measurement begins".to_owned() }] } else { Vec::new() };
+    let series = |name: &str, style: usize, shape: Shape, of: &dyn Fn(&Interval) -> Option<f64>| Series {
+        name: name.to_owned(),
+        style,
+        shape,
+        stretches: vec![
+            intervals
+                .iter()
+                .filter(|interval| interval.phase != "drain")
+                .filter_map(|interval| Some((interval.start_s + interval.length_s / 2.0, of(interval)?)))
+                .collect(),
+        ],
+    };
+    let chart = |title: &str, label: &str, (spread, unit), series| Chart {
+        title: title.to_owned(),
+        description: format!("{label} over the seconds of the run; warm-up has negative seconds."),
+        x: Axis { label: "seconds from the start of the measurement".to_owned(), unit: Unit::Seconds },
+        x_spread: Spread::Linear,
+        y: Axis { label: label.to_owned(), unit },
+        y_spread: spread,
+        y_from_zero: true,
+        series,
+        marks: marks.clone(),
+    };
+    let linear = (Spread::Linear, Unit::Count);
+    let mut charts = vec![
+        (
+            "rate",
+            chart(
+                "Requests per second",
+                "requests/s",
+                linear,
+                vec![series("completed", 0, Shape::Line, &|interval| Some(interval.completed_per_s))],
+            ),
+        ),
+        (
+            "latency-over-time",
+            chart(
+                "Latency over time",
+                "time to last byte",
+                (Spread::Log, Unit::Duration),
+                vec![
+                    series("p50", 0, Shape::Line, &|interval| interval.p50_ns),
+                    series("p99", 1, Shape::Line, &|interval| interval.p99_ns),
+                ],
+            ),
+        ),
+    ];
+    if intervals.iter().any(|interval| interval.failed_per_s > 0.0) {
+        let failed = vec![series("failed", 1, Shape::Step, &|interval| Some(interval.failed_per_s))];
+        charts.push(("failed", chart("Failed requests per second", "failed/s", linear, failed)));
+    }
+    let caption = "One point an interval of about a second. Percentiles of intervals show when it happened; they do not add up to those of the run.";
+    charts.into_iter().filter_map(|(name, chart)| figure(format!("{key}-{name}"), chart, caption, None)).collect()
+}
