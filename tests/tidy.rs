@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// not know each other, except as `BESIDE` says.
 const ROWS: &[&[&str]] = &[
     &["main", "cli"],
-    &["supervisor", "simulate"],
+    &["supervisor", "simulate", "init"],
     &["admin", "worker"],
     &["front"],
     &["replica", "storage", "database"],
@@ -460,12 +460,55 @@ fn no_file_knows_the_machine_that_it_was_written_on() {
     assert_none(&offenders, "use a relative path, an environment variable or the tool's own default");
 }
 
+/// Rows of a table in Markdown, cell by cell, without its head.
+fn table_rows(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().filter(|line| line.starts_with('|')).skip(2);
+    rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// `loadgen/RULES.md` says which test breaks with which rule: a test that it names exists, and so does a file.
+#[test]
+fn every_rule_of_the_generator_names_what_shows_it() {
+    let text = fs::read_to_string(root().join("loadgen/RULES.md")).unwrap();
+    let sources = sources();
+    let is_test = |name: &str| {
+        let head = format!("fn {name}(");
+        sources.iter().any(|source| source.text.iter().any(|line| line.contains(&head)))
+    };
+    let mut offenders = Vec::new();
+    for row in table_rows(&text) {
+        let [number, _, kept_by, shown_by] = row[..] else {
+            offenders.push(format!("{}: four cells, please", row.join(" | ")));
+            continue;
+        };
+        for name in quoted(kept_by).into_iter().chain(quoted(shown_by)) {
+            let exists = match name {
+                command if command.contains(' ') => true,
+                path if path.contains('/') => root().join(path).exists(),
+                test if shown_by.contains(test) => is_test(test.rsplit("::").next().unwrap_or(test)),
+                _name_in_the_code => true,
+            };
+            if !exists {
+                offenders.push(format!("rule {number}: `{name}` does not exist"));
+            }
+        }
+    }
+    assert_none(&offenders, "name a file by its path, a test by its function, a command with its arguments");
+}
+
 #[test]
 fn the_rules_read_sources_as_they_are() {
     assert_eq!(blank("a // b\nc"), "a     \nc");
     assert_eq!(blank("x(\"unsafe // \\\" \", 'a', '\\n', b'\"')").matches('x').count(), 1);
     assert!(!blank("x(r#\"un\"safe\"#)").contains("safe"));
     assert_eq!(blank("fn f<'a>(x: &'a str)"), "fn f<'a>(x: &'a str)");
+    assert_eq!(table_rows("| a | b |\n|---|---|\n| `x y` and `z` | |"), [["`x y` and `z`", ""]]);
+    assert_eq!(quoted("`x y` and `z`"), ["x y", "z"]);
     let named = rooms_named("use crate::{engine::{Conn, Event}, http1, tables::code::Action};");
     assert_eq!(named.into_iter().collect::<Vec<_>>(), ["engine", "http1", "tables"]);
     assert!(is_word("a libc::b", "libc") && !is_word("a mylibc", "libc"));

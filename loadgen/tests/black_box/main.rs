@@ -2,9 +2,12 @@
 
 mod accounting;
 mod browsing;
+mod checks;
 mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod plans;
+mod portability;
 mod stall;
 mod support;
