@@ -192,7 +192,8 @@ fn key_sample(key: &Key, x: f64, y: f64) -> Vec<Element> {
     let class = style_class(key.style);
     if key.field {
         let field = leaf("rect").at("x", x + 6.0).at("y", y - 6.0).at("width", 14.0).at("height", 12.0);
-        return vec![field.set("rx", "2").class(format!("field {class}"))];
+        let faint = if key.faint { " faint" } else { "" };
+        return vec![field.set("rx", "2").class(format!("field {class}{faint}"))];
     }
     let faint = if key.faint { " faint" } else { "" };
     let line = leaf("line").at("x1", x).at("x2", x + KEY_SAMPLE).at("y1", y).at("y2", y);

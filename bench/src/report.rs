@@ -5,6 +5,7 @@
 //! [`run`] and [`material`] read, [`comparison`] and [`generator`] say what it comes to in chapters of [`document`],
 //! from [`tables`], [`pictures`], [`courses`] and [`costs`].
 
+pub mod capacity;
 pub mod comparison;
 pub mod costs;
 pub mod courses;
@@ -137,10 +138,23 @@ pub fn refuse_invalid(comparison: &Comparison) -> Result<(), Failure> {
         .systems
         .iter()
         .filter(|system| system.verdict == "invalid")
-        .map(|system| format!("{} ({})", system.name, system.reasons.join("; ")))
+        .map(|system| {
+            let first = system.reasons.first().map_or("no reason given", String::as_str);
+            let more = match system.reasons.len() {
+                0 | 1 => String::new(),
+                count => format!("; {} more in compare.json", count - 1),
+            };
+            format!("\n  {} at {}: {first}{more}", system.name, system.case.label())
+        })
         .collect();
-    if invalid.is_empty() { Ok(()) } else { Err(Failure::Invalid(format!("invalid: {}", invalid.join(", ")))) }
+    if invalid.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Invalid(format!("no figures may be quoted of{}", invalid.concat())))
+    }
 }
 
+#[cfg(test)]
+mod browser_tests;
 #[cfg(test)]
 mod tests;

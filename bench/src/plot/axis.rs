@@ -21,6 +21,21 @@ pub struct Field {
     pub bottom: f64,
 }
 
+impl Axis {
+    /// The values that the axis names, about as many as wanted.
+    pub fn ticks(&self, scale: &Scale, wanted: usize) -> Vec<f64> {
+        match self.unit {
+            // Decades, and the median, as everybody speaks of them.
+            Unit::Tail => {
+                let known = [1.0, 2.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];
+                known.into_iter().filter(|tail| scale.contains(*tail)).collect()
+            }
+            Unit::Number => scale.ticks(wanted).into_iter().filter(|tick| (tick - tick.round()).abs() < 1e-9).collect(),
+            Unit::Duration | Unit::Count | Unit::Ratio | Unit::Seconds | Unit::Microseconds => scale.ticks(wanted),
+        }
+    }
+}
+
 /// Room for the texts of a vertical axis.
 pub fn tick_room(unit: Unit, ticks: &[f64]) -> f64 {
     ticks.iter().map(|tick| width(&unit.tick(*tick), LETTERS)).fold(0.0, f64::max) + 14.0

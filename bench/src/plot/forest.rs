@@ -80,8 +80,9 @@ impl Forest {
         self.groups.iter().flat_map(|group| &group.rows)
     }
 
+    /// Whether no row has an interval.
     pub fn is_empty(&self) -> bool {
-        self.rows().next().is_none()
+        self.rows().all(|row| row.interval.is_none())
     }
 
     fn layout(&self, size: Width) -> Layout {
@@ -91,7 +92,7 @@ impl Forest {
                 let widest = |of: fn(&Row) -> &str| self.rows().map(|row| width(of(row), LETTERS)).fold(0.0, f64::max);
                 let labels = widest(|row| &row.label).clamp(90.0, 290.0);
                 let values = widest(|row| &row.value).clamp(60.0, 190.0);
-                Layout { units, row_height: 26.0, left: labels + 28.0, right: units - values - 26.0 }
+                Layout { units, row_height: 26.0, left: labels + 28.0, right: units - values - 34.0 }
             }
             // Texts stand above their interval.
             Width::Phone => Layout { units, row_height: 44.0, left: 16.0, right: units - 16.0 },
@@ -172,7 +173,7 @@ fn draw_row(row: &Row, scale: &Scale, layout: &Layout, size: Width, top: f64) ->
     let mut group = element("g").class(format!("ratio {}", row.finding.class()));
     let room = match size {
         Width::Desktop => layout.left - 24.0,
-        Width::Phone => layout.units - 36.0 - width(&row.value, LETTERS),
+        Width::Phone => layout.units - 40.0 - width(&row.value, LETTERS),
     };
     group = group.child(element("text").class("name").at("x", 12.0).at("y", text_y).text(clip(&row.label, room)));
     group = group

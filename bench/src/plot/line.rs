@@ -19,6 +19,8 @@ pub struct Chart {
     pub y_from_zero: bool,
     pub series: Vec<Series>,
     pub marks: Vec<Mark>,
+    /// The least that the horizontal axis spans.
+    pub x_span: Option<(f64, f64)>,
 }
 
 /// One line, or what else its [`Shape`] makes of it.
@@ -82,6 +84,7 @@ impl Chart {
         let none = (f64::INFINITY, f64::NEG_INFINITY);
         let (x, y) = self.points().fold((none, none), |(x, y), point| (around(x, point.0), around(y, point.1)));
         let x = self.marks.iter().fold(x, |x, mark| around(x, mark.x));
+        let x = self.x_span.map_or(x, |span| around(around(x, span.0), span.1));
         let y = if self.y_from_zero && self.y_spread == Spread::Linear { around(y, 0.0) } else { y };
         let usable = |(low, high): (f64, f64)| if low <= high { (low, high) } else { (1.0, 10.0) };
         (usable(x), usable(y))
@@ -103,11 +106,11 @@ impl Chart {
         let (x_bounds, y_bounds) = self.bounds();
         let bottom = top + height;
         let y = Scale::new(self.y_spread, y_bounds, (bottom, top)).rounded(y_ticks_wanted);
-        let y_ticks = y.ticks(y_ticks_wanted);
+        let y_ticks = self.y.ticks(&y, y_ticks_wanted);
         let left = tick_room(self.y.unit, &y_ticks).max(44.0);
         let field = Field { left, right: units - 22.0, top, bottom };
         let x = Scale::new(self.x_spread, x_bounds, (field.left, field.right));
-        let x_ticks = x.ticks(x_ticks_wanted);
+        let x_ticks = self.x.ticks(&x, x_ticks_wanted);
 
         let mut body = vec![title, keys, y_name];
         body.push(vertical(&self.y, &y, &y_ticks, &field));
@@ -132,7 +135,7 @@ impl Chart {
                 name: series.name.clone(),
                 style: series.style,
                 field: matches!(series.shape, Shape::Above(_)),
-                faint: series.shape == Shape::Faint,
+                faint: matches!(series.shape, Shape::Faint | Shape::Above(_)),
             })
             .collect();
         keys

@@ -19,7 +19,7 @@ pub struct Scale {
 }
 
 /// Mantissas of the ticks of a decade, finest first.
-const MANTISSAS: [&[f64]; 3] = [&[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
+const MANTISSAS: [&[f64]; 4] = [&[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], &[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
 /// Below this quotient of its bounds a logarithmic scale is ticked like a linear one.
 const FLAT_QUOTIENT: f64 = 4.0;
 

@@ -19,6 +19,7 @@ fn chart(points: Vec<(f64, f64)>) -> Plot {
         y_from_zero: false,
         series: vec![Series { name: "nginx".into(), style: 0, shape: Shape::Line, stretches: vec![points] }],
         marks: vec![Mark { x: 2.0, text: "here".into() }],
+        x_span: None,
     })
 }
 

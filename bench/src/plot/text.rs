@@ -48,6 +48,8 @@ pub enum Unit {
     Tail,
     Seconds,
     Microseconds,
+    /// Ordinal numbers: there is nothing between two of them.
+    Number,
 }
 
 impl Unit {
@@ -65,7 +67,7 @@ impl Unit {
             }
             Self::Count if value.abs() >= 1e6 => format!("{} M", plain(value / 1e6)),
             Self::Count if value.abs() >= 1e4 => format!("{} k", plain(value / 1e3)),
-            Self::Count | Self::Seconds | Self::Microseconds => plain(value),
+            Self::Count | Self::Seconds | Self::Microseconds | Self::Number => plain(value),
             Self::Ratio => format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
             Self::Tail => percentile(1.0 - 1.0 / value),
         }

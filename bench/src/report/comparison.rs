@@ -11,10 +11,10 @@ use super::page::capitalised;
 use super::pictures::{Grouping, Named, case_key, forest, omission, spectrum};
 use super::run::Run;
 use super::tables::{
-    appliance_table, cases, job, metric_text, notes, ratio_table, system_table, systems_table, target_table,
+    appliance_table, cases, floor_table, job, notes, ratio_table, system_table, systems_table, target_table,
 };
 use crate::case::{Case, Load};
-use crate::evaluate::RatioRow;
+use crate::evaluate::{RatioRow, metric_words};
 use crate::faults::Faults;
 use crate::html::Verdict;
 use crate::statistics::Verdict as Finding;
@@ -31,8 +31,14 @@ const USUAL_CONNECTIONS: u32 = 64;
 /// `Proxy job: twintier against nginx, haproxy`.
 pub fn title(run: &Run) -> String {
     let first = protagonist(run);
-    let others: Vec<&str> =
-        run.material.systems.iter().map(String::as_str).filter(|name| Some(*name) != first.as_deref()).collect();
+    let floor = run.material.floor.as_deref();
+    let others: Vec<&str> = run
+        .material
+        .systems
+        .iter()
+        .map(String::as_str)
+        .filter(|name| Some(*name) != first.as_deref() && Some(*name) != floor)
+        .collect();
     let job = capitalised(job(&run.record));
     match (first, others.is_empty()) {
         (Some(first), false) => format!("{job} job: {first} against {}", others.join(", ")),
@@ -90,17 +96,18 @@ pub fn page_chapters(run: &Run) -> Vec<Chapter> {
     chapters.extend(load_chapter(run));
     chapters.push(time_chapter(run));
     chapters.push(cost_chapter(run));
-    chapters.extend(tier_chapter(run));
     chapters.push(floor_chapter(run));
     chapters.extend(appliance_chapter(run));
     chapters.push(systems_chapter(run));
+    let rules = RULES.iter().map(|rule| (*rule).to_owned()).collect();
+    chapters.push(Chapter::of("By which rules", [Block::Notes(rules)]));
     chapters
 }
 
 /// The chapters of the section in RESULTS.md.
 pub fn section_chapters(run: &Run) -> Vec<Chapter> {
     let mut chapters = Vec::new();
-    if !run.null().is_empty() {
+    if !run.comparison.null.is_empty() {
         chapters.push(null_chapter(run));
     }
     if let Some(table) = target_table(&run.comparison) {
@@ -112,7 +119,7 @@ pub fn section_chapters(run: &Run) -> Vec<Chapter> {
     }
     let mut beside = Chapter::of("What to know", [Block::Notes(notes(&run.record, &run.comparison))]);
     let mut figures = Vec::new();
-    figures.extend(reference(run).and_then(|case| cpu_bars(&run.material, &case)));
+    figures.extend(reference(run).and_then(|case| cpu_bars(&run.comparison.systems, &case)));
     figures.extend(load_figure(run));
     beside.blocks.extend(figures.into_iter().map(|figure| Block::Figure(Box::new(figure))));
     if !run.comparison.ratios.is_empty() {
@@ -120,6 +127,9 @@ pub fn section_chapters(run: &Run) -> Vec<Chapter> {
         beside.push(Block::More(format!("All {} ratios", run.comparison.ratios.len()), vec![table]));
     }
     chapters.push(beside);
+    if !run.comparison.floor.is_empty() {
+        chapters.push(floor_chapter(run));
+    }
     chapters.extend(appliance_chapter(run));
     chapters.push(systems_chapter(run));
     chapters
@@ -162,7 +172,8 @@ fn cards(run: &Run) -> Vec<Card> {
         let own = run.comparison.ratios.iter().filter(move |row| row.metric == metric);
         own.filter(|row| row.case == case && row.a == first && row.b != BEST)
     };
-    let mut cards: Vec<Card> = run.null().iter().filter(|row| row.metric == "cpu_us_per_request").map(card).collect();
+    let mut cards: Vec<Card> =
+        run.comparison.null.iter().filter(|row| row.metric == "cpu_us_per_request").map(card).collect();
     cards.extend(rows("cpu_us_per_request").map(card));
     cards.truncate(CARDS_MAX);
     cards
@@ -171,7 +182,7 @@ fn cards(run: &Run) -> Vec<Card> {
 fn card(row: &RatioRow) -> Card {
     let interval = row.ci_low.zip(row.ci_high);
     Card {
-        label: format!("{}: {} ÷ {}", metric_text(&row.metric), row.a, row.b),
+        label: format!("{}: {} ÷ {}", metric_words(&row.metric), row.a, row.b),
         value: row.ratio.map_or_else(|| "n/a".to_owned(), |ratio| format!("{ratio:.2} ×")),
         detail: interval.map_or_else(
             || row.verdict.name().to_owned(),
@@ -196,7 +207,7 @@ fn overview(run: &Run) -> Option<Figure> {
 
 /// Whether the comparison can say "no difference".
 fn null_chapter(run: &Run) -> Chapter {
-    let rows = run.null();
+    let rows = &run.comparison.null;
     let title = "The same system twice (A/A)";
     if rows.is_empty() {
         let text = "This run did not compare a system with itself, so it does not show how often its intervals miss a \
@@ -204,10 +215,7 @@ fn null_chapter(run: &Run) -> Chapter {
         return Chapter::of(title, [Block::Text(text.to_owned())]);
     }
     let shown: Vec<&RatioRow> = rows.iter().collect();
-    let outside = rows
-        .iter()
-        .filter(|row| row.ci_low.is_some_and(|low| low > 1.0) || row.ci_high.is_some_and(|high| high < 1.0))
-        .count();
+    let outside = rows.iter().filter(|row| row.excludes_one()).count();
     let text = format!(
         "One program under two names, in the same blocks as everything else: the true ratio is 1. Of {} intervals here {outside} \
          exclude it; about one in twenty does so by chance.",
@@ -222,10 +230,18 @@ fn null_chapter(run: &Run) -> Chapter {
 /// Table and pictures of one case.
 fn case_blocks(run: &Run, case: &Case) -> Vec<Block> {
     let mut blocks = vec![Block::Table(system_table(&run.record, &run.comparison, case))];
-    let merged = run.material.merged(case);
+    let merged = shown(run, case);
     blocks.extend(case_spectrum(case, &merged).map(figure_block));
     blocks.extend(case_forest(run, case).map(figure_block));
     blocks
+}
+
+/// Latencies of the systems of a case that may be quoted, and of the floor.
+fn shown(run: &Run, case: &Case) -> Vec<(String, usize, Latencies)> {
+    let invalid = |name: &str| {
+        run.comparison.systems.iter().any(|row| row.case == *case && row.name == name && row.verdict == "invalid")
+    };
+    run.material.merged(case).into_iter().filter(|(name, ..)| !invalid(name)).collect()
 }
 
 fn case_forest(run: &Run, case: &Case) -> Option<Figure> {
@@ -263,7 +279,7 @@ fn latency(run: &Run) -> Chapter {
     let mut chapter = Chapter::of("Latency", []);
     let mut open = Vec::new();
     for case in cases(&run.record) {
-        let merged = run.material.merged(case);
+        let merged = shown(run, case);
         chapter.blocks.extend(case_spectrum(case, &merged).map(figure_block));
         if case.load == Load::Rate {
             for (name, style, latencies) in &merged {
@@ -321,7 +337,7 @@ fn cost_chapter(run: &Run) -> Chapter {
     let reference = reference(run);
     let mut others = Vec::new();
     for case in cases(&run.record) {
-        let Some(figure) = cpu_bars(&run.material, case) else { continue };
+        let Some(figure) = cpu_bars(&run.comparison.systems, case) else { continue };
         if Some(*case) == reference { chapter.push(figure_block(figure)) } else { others.push(figure_block(figure)) }
     }
     if !others.is_empty() {
@@ -333,23 +349,16 @@ fn cost_chapter(run: &Run) -> Chapter {
     chapter
 }
 
-/// Where the time of requests went, as the systems themselves say; absent where none does.
-fn tier_chapter(run: &Run) -> Option<Chapter> {
-    let _ = run;
-    None
-}
-
-/// What the generator measures when there is nothing to measure.
+/// What the generator measures when there is next to nothing to measure.
 fn floor_chapter(run: &Run) -> Chapter {
-    let floor = &run.written["floor"];
-    let text = if floor.is_null() {
-        "This run did not measure the generator against `twintier origin` alone on the same cores, so the share of the tool in the \
-         figures above is not known."
-            .to_owned()
-    } else {
-        format!("`{floor}`")
-    };
-    Chapter::of("Tool floor", [Block::Text(text)])
+    if run.comparison.floor.is_empty() {
+        let text = "This run did not measure the generator against `twintier origin` on the system's core, so the tool's share of \
+                    the figures above is not known.";
+        return Chapter::of("Tool floor", [Block::Text(text.to_owned())]);
+    }
+    let text = "The same generator on the same cores against `twintier origin` in the system's place: what is left when there is \
+                next to nothing to measure. A figure near its floor says more about the tool than about the system.";
+    Chapter::of("Tool floor", [Block::Text(text.to_owned()), Block::Table(floor_table(&run.comparison.floor))])
 }
 
 fn appliance_chapter(run: &Run) -> Option<Chapter> {
@@ -392,6 +401,17 @@ fn systems_chapter(run: &Run) -> Chapter {
     chapter.blocks.extend(files);
     chapter
 }
+
+/// By which rules systems are compared, in brief.
+const RULES: [&str; 7] = [
+    "**Paired, interleaved, random**: each block measures every system once, in an order drawn from the seed; each is started afresh.",
+    "**Same cores**: the proxy has one core, origin and generator have others; on two cores these share one. The kernel is asked where the threads may run.",
+    "**Equal work**: before the first trial each system answers; its body must be the origin's to the byte and its connection must stay open.",
+    "**Equal configuration**: one worker or thread, no access log, keep-alive on both sides; the rest is each program's default. The files as rendered are above.",
+    "**Versions are asked of the running program**, and the digest of its file is kept.",
+    "**The generator may be the limit**: its verdict on itself is part of each trial; what is suspect has a `*`, what is invalid has no figures.",
+    "**The comparison can say “no difference”**: it compares a system with itself first.",
+];
 
 /// The raw histograms for other programs: of every trial response times, and service times where there are some.
 pub fn data(run: &Run) -> Vec<(String, String)> {

@@ -52,31 +52,33 @@ fn course(
         stretches: material.of(case, system).map(|files| stretch(files, of)).collect(),
     });
     let series: Vec<Series> = series.filter(|series| series.stretches.iter().any(|part| !part.is_empty())).collect();
+    let blocks = material.trials.iter().map(|files| files.trial.block + 1).max().unwrap_or(1);
     let chart = Chart {
         title: title.to_owned(),
         description: format!(
-            "One line a system; each block's measured intervals lie between its number and the next. {}.",
+            "One line a system; each block's measured intervals lie around its number. {}.",
             case.title()
         ),
-        x: Axis { label: "block".to_owned(), unit: Unit::Count },
+        x: Axis { label: "block".to_owned(), unit: Unit::Number },
         x_spread: Spread::Linear,
         y: Axis { label: label.to_owned(), unit },
         y_spread: spread,
         y_from_zero: true,
         series,
         marks: Vec::new(),
+        x_span: Some((0.5, f64::from(blocks) + 0.5)),
     };
     let caption = "Every system is started afresh in each block, in random order; warm-up is left out. What moves for all systems together is the machine.";
     figure(case_key(name, case), chart, caption, None)
 }
 
-/// A trial's measured intervals between its block's number and the next.
+/// A trial's measured intervals around its block's number.
 fn stretch(files: &TrialFiles, of: &dyn Fn(&Interval) -> Option<f64>) -> Vec<(f64, f64)> {
     let block = f64::from(files.trial.block) + 1.0;
     let measured = files.intervals.iter().filter(|interval| interval.phase == "measure");
     let place = |interval: &Interval| {
         let middle = (interval.start_s + interval.length_s / 2.0) / files.trial.window_s;
-        block + 0.1 + 0.8 * middle.clamp(0.0, 1.0)
+        block - 0.4 + 0.8 * middle.clamp(0.0, 1.0)
     };
     measured.filter_map(|interval| Some((place(interval), of(interval)?))).collect()
 }
@@ -127,6 +129,7 @@ pub fn load_curve(material: &Material, measured: &[Measured], cases: &[Case]) ->
         y_from_zero: false,
         series,
         marks: Vec::new(),
+        x_span: None,
     };
     let caption = "More connections bring more requests per second until the system is full; from there on they only wait longer. Closed loop: service time, not comparable with open-loop percentiles.";
     figure("load".to_owned(), chart, caption, Some(table))

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::capacity;
 use super::document::{Block, Card, Chapter, Figure, Tone};
 use super::histograms::{Latencies, encode, quantile_table, read_log, tags};
 use super::intervals::{self, Interval};
@@ -21,7 +22,8 @@ use crate::table::{Table, count_text, duration_text, rate_text};
 
 /// Whether a directory is the load generator's own, and no comparison's.
 pub fn is_run(folder: &Path) -> bool {
-    !folder.join("run.json").is_file() && folder.join("summary.json").is_file()
+    let has = |name: &str| folder.join(name).is_file();
+    !has("run.json") && (has("summary.json") || has(capacity::FILE))
 }
 
 /// The page of such a directory.
@@ -29,6 +31,9 @@ pub fn is_run(folder: &Path) -> bool {
 /// # Errors
 /// A file cannot be read.
 pub fn page(folder: &Path) -> Result<Page, Failure> {
+    if !folder.join("summary.json").is_file() {
+        return capacity::page(folder);
+    }
     let summary: Value = read_json(&folder.join("summary.json"))?;
     let latencies = Latencies::read(folder)?;
     let intervals = intervals::read(&folder.join("intervals.csv"))?;
@@ -39,6 +44,7 @@ pub fn page(folder: &Path) -> Result<Page, Failure> {
     if !course.is_empty() {
         chapters.push(Chapter::of("Over time", course));
     }
+    chapters.extend(browsers(&summary));
     chapters.push(parts(folder, &summary)?);
     chapters.push(definitions(&summary));
     let data = json!({
@@ -190,6 +196,16 @@ fn parts(folder: &Path, summary: &Value) -> Result<Chapter, Failure> {
         chapter.push(Block::Heading(title.to_owned()));
         chapter.push(Block::Table(table));
     }
+    let tiers = quantiles_table(&summary["service_by_tier_ns"]);
+    if !tiers.rows().is_empty() {
+        chapter.push(Block::Heading("By tier, as the server says in `Server-Timing`".to_owned()));
+        chapter.push(Block::Table(tiers));
+    }
+    let hiccups = quantiles_table(&json!({ "of a thread that only sleeps": summary["hiccup_ns"] }));
+    if !hiccups.rows().is_empty() {
+        chapter.push(Block::Heading("Hiccups of the machine beside the generator".to_owned()));
+        chapter.push(Block::Table(hiccups));
+    }
     let mut table = Table::new(&["generator", ""]).with_words(&[1]);
     let share =
         |name: &str| summary[name].as_f64().map_or_else(|| "n/a".to_owned(), |share| format!("{:.1} %", share * 100.0));
@@ -207,6 +223,51 @@ fn parts(folder: &Path, summary: &Value) -> Result<Chapter, Failure> {
     chapter.push(Block::Heading("The generator itself".to_owned()));
     chapter.push(Block::Table(table));
     Ok(chapter)
+}
+
+/// A row for each member that is a set of quantiles in nanoseconds.
+fn quantiles_table(sets: &Value) -> Table {
+    let mut table = Table::new(&["", "p50", "p90", "p99", "p99.9", "longest", "samples"]);
+    for (name, set) in sets.as_object().into_iter().flatten().filter(|(_, set)| set["count"].as_u64().is_some()) {
+        let at = |name: &str| set[name].as_u64().map_or_else(|| "n/a".to_owned(), duration_text);
+        let cells = ["p50", "p90", "p99", "p999", "max"].map(at);
+        let count = count_text(set["count"].as_u64().unwrap_or(0));
+        table.push(std::iter::once(name.clone()).chain(cells).chain([count]).collect());
+    }
+    table
+}
+
+/// Sessions and pages of a browser run.
+fn browsers(summary: &Value) -> Option<Chapter> {
+    let browse = summary["browse"].as_object()?;
+    let mut table = Table::new(&["figure", "value"]);
+    for (name, value) in browse.iter().filter(|(_, value)| value.is_number()) {
+        let text = match (name.strip_suffix("_ns"), value.as_u64(), value.as_f64()) {
+            (Some(_), Some(ns), _) => duration_text(ns),
+            (None, Some(count), _) => count_text(count),
+            (_, None, Some(share)) if name.ends_with("_share") => format!("{:.1} %", share * 100.0),
+            (_, None, Some(figure)) => format!("{figure:.2}"),
+            (_, None, None) => self::text(value),
+        };
+        table.push(vec![name.trim_end_matches("_ns").trim_end_matches("_share").replace('_', " "), text]);
+    }
+    let mut chapter = Chapter::of("Sessions and pages", [Block::Table(table)]);
+    let steps = browse.get("steps").and_then(Value::as_object).into_iter().flatten();
+    let mut sets: serde_json::Map<String, Value> =
+        steps.map(|(name, step)| (format!("page load of step {name}"), step["page_load_ns"].clone())).collect();
+    sets.insert("page load, all".to_owned(), summary["browse"]["page_load_ns"].clone());
+    let pages = quantiles_table(&Value::Object(sets));
+    if !pages.rows().is_empty() {
+        chapter.push(Block::Table(pages));
+    }
+    let mut failures = Table::new(&["failed step", "why", "times"]).with_words(&[1]);
+    for failure in summary["browse"]["failures"].as_array().into_iter().flatten() {
+        failures.push(["step", "why", "count"].map(|name| self::text(&failure[name])).to_vec());
+    }
+    if !failures.rows().is_empty() {
+        chapter.push(Block::Table(failures));
+    }
+    Some(chapter)
 }
 
 fn definitions(summary: &Value) -> Chapter {
@@ -243,6 +304,7 @@ pub fn course_over_seconds(key: &str, intervals: &[Interval]) -> Vec<Figure> {
         y_from_zero: true,
         series,
         marks: marks.clone(),
+        x_span: None,
     };
     let linear = (Spread::Linear, Unit::Count);
     let mut charts = vec![

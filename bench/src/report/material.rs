@@ -1,17 +1,17 @@
 //! What the pictures of a comparison are drawn from, read once from its run directory.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::histograms::Latencies;
 use super::intervals::{self, Interval};
 use crate::case::Case;
 use crate::failure::Failure;
-use crate::record::{RunRecord, read_json};
-use crate::trial::Trial;
+use crate::plot::STYLES;
+use crate::record::RunRecord;
+use crate::trial::{Role, Trial};
+
+/// Grey and dotted.
+const FLOOR_STYLE: usize = 5;
 
 /// One trial's raw files.
 #[derive(Clone, Debug)]
@@ -19,31 +19,17 @@ pub struct TrialFiles {
     pub trial: Trial,
     pub latencies: Latencies,
     pub intervals: Vec<Interval>,
-    /// `summary.json`; null where there is none.
-    pub summary: Value,
-    pub detail: Detail,
-}
-
-/// Fields of `trial.json` that trials of older runs do not have.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Detail {
-    /// User and system time of each thread group, for one request.
-    pub cpu_by_group: BTreeMap<String, CpuUse>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct CpuUse {
-    pub user_us: f64,
-    pub system_us: f64,
 }
 
 /// Everything, in the order of blocks, cases and turns.
 #[derive(Clone, Debug)]
 pub struct Material {
     pub trials: Vec<TrialFiles>,
-    /// Names of the systems in the order of the report: a system has the same style in every picture.
+    /// Names of the systems in the order of the report: a system has the same style in every picture. The floor is
+    /// among them, for scale; a system's second name is not.
     pub systems: Vec<String>,
+    /// The floor's name, where the run has one.
+    pub floor: Option<String>,
 }
 
 impl Material {
@@ -52,23 +38,29 @@ impl Material {
     pub fn read(folder: &Path, record: &RunRecord, trials: Vec<Trial>) -> Result<Self, Failure> {
         let read = |trial: Trial| -> Result<TrialFiles, Failure> {
             let own = folder.join(&trial.folder);
-            let summary = own.join("summary.json");
             Ok(TrialFiles {
                 latencies: Latencies::read(&own)?,
                 intervals: intervals::read(&own.join("intervals.csv"))?,
-                summary: if summary.is_file() { read_json(&summary)? } else { Value::Null },
-                detail: read_json(&own.join("trial.json"))?,
                 trial,
             })
         };
+        let named = |of: &dyn Fn(Role) -> bool| -> Vec<String> {
+            record.systems.iter().filter(|system| of(system.role)).map(|system| system.name.clone()).collect()
+        };
         Ok(Self {
             trials: trials.into_iter().map(read).collect::<Result<_, _>>()?,
-            systems: record.systems.iter().map(|system| system.name.clone()).collect(),
+            systems: named(&|role| matches!(role, Role::Measured | Role::Floor)),
+            floor: named(&|role| role == Role::Floor).into_iter().next(),
         })
     }
 
     pub fn style(&self, system: &str) -> usize {
-        self.systems.iter().position(|name| name == system).unwrap_or_default()
+        if self.floor.as_deref() == Some(system) {
+            return FLOOR_STYLE;
+        }
+        // The floor's style is nobody else's.
+        let place = self.systems.iter().position(|name| name == system).unwrap_or_default();
+        place + usize::from(place % STYLES >= FLOOR_STYLE)
     }
 
     /// Trials of a system in a case that may be shown, in the order of blocks.

@@ -7,7 +7,7 @@ use super::document::{Block, Chapter, Picture, markdown};
 use super::run::Run;
 use super::tables::{machine_caveat, machine_table, method_text};
 use crate::clock::utc_text;
-use crate::doctor;
+use crate::doctor::{Finding, Weight};
 use crate::failure::Failure;
 use crate::figures;
 use crate::html::{Page, Verdict};
@@ -99,31 +99,30 @@ pub fn section(run: &Run, folder: &str) -> Result<(String, Vec<Picture>), Failur
     Ok((out, pictures))
 }
 
-/// The machine's card, and what the doctor says about it.
+/// The machine's card, and what the doctor said about it before the run.
 fn machine_chapter(run: &Run) -> Chapter {
     let record = &run.record;
-    let mut table = Table::new(&["", "subject", "found", "cure"]).with_words(&[1, 2, 3]);
-    let findings = doctor::examine(&record.machine, record.machine.steal_share_in_run.unwrap_or(0.0));
-    for finding in &findings {
-        let cells = [weight_text(finding.weight), finding.subject, &finding.found, finding.cure];
-        table.push(cells.map(str::to_owned).to_vec());
+    let caveat = format!("{}.", machine_caveat(record));
+    let mut chapter = Chapter::of("Machine", [Block::Text(caveat), Block::Table(machine_table(record))]);
+    let Some(checkup) = &record.doctor else {
+        chapter.push(Block::Text("The run does not say what the doctor found: it is older than that.".to_owned()));
+        return chapter;
+    };
+    let mut table = Table::new(&["subject", "", "found", "cure", "points"]).with_words(&[1, 2, 3]);
+    for Finding { weight, subject, found, cure, points } in &checkup.findings {
+        let points = if *points == 0 { String::new() } else { format!("−{points}") };
+        table.push(vec![subject.clone(), weight_text(*weight).to_owned(), found.clone(), cure.clone(), points]);
     }
-    Chapter::of(
-        "Machine",
-        [
-            Block::Text(format!("{}.", machine_caveat(record))),
-            Block::Table(machine_table(record)),
-            Block::Heading("What the doctor says".to_owned()),
-            Block::Table(table),
-        ],
-    )
+    chapter.push(Block::Heading(format!("The doctor's score: {} of 100", checkup.score)));
+    chapter.push(Block::Table(table));
+    chapter
 }
 
-fn weight_text(weight: doctor::Weight) -> &'static str {
+fn weight_text(weight: Weight) -> &'static str {
     match weight {
-        doctor::Weight::Fine => "fine",
-        doctor::Weight::Mind => "keep in mind",
-        doctor::Weight::Wrong => "wrong",
+        Weight::Fine => "fine",
+        Weight::Mind => "keep in mind",
+        Weight::Wrong => "wrong",
     }
 }
 

@@ -13,7 +13,8 @@ use crate::statistics::{EQUIVALENCE_FACTOR, Verdict};
 use crate::table::Table;
 
 use super::document::Figure;
-use super::tables::{metric_text, ratio_table, ratio_text};
+use super::tables::{ratio_table, ratio_text};
+use crate::evaluate::metric_words;
 
 /// How percentile curves are read.
 const TAIL_CAPTION: &str = "Each step to the right has ten times fewer requests beyond it. A curve ends where its samples no longer support a quantile (n ≥ ln 0.05 ÷ ln q).";
@@ -46,6 +47,7 @@ pub fn spectrum(key: String, title: String, clock: &str, systems: &[Named<'_>]) 
         y_from_zero: false,
         series: series.collect(),
         marks: Vec::new(),
+        x_span: None,
     };
     let table = quantile_table(systems.iter().map(|(name, _, latencies)| (name.clone(), &latencies.response)));
     figure(key, chart, TAIL_CAPTION, Some(table))
@@ -79,6 +81,7 @@ pub fn omission(key: String, name: &str, style: usize, latencies: &Latencies) ->
             series("omitted by the uncorrected clock", Shape::Above(vec![service]), response),
         ],
         marks: Vec::new(),
+        x_span: None,
     };
     let table = quantile_table([
         ("response time".to_owned(), &latencies.response),
@@ -108,8 +111,8 @@ pub fn forest(key: String, title: String, grouping: Grouping, rows: &[&RatioRow]
     for row in rows {
         let pair = format!("{} ÷ {}", row.a, row.b);
         let (heading, label) = match grouping {
-            Grouping::Metrics => (metric_text(&row.metric).to_owned(), pair),
-            Grouping::Pairs => (pair, row.case.title()),
+            Grouping::Metrics => (metric_words(&row.metric).to_owned(), pair),
+            Grouping::Pairs => (pair, row.case.label()),
         };
         let drawn = Row {
             label,

@@ -3,12 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::intervals::{self, Interval};
 use super::material::Material;
 use crate::compare::read_trials;
-use crate::evaluate::{Comparison, RatioRow, evaluate};
+use crate::evaluate::{Comparison, evaluate};
 use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::figures;
@@ -22,8 +20,6 @@ pub struct Run {
     pub record: RunRecord,
     pub comparison: Comparison,
     pub material: Material,
-    /// `compare.json` as it is, for what only newer runs have; null where there is none.
-    pub written: Value,
     pub appliance: Option<Appliance>,
     /// Of the browser load or of the load beside faults.
     pub intervals: Vec<Interval>,
@@ -71,7 +67,6 @@ impl Run {
         let appliance = optional("quick.json").map(|path| read_json(&path)).transpose()?;
         let faults: Option<Faults> = optional("faults.json").map(|path| read_json(&path)).transpose()?;
         let beside = if faults.is_some() { "load" } else { "browse" };
-        let written = optional("compare.json").map(|path| read_json(&path)).transpose()?;
         let material = Material::read(folder, &record, trials)?;
         Ok(Self {
             name: run_name(folder),
@@ -81,21 +76,10 @@ impl Run {
             record,
             comparison,
             material,
-            written: written.unwrap_or(Value::Null),
             appliance,
             figures,
             faults,
         })
-    }
-
-    /// The same system under two names; empty where the run did not compare them.
-    pub fn null(&self) -> Vec<RatioRow> {
-        let rows = match &self.written["null"] {
-            Value::Array(rows) => rows.clone(),
-            Value::Object(row) => vec![Value::Object(row.clone())],
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
-        };
-        rows.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::case::{Case, Load};
-use crate::evaluate::{Bound, Comparison, Measured, RatioRow};
+use crate::evaluate::{Bound, Comparison, Floor, Measured, RatioRow, metric_words};
 use crate::quick::Appliance;
 use crate::record::RunRecord;
 use crate::statistics::Verdict;
@@ -97,7 +97,7 @@ pub fn target_table(comparison: &Comparison) -> Option<Table> {
         let (Some(target), Some(holds)) = (row.target, row.holds) else { continue };
         any = true;
         table.push(vec![
-            format!("{} ÷ {}, {}", row.a, row.b, metric_text(&row.metric)),
+            format!("{} ÷ {}, {}", row.a, row.b, metric_words(&row.metric)),
             row.case.title(),
             value(row.ratio, 3),
             interval(row.ci_low, row.ci_high, 3),
@@ -109,7 +109,7 @@ pub fn target_table(comparison: &Comparison) -> Option<Table> {
     for Bound { system, metric, of, value: found, ci_low, ci_high, target, holds } in &comparison.bounds {
         any = true;
         table.push(vec![
-            format!("{system}, {}", metric_text(metric)),
+            format!("{system}, {}", metric_words(metric)),
             of.clone(),
             value(*found, 0),
             interval(*ci_low, *ci_high, 0),
@@ -119,20 +119,6 @@ pub fn target_table(comparison: &Comparison) -> Option<Table> {
         ]);
     }
     any.then_some(table)
-}
-
-/// A metric in words.
-pub fn metric_text(metric: &str) -> &str {
-    match metric {
-        "cpu_us_per_request" => "CPU per request",
-        "throughput_per_s" => "requests per second",
-        "p50_ns" => "p50",
-        "p99_ns" => "p99",
-        "p999_ns" => "p99.9",
-        "user_bytes_per_idle_connection" => "user memory of an idle connection, B",
-        "rss_growth_bytes_per_million_requests" => "growth of RSS, B per million requests",
-        other => other,
-    }
 }
 
 /// `0.71 [0.68, 0.75]`, with a question mark where the interval is too wide to say anything.
@@ -351,4 +337,37 @@ pub fn method_text(record: &RunRecord) -> Option<String> {
         plan.seed,
         record.cores.text()
     ))
+}
+
+/// What the generator measures by itself.
+pub fn floor_table(floors: &[Floor]) -> Table {
+    let mut table = Table::new(&[
+        "measured in",
+        "requests/s",
+        "p50",
+        "p99",
+        "CPU µs/request of the null server",
+        "of the generator",
+        "throughput ÷ fastest system's",
+    ]);
+    for floor in floors {
+        let measured = &floor.measured;
+        let ceiling = floor.ceiling_ratio.zip(floor.fastest.as_ref()).map_or_else(
+            || "n/a".to_owned(),
+            |(ratio, fastest)| {
+                let low = if floor.is_high_enough() == Some(false) { ", low" } else { "" };
+                format!("{ratio:.2} ({fastest}){low}")
+            },
+        );
+        table.push(vec![
+            measured.case.title(),
+            rate_text(measured.throughput_per_s),
+            quantile_text(measured.p50_ns),
+            quantile_text(measured.p99_ns),
+            format!("{:.2}", measured.cpu_us_per_request),
+            floor.generator_cpu_us_per_request.map_or_else(|| "n/a".to_owned(), |us| format!("{us:.2}")),
+            ceiling,
+        ]);
+    }
+    table
 }

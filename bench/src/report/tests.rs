@@ -175,7 +175,7 @@ fn appliance() -> Appliance {
 }
 
 /// A run directory as `bench quick` leaves it.
-fn run_directory(name: &str, last_verdict: &str) -> PathBuf {
+pub fn run_directory(name: &str, last_verdict: &str) -> PathBuf {
     let run = folder(name);
     fs::create_dir_all(&run).unwrap();
     record().write(&run).unwrap();
