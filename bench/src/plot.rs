@@ -167,7 +167,7 @@ pub struct Key {
 }
 
 const KEY_SAMPLE: f64 = 26.0;
-const KEY_GAP: f64 = 18.0;
+const KEY_GAP: f64 = 24.0;
 pub const LINE_HEIGHT: f64 = 18.0;
 
 /// A legend in rows from `top`; also the place below it.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::document::{Block, Card, Chapter, Figure, Tone};
+use super::generator::command_line;
 use super::pictures::figure;
 use super::run::run_name;
 use crate::clock::utc_text;
@@ -80,7 +81,7 @@ pub fn page(folder: &Path) -> Result<Page, Failure> {
                 utc_text(search.started_unix_ms / 1000),
                 search.version
             ),
-            format!("`{}`", search.argv.join(" ")),
+            format!("`{}`", command_line(&search.argv)),
         ],
         verdict: verdict(&search),
         chapters: vec![answer, Chapter::of("Every probe", [Block::Table(probe_table(&search))])],

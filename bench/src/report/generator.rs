@@ -75,15 +75,20 @@ fn text(value: &Value) -> String {
 }
 
 fn subtitle(folder: &Path, summary: &Value) -> Vec<String> {
-    let words = |value: &Value| match value {
-        Value::Array(words) => words.iter().map(text).collect::<Vec<_>>().join(" "),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => text(value),
-    };
     let when = utc_text(summary["started_unix_ms"].as_u64().unwrap_or(0) / 1000);
     vec![
         format!("`{}` · {when} · loadgen {}", run_name(folder), text(&summary["version"])),
-        format!("`{}`", words(&summary["argv"])),
+        format!("`{}`", command_line(&strings(&summary["argv"]))),
     ]
+}
+
+/// A command line with the program's name in place of its path, which differs between machines.
+pub fn command_line(words: &[String]) -> String {
+    let name = |word: &String| {
+        Path::new(word).file_name().map_or_else(|| word.clone(), |name| name.to_string_lossy().into_owned())
+    };
+    let program = words.first().map(name);
+    program.into_iter().chain(words.iter().skip(1).cloned()).collect::<Vec<_>>().join(" ")
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -286,13 +291,7 @@ pub fn course_over_seconds(key: &str, intervals: &[Interval]) -> Vec<Figure> {
         name: name.to_owned(),
         style,
         shape,
-        stretches: vec![
-            intervals
-                .iter()
-                .filter(|interval| interval.phase != "drain")
-                .filter_map(|interval| Some((interval.start_s + interval.length_s / 2.0, of(interval)?)))
-                .collect(),
-        ],
+        stretches: stretches(intervals, of),
     };
     let chart = |title: &str, label: &str, (spread, unit), series| Chart {
         title: title.to_owned(),
@@ -336,4 +335,108 @@ pub fn course_over_seconds(key: &str, intervals: &[Interval]) -> Vec<Figure> {
     }
     let caption = "One point an interval of about a second. Percentiles of intervals show when it happened; they do not add up to those of the run.";
     charts.into_iter().filter_map(|(name, chart)| figure(format!("{key}-{name}"), chart, caption, None)).collect()
+}
+
+/// The points of a run, broken where an interval has no value: nothing was answered in it.
+fn stretches(intervals: &[Interval], of: &dyn Fn(&Interval) -> Option<f64>) -> Vec<Vec<(f64, f64)>> {
+    let mut stretches = vec![Vec::new()];
+    for interval in intervals.iter().filter(|interval| interval.phase != "drain") {
+        match (of(interval), stretches.last_mut()) {
+            (Some(value), Some(last)) => last.push((interval.start_s + interval.length_s / 2.0, value)),
+            (Some(_) | None, _) => stretches.push(Vec::new()),
+        }
+    }
+    stretches.retain(|stretch| !stretch.is_empty());
+    stretches
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use hdrhistogram::serialization::interval_log::Tag;
+    use serde_json::json;
+
+    use super::{Interval, course_over_seconds, is_run, page};
+    use crate::latency::histogram;
+    use crate::plot::Plot;
+    use crate::report::tests::write_log;
+    use crate::report::{Options, PAGE, write};
+
+    /// A directory as `loadgen run` leaves it: response times of 1 to 3000 µs, service times of a third of that.
+    fn directory(name: &str, mode: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("bench-generator-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (mut response, mut service) = (histogram(), histogram());
+        for us in 1..=3000_u64 {
+            response.record(us * 1000).unwrap();
+            service.record(us * 333).unwrap();
+        }
+        write_log(&folder.join("latency.hlog"), &response, None);
+        write_log(&folder.join("latency-parts.hlog"), &service, Tag::new("service"));
+        let quantiles =
+            json!({ "p50": 1_500_000, "p99": 2_970_000, "p999": 2_997_000, "max": 3_000_000, "count": 3000 });
+        let summary = json!({
+            "mode": mode, "verdict": "valid", "reasons": [], "url": "http://127.0.0.1:1/<x>", "version": "0.1.0",
+            "argv": ["loadgen", "run"], "started_unix_ms": 1_795_441_620_000_u64, "planned": 3000, "completed": 3000,
+            "errors": 0, "achieved_rate": 300.4, "offered_rate": 300.0, "response_ns": quantiles, "service_ns": quantiles,
+            "hiccup_ns": quantiles, "definitions": { "response_ns": "planned time to last byte" },
+            "browse": { "pages": 12, "page_load_ns": quantiles, "cache_hit_share": 0.5 },
+        });
+        fs::write(folder.join("summary.json"), summary.to_string()).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_generators_directory_has_a_page_alone() {
+        let folder = directory("open", "open");
+        assert!(is_run(&folder) && !is_run(Path::new("/nowhere")));
+        let out = folder.join("RESULTS.md");
+        let options = Options { out: out.clone(), keep: false, html: None, plots: "plots".into() };
+        write(std::slice::from_ref(&folder), &options).unwrap();
+        assert!(!out.exists());
+        let html = fs::read_to_string(folder.join(PAGE)).unwrap();
+        for expected in [
+            "Load on http://127.0.0.1:1/&lt;x&gt;",
+            "omitted by the uncorrected clock",
+            ">2.97 ms<",
+            "Hiccups of the machine",
+            "Sessions and pages",
+            ">50.0 %<",
+            "id=\"histograms\"",
+            "planned time to last byte",
+        ] {
+            assert!(html.contains(expected), "{expected} is not in the page");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// A closed loop is labelled, and nothing in its page is corrected.
+    #[test]
+    fn a_closed_loop_is_labelled_and_not_corrected() {
+        let folder = directory("closed", "closed");
+        let html = page(&folder).unwrap().html();
+        assert!(html.contains("Closed loop: service time only") && !html.contains("omitted by"), "{html}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// Seconds without an answer leave a hole in the line, and the start of the measurement is marked.
+    #[test]
+    fn a_silent_second_is_a_hole() {
+        let interval = |start_s: f64, p50_ns| Interval {
+            start_s,
+            length_s: 1.0,
+            phase: if start_s < 0.0 { "warm-up" } else { "measure" }.into(),
+            p50_ns,
+            ..Interval::default()
+        };
+        let seconds = [-1.0, 0.0, 1.0, 2.0, 3.0];
+        let intervals = seconds.map(|start| interval(start, (start != 1.0).then_some(1e6)));
+        let figures = course_over_seconds("run", &intervals);
+        let latency = figures.iter().find(|figure| figure.key == "run-latency-over-time").unwrap();
+        let Plot::Chart(chart) = &latency.plot else { panic!("a chart") };
+        assert_eq!(chart.series[0].stretches.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!((chart.marks[0].x, chart.marks[0].text.as_str()), (0.0, "measurement begins"));
+    }
 }

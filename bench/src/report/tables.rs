@@ -98,7 +98,7 @@ pub fn target_table(comparison: &Comparison) -> Option<Table> {
         any = true;
         table.push(vec![
             format!("{} ÷ {}, {}", row.a, row.b, metric_words(&row.metric)),
-            row.case.title(),
+            row.case.label(),
             value(row.ratio, 3),
             interval(row.ci_low, row.ci_high, 3),
             row.blocks.to_string(),

@@ -83,7 +83,8 @@ fn record() -> RunRecord {
 const INTERVALS: &str = "start_s,length_s,phase,planned,completed,errors,timed_out,shed,in_flight_at_end,completed_per_s,\
     response_p50_ns,response_p90_ns,response_p99_ns,response_max_ns,service_p50_ns,service_p99_ns,lag_p99_ns,queue_p99_ns,body_bytes";
 
-fn write_log(path: &Path, histogram: &Histogram<u64>, tag: Option<Tag<'_>>) {
+/// One line of a log.
+pub fn write_log(path: &Path, histogram: &Histogram<u64>, tag: Option<Tag<'_>>) {
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut bytes, &mut serializer).unwrap();
