@@ -92,12 +92,17 @@ impl Browser {
         eventually(what, || (self.run(&script) == true).then_some(()));
     }
 
-    /// Clicks the first element of a selector as a user does: it has to be visible and uncovered.
+    /// Clicks the first element of a selector as a user does: when it is visible and nothing covers it.
     #[track_caller]
     pub fn click(&self, selector: &str) {
-        let element = self.command("POST", "/element", &json!({ "using": "css selector", "value": selector }));
-        let id = element.as_object().and_then(|names| names.values().next()).and_then(Value::as_str).unwrap();
-        self.command("POST", &format!("/element/{id}/click"), &json!({}));
+        let find = json!({ "using": "css selector", "value": selector });
+        eventually(&format!("a click on {selector}"), || {
+            let element = self.command("POST", "/element", &find);
+            let id = element.as_object().and_then(|names| names.values().next()).and_then(Value::as_str).unwrap();
+            // The page may move under the pointer when something above it changes.
+            let path = format!("/session/{}/element/{id}/click", self.session);
+            send(self.driver, "POST", &path, &json!({})).ok()
+        });
     }
 
     /// Errors that the page had since this was asked last: of its scripts, and what its policy forbade.
