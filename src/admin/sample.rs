@@ -1,7 +1,7 @@
 //! What one event of the console tells: the present state, and rates and quantiles of the time since the event before.
 //!
 //! Rates come from two reports of the same server and the time between them. A server that does not report (it hangs,
-//! or the machine is busy) keeps its last ones and is called `silent`.
+//! or the machine is busy) keeps its last counts, has no rates, and is called `silent`.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,9 @@ use super::{Cluster, api, servers};
 
 /// Upstream servers that an event names at most; a picture of more could not be read.
 const UPSTREAMS_MAX: usize = 16;
+
+/// What a server that does not report has not.
+const RATES: [&str; 5] = ["rate_per_s", "failed_per_s", "p50_us", "p99_us", "cpu_percent"];
 
 /// The last report of one worker, what it showed, and when it came.
 #[derive(Debug)]
@@ -48,12 +51,19 @@ struct Total {
     rate_per_s: Option<f64>,
     refused_per_s: Option<f64>,
     failed_per_s: Option<f64>,
+    /// `None` if no front reports.
+    held: Option<Held>,
+    lag_updates: u64,
+    lag_p99_ns: u64,
+}
+
+/// What the fronts that report hold, and what they have rejected.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
     connections: u64,
     in_progress: u64,
     waiting: u64,
     rejected: u64,
-    lag_updates: u64,
-    lag_p99_ns: u64,
 }
 
 /// Events a second between two readings; `None` if there is no earlier one.
@@ -109,10 +119,10 @@ impl Sampler {
                 "failed_per_s": rounded(total.failed_per_s),
                 "p50_us": quantile_us(&total.latency, 0.5),
                 "p99_us": quantile_us(&total.latency, 0.99),
-                "connections": total.connections,
-                "in_progress": total.in_progress,
-                "waiting": total.waiting,
-                "rejected": total.rejected,
+                "connections": total.held.map(|held| held.connections),
+                "in_progress": total.held.map(|held| held.in_progress),
+                "waiting": total.held.map(|held| held.waiting),
+                "rejected": total.held.map(|held| held.rejected),
                 "lag_updates": total.lag_updates,
                 "lag_p99_us": rounded(Some(total.lag_p99_ns as f64 / 1e3)),
             },
@@ -152,6 +162,7 @@ impl Sampler {
             let mut shown = known.unwrap_or_else(|| json!({ "front": number, "worker": worker }));
             if !reporting.contains(worker) {
                 shown["state"] = json!("silent");
+                forget_rates(&mut shown);
             }
             shown
         });
@@ -166,7 +177,11 @@ impl Sampler {
             // The board knows better than a report how it stands: also of one that hangs.
             shown["state"] = lives[number]["state"].clone();
             shown["incarnation"] = lives[number]["incarnation"].clone();
-            shown["silent"] = json!(!reporting.contains(worker));
+            let silent = !reporting.contains(worker);
+            shown["silent"] = json!(silent);
+            if silent {
+                forget_rates(&mut shown);
+            }
             shown["outstanding"] = json!(outstanding(number));
             shown
         });
@@ -223,10 +238,11 @@ fn front(now: &FrontStatus, before: Option<&FrontStatus>, elapsed_ns: u64, total
     add(&mut total.refused_per_s, refused);
     add(&mut total.failed_per_s, failed);
     total.latency.merge(&latency);
-    total.connections += u64::from(now.open_connections);
-    total.in_progress += now.requests_in_progress;
-    total.waiting += now.waiting as u64;
-    total.rejected += now.rejected;
+    let held = total.held.get_or_insert_default();
+    held.connections += u64::from(now.open_connections);
+    held.in_progress += now.requests_in_progress;
+    held.waiting += now.waiting as u64;
+    held.rejected += now.rejected;
     json!({
         "front": now.front,
         "state": if now.draining { "draining" } else { "serving" },
@@ -259,6 +275,12 @@ fn replica(now: &ReplicaStatus, before: Option<&ReplicaStatus>, elapsed_ns: u64,
         "code_version": now.code_version,
         "code_digest": now.code_digest.get(..12),
     })
+}
+
+fn forget_rates(shown: &mut Value) {
+    for rate in RATES {
+        shown[rate] = Value::Null;
+    }
 }
 
 /// `machine` and `server` in one object.

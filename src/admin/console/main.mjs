@@ -78,7 +78,7 @@ function draw() {
   picture.draw(last);
   plots.draw();
   tables.draw(last, connection.name === "live");
-  rejects.follow(last.total.rejected);
+  if (last.total.rejected !== null) rejects.follow(last.total.rejected);
 }
 
 /** Says how the connection is; only a change of its state is read out. */

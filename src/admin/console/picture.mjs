@@ -264,7 +264,7 @@ export class Picture {
     const narrow = this.#width < NARROW;
     show(parts.browsers.text, `Browsers · ${count(total.connections, "connection")}`);
     show(parts.first.text, "First dispatcher · least work");
-    const waiting = total.waiting > 0 ? `${whole(total.waiting)} waiting` : "nobody waits";
+    const waiting = total.waiting === 0 ? "nobody waits" : `${whole(total.waiting)} waiting`;
     show(parts.second.text, `Second dispatcher · ${waiting}`);
     mark(parts.second.rect, "data-mood", total.waiting > 0 ? "warn" : "calm");
     show(parts.fronts.caption, "First cluster");
