@@ -74,7 +74,7 @@ const checks = {
         onEvent: (event) => events.push(event),
         onState(name, { why }) {
           states.push(why ? `${name}: ${why}` : name);
-          if (name === "locked") resolve();
+          if (name === "locked" || states.length > 10) resolve();
           else if (name === "waiting") setTimeout(() => stream.hurry(), 0);
         },
       });
