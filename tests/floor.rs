@@ -49,6 +49,7 @@ impl Floor {
                 content_type: "text/plain".into(),
                 fields: Vec::new(),
                 delay_us,
+                burn_ns: 0,
                 stop,
                 waker,
             })
@@ -70,6 +71,7 @@ impl Floor {
                 content_type: content_type.into(),
                 fields: vec![field.into()],
                 delay_us: 0,
+                burn_ns: 0,
                 stop,
                 waker,
             })
@@ -148,6 +150,7 @@ fn the_origin_refuses_what_it_cannot_answer() {
             content_type: "text/plain".into(),
             fields: vec![field.into()],
             delay_us: 0,
+            burn_ns: 0,
             stop: Arc::new(AtomicBool::new(true)),
             waker: Waker::new().unwrap(),
         })

@@ -296,7 +296,8 @@ fn shuffle(items: &mut [usize], random: &mut Xoshiro256PlusPlus) {
     }
 }
 
-fn progress(steps: usize) -> ProgressBar {
+/// The bar of a run of so many steps.
+pub fn progress(steps: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("  {bar:24} {pos:>3}/{len} trials  {eta} left  {msg}")
         .expect("invariant: a constant template");
     let bar = ProgressBar::new(u64::try_from(steps).unwrap_or(u64::MAX)).with_style(style);

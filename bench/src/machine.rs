@@ -176,6 +176,15 @@ impl ProcessGroup {
             .sum()
     }
 
+    /// Bytes that the members made the kernel write to storage; `None` where it does not say.
+    pub fn written_bytes(&self) -> Option<u64> {
+        let of = |id: &u32| {
+            let text = fs::read_to_string(self.proc_folder.join(id.to_string()).join("io")).ok()?;
+            colon_value(&text, "write_bytes")?.parse::<u64>().ok()
+        };
+        self.processes.iter().map(of).sum()
+    }
+
     /// The cores that threads of the members may use, each list once: what the pinning came to.
     pub fn affinity(&self) -> Vec<String> {
         let status = |task: &PathBuf| colon_value(&fs::read_to_string(task.join("status")).ok()?, "Cpus_allowed_list");

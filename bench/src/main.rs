@@ -15,6 +15,7 @@ mod compare;
 mod control;
 mod doctor;
 mod evaluate;
+mod experiments;
 mod failure;
 mod faults;
 mod figures;
@@ -70,6 +71,10 @@ enum Command {
     Quick(QuickArgs),
     /// Compare systems in interleaved, randomised blocks.
     Compare(CompareArgs),
+    /// Compare a system with itself many times: the comparison must be able to say "no difference".
+    Null(experiments::NullArgs),
+    /// Compare an origin with a handicapped one many times: the comparison must see a difference of known size.
+    Power(experiments::PowerArgs),
     /// Deploy code and kill replicas while a load generator asks: no safe request may fail.
     Faults(FaultsArgs),
     /// Write RESULTS.md from run directories.
@@ -174,6 +179,8 @@ fn run(command: Command) -> Result<(), Failure> {
             &Interrupt::register()?,
         ),
         Command::Compare(args) => job::perform(&args, &Interrupt::register()?),
+        Command::Null(args) => experiments::null(&args, &Interrupt::register()?),
+        Command::Power(args) => experiments::power(&args, &Interrupt::register()?),
         Command::Faults(args) => faults::perform(
             &faults::Options {
                 out: args.out,

@@ -251,6 +251,17 @@ impl Process {
         }
     }
 
+    /// Stops it; the first line of its output that begins with `word`, which may come at the very end.
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub fn stop_and_read(self, word: &str) -> Result<Option<ReadyLine>, Failure> {
+        let out = self.out.clone();
+        self.stop()?;
+        let output = fs::read(&out).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        Ok(line_of(&output, &format!("{word} ")))
+    }
+
     fn signal(&self, signal: Signal) {
         // The group may be gone already: that is what was wanted.
         let _ = kill_process_group(self.group, signal);

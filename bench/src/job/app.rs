@@ -132,6 +132,7 @@ impl<'a> AppStage<'a> {
             answer: Answer::File { path: &self.body_file, content_type: &self.content_type, fields: &self.fields },
             folder: setting.folder,
             env_padding_bytes: setting.env_padding_bytes,
+            burn_ns: 0,
         };
         start_origin(&self.lab.programs, &self.lab.interrupt, &order)
     }
