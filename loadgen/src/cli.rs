@@ -1,6 +1,7 @@
 //! The command line. Everything that can be checked without sending a byte is checked here.
 
 mod expect;
+mod pages;
 mod plan;
 
 use std::fs;
@@ -10,9 +11,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use twintier::clock::SystemClocks;
 use twintier::engine::{Address, Uring};
 
 use self::expect::ExpectOptions;
+use self::pages::PageOptions;
 use self::plan::{PlanOptions, PrintOptions, StartOptions};
 use crate::arrivals::{Plan, Rate};
 use crate::browse::{self, Site};
@@ -21,6 +24,7 @@ use crate::merge::merge;
 use crate::replay::Trace;
 use crate::run::{self, Request, Variant};
 use crate::scenario::Scenario;
+use crate::schema;
 use crate::slo::Slo;
 use crate::stage::{Stage, perform};
 use crate::summary::Summary;
@@ -66,6 +70,8 @@ enum Command {
     Merge(MergeOptions),
     /// Print the arrivals that a run with the same options would plan, and send nothing.
     Plan(PrintOptions),
+    /// Print the JSON schema of summary.json: every field with its definition, every number with its unit.
+    Schema,
 }
 
 /// What every kind of run takes.
@@ -96,6 +102,9 @@ pub struct CommonOptions {
     /// Objectives, as in p99<5ms,errors<0.1%: exit code 3 if one is missed.
     #[arg(long, value_name = "SLO")]
     pub slo: Option<Slo>,
+    /// Do not measure how late the machine lets threads run that only look at the clock.
+    #[arg(long)]
+    pub no_hiccup_meter: bool,
     /// No line a second on stderr.
     #[arg(long)]
     pub quiet: bool,
@@ -149,6 +158,8 @@ struct BrowseOptions {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     sessions_max: u32,
     #[command(flatten)]
+    pages: PageOptions,
+    #[command(flatten)]
     common: CommonOptions,
 }
 
@@ -190,6 +201,10 @@ pub fn main() -> ExitCode {
         Command::Browse(options) => perform_browse(*options),
         Command::Hold(options) => return perform_hold(&options),
         Command::Plan(options) => return perform_plan(&options),
+        Command::Schema => {
+            print!("{}", schema::SUMMARY);
+            return ExitCode::SUCCESS;
+        }
         Command::Merge(options) => merge(&options.directories, &options.out, std::env::args().collect()),
     };
     match outcome {
@@ -262,7 +277,7 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
     };
     let url = format!("http://{}{}", options.url.authority, options.url.path);
     let stage = stage(url, plan, options.connections, common, run::tag_names());
-    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
+    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready, &SystemClocks))
 }
 
 fn read_body(options: &RunOptions) -> io::Result<Vec<u8>> {
@@ -316,7 +331,8 @@ fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
     let site = Site { address: Address::Tcp(options.url.address), authority: options.url.authority.clone(), users };
     let url = format!("http://{}", options.url.authority);
     let connections = users * browse::LINES_PER_USER;
-    let stage = stage(url, plan, connections, common, browse::tag_names(&scenario));
+    let mut stage = stage(url, plan, connections, common, browse::tag_names(&scenario));
+    stage.page_slo = options.pages.page_slo.or(scenario.page_slo);
     perform(&stage, |ready| browse::run::<Uring>(&stage, &site, &scenario, ready))
 }
 
@@ -335,8 +351,10 @@ fn stage(url: String, plan: Option<Plan>, connections: u32, common: &CommonOptio
         spin_ns: spin_us * 1000,
         out: common.out.clone(),
         quiet: common.quiet,
+        hiccup_meter: !common.no_hiccup_meter,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
+        page_slo: None,
         tag_names,
     }
 }

@@ -11,13 +11,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hdrhistogram::Histogram;
-
 use crate::hlog;
 use crate::recorder::{INTERVAL_NS, Interval, Phase, STATUS_COUNT, histogram};
 use crate::report::{RunDirectory, Totals};
 use crate::schedule::Window;
-use crate::summary::{BrowseSummary, Quantiles, Summary, TagSummary};
+use crate::summary::{Quantiles, Summary, TagSummary};
 use crate::verdict::Verdict;
 
 /// A run directory that was read.
@@ -232,11 +230,10 @@ fn sum(runs: &[Run], summaries: &[Summary], totals: &Totals, tag_names: &[String
         .map(|(name, histogram)| (name.clone(), TagSummary { response_ns: Quantiles::of(histogram) }))
         .collect();
     if let Some(browse) = &mut merged.browse {
-        let mut pages: Histogram<u64> = histogram();
-        for (_, page) in present.filter(|(name, _)| name.ends_with(".page")) {
-            pages.add(page).expect("invariant: all histograms have the same bounds");
-        }
-        browse.page_load_ns = Quantiles::of(&pages);
+        browse.set_page_loads(|step| {
+            let tag = hlog::clean_tag(&format!("{step}.page"));
+            totals.tags[tag_names.iter().position(|name| *name == tag)?].as_ref()
+        });
     }
     merged
 }
@@ -268,6 +265,11 @@ fn add(sum: &mut Summary, other: &Summary) {
     sum.generator_cpu_us_per_request = (ended(sum) > 0.0).then(|| cpu_sum_us / ended(sum));
     sum.offered_rate = sum.offered_rate.zip(other.offered_rate).map(|(one, two)| one + two);
     sum.achieved_rate += other.achieved_rate;
+    // What cannot be added: the worst of all.
+    sum.connection_imbalance = sum.connection_imbalance.into_iter().chain(other.connection_imbalance).reduce(f64::max);
+    sum.unasked += other.unasked;
+    sum.hiccup_ns = None;
+    sum.stationary = None;
     // Shares are of a core each: the busiest generator is the one to look at.
     sum.generator_cpu_share = sum.generator_cpu_share.max(other.generator_cpu_share);
     sum.generator_wait_share = sum.generator_wait_share.max(other.generator_wait_share);
@@ -288,22 +290,12 @@ fn add(sum: &mut Summary, other: &Summary) {
         (one, two) => one.or_else(|| two.clone()),
     };
     sum.browse = match (sum.browse.take(), &other.browse) {
-        (Some(one), Some(two)) => Some(add_browse(one, two)),
+        (Some(mut one), Some(two)) => {
+            one.add(two);
+            Some(one)
+        }
         (one, two) => one.or_else(|| two.clone()),
     };
-}
-
-fn add_browse(mut sum: BrowseSummary, other: &BrowseSummary) -> BrowseSummary {
-    sum.sessions_started += other.sessions_started;
-    sum.sessions_completed += other.sessions_completed;
-    sum.sessions_failed += other.sessions_failed;
-    sum.sessions_shed += other.sessions_shed;
-    sum.pages += other.pages;
-    sum.cache_fresh += other.cache_fresh;
-    sum.cache_revalidated += other.cache_revalidated;
-    sum.foreign_assets += other.foreign_assets;
-    add_map(&mut sum.failed_steps, &other.failed_steps);
-    sum
 }
 
 fn add_map(sum: &mut BTreeMap<String, u64>, other: &BTreeMap<String, u64>) {
