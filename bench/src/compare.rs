@@ -175,8 +175,9 @@ fn look(lab: &Lab, stage: &dyn Stage, system: &System, case: &Case) -> Result<Su
             (Role::Floor, _) => {
                 "`twintier origin` in the system's place: what the generator itself measures".to_owned()
             }
-            (Role::Measured | Role::Tiers, None) => system.kind.description(),
-            (Role::Measured | Role::Tiers, Some(hold)) => {
+            (Role::Tiers, _) => format!("{} with `Server-Timing`: latency by tier", system.kind.description()),
+            (Role::Measured, None) => system.kind.description(),
+            (Role::Measured, Some(hold)) => {
                 format!("{}, beside {} slow connections", system.kind.description(), hold.connections)
             }
         },

@@ -41,13 +41,12 @@ mod trial;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::job::{CompareArgs, parse_seconds};
-use crate::machine::{Jiffies, Machine};
+use crate::machine::Machine;
 use crate::process::Interrupt;
 
 #[global_allocator]
@@ -200,21 +199,18 @@ fn run(command: Command) -> Result<(), Failure> {
             print!("{}", table.text());
             Ok(())
         }
-        Command::Doctor => doctor(&Interrupt::register()?),
+        Command::Doctor => {
+            doctor();
+            Ok(())
+        }
     }
 }
 
-fn doctor(interrupt: &Interrupt) -> Result<(), Failure> {
-    let root = Path::new("/");
-    let before = Jiffies::read(root);
-    // Two seconds of watching: steal comes and goes.
-    interrupt.wait_for(Duration::from_secs(2), || Ok(None::<()>))?;
-    let steal_share = before.zip(Jiffies::read(root)).map_or(0.0, |(before, now)| now.steal_share_since(before));
-    let machine = Machine::read(root);
+fn doctor() {
+    let machine = Machine::watch(Path::new("/"));
     println!("{} · {} · {} cores", machine.cpu_model, machine.kernel, machine.cores.len());
     println!("{}", machine.core_map().text());
-    print!("{}", doctor::text(&doctor::Checkup::of(doctor::examine(&machine, steal_share))));
-    Ok(())
+    print!("{}", doctor::text(&doctor::Checkup::of(doctor::examine(&machine))));
 }
 
 #[cfg(test)]

@@ -372,6 +372,17 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_environment_reaches_the_program() {
+        let folder = folder("padded");
+        let order = Order::new("padded", Path::new("/bin/sh"), &["-c", "echo ready bytes=${#BENCH_PADDING}"], &folder);
+        let mut process = Process::start(&order.padded(1234)).unwrap();
+        let line = process.ready(&Interrupt::default(), Duration::from_secs(10)).unwrap();
+        assert_eq!(line.number("bytes"), 1234);
+        drop(process);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn an_early_end_is_reported_with_its_log() {
         let folder = folder("early");
         let order = Order::new("short", Path::new("/bin/sh"), &["-c", "echo no such origin >&2; exit 3"], &folder);

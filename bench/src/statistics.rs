@@ -421,6 +421,8 @@ mod tests {
             assert!((760..=880).contains(&seen), "{slowdown}: {seen} of 1000 with {blocks} blocks");
         }
         assert_eq!(blocks_to_see(1.0, 0.03), None);
+        // As bench/README.md says of the default number of blocks.
+        assert_eq!(blocks_to_see(1.05, 0.048), Some(10));
         // Equal systems are called equivalent by the number that is stated for them.
         let open = super::Ratio { ratio: 1.0, ci_low: 0.9, ci_high: 1.1, log_deviation: scatter, blocks: 2 };
         let blocks = open.blocks_to_decide().unwrap();
