@@ -78,6 +78,7 @@ impl Campaign {
             println!("{}", tiers.table().text());
         }
         println!("run directory: {}", folder.display());
+        println!("report:        {}", report::write_page(folder)?.display());
         report::refuse_invalid(&comparison)
     }
 }
