@@ -2,6 +2,7 @@
 
 mod accounting;
 mod browsing;
+mod capacity;
 mod checks;
 mod foreign_readers;
 mod holding;
