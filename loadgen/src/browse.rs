@@ -69,7 +69,7 @@ pub struct Site {
 /// The engine failed.
 pub fn run<E: Engine>(stage: &Stage, site: &Site, scenario: &Scenario, ready: &Ready) -> io::Result<Finished> {
     let lines = Lines::<E>::new(site.users * LINES_PER_USER, site.address.clone())?;
-    let (window, recorder) = ready.begin()?;
+    let (window, recorder) = ready.begin(monotonic_ns())?;
     let schedule = stage.plan.as_ref().map(|plan| Schedule::new(plan.arrivals(), window));
     let world = World {
         scenario,
@@ -472,7 +472,8 @@ impl<E: Engine> Driver<'_, E> {
                 self.figures.unfinished(started_ns);
             }
         }
-        let request_counts = || self.lines.iter().map(|line| line.request_count);
+        // A user's lines are not meant to carry the same.
+        let (requests_per_connection, _) = self.lines.spread();
         let late_intervals = self.recorder.late_rolls();
         let (counts, warm_up) = self.recorder.end(now_ns);
         assert!(
@@ -488,7 +489,8 @@ impl<E: Engine> Driver<'_, E> {
             late_intervals,
             interrupted,
             connections_opened: self.lines.opened(),
-            requests_per_connection: [request_counts().min().unwrap_or(0), request_counts().max().unwrap_or(0)],
+            requests_per_connection,
+            unasked: self.lines.unasked(),
             browse: Some(self.figures.end(self.world.scenario)),
             ..Finished::default()
         }

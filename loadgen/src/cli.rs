@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use twintier::clock::SystemClocks;
 use twintier::engine::{Address, Uring};
 
 use self::expect::ExpectOptions;
@@ -26,6 +27,7 @@ use crate::merge::merge;
 use crate::replay::Trace;
 use crate::run::{self, Request, Variant};
 use crate::scenario::Scenario;
+use crate::schema;
 use crate::slo::Slo;
 use crate::stage::{Stage, perform};
 use crate::summary::Summary;
@@ -73,6 +75,8 @@ enum Command {
     Merge(MergeOptions),
     /// Print the arrivals that a run with the same options would plan, and send nothing.
     Plan(PrintOptions),
+    /// Print the JSON schema of summary.json: every field with its definition, every number with its unit.
+    Schema,
 }
 
 /// What every kind of run takes.
@@ -103,6 +107,9 @@ pub struct CommonOptions {
     /// Objectives, as in p99<5ms,errors<0.1%: exit code 3 if one is missed.
     #[arg(long, value_name = "SLO")]
     pub slo: Option<Slo>,
+    /// Do not measure how late the machine lets threads run that only look at the clock.
+    #[arg(long)]
+    pub no_hiccup_meter: bool,
     /// No line a second on stderr.
     #[arg(long)]
     pub quiet: bool,
@@ -200,6 +207,10 @@ pub fn main() -> ExitCode {
         Command::Hold(options) => return perform_hold(&options),
         Command::Max(options) => return perform_max(&options),
         Command::Plan(options) => return perform_plan(&options),
+        Command::Schema => {
+            print!("{}", schema::SUMMARY);
+            return ExitCode::SUCCESS;
+        }
         Command::Merge(options) => merge(&options.directories, &options.out, std::env::args().collect()),
     };
     match outcome {
@@ -287,7 +298,7 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
     };
     let url = format!("http://{}{}", options.url.authority, options.url.path);
     let stage = stage(url, plan, options.connections, common, run::tag_names());
-    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
+    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready, &SystemClocks))
 }
 
 fn read_body(options: &RunOptions) -> io::Result<Vec<u8>> {
@@ -361,6 +372,7 @@ fn stage(url: String, plan: Option<Plan>, connections: u32, common: &CommonOptio
         spin_ns: spin_us * 1000,
         out: common.out.clone(),
         quiet: common.quiet,
+        hiccup_meter: !common.no_hiccup_meter,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
         page_slo: None,

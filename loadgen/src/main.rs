@@ -4,6 +4,7 @@
 //! [`connection`], [`response`] reads the answer, which [`check`] judges, [`recorder`] keeps the six stamps, [`report`] writes them down, and
 //! [`verdict`] says whether the numbers may be quoted. [`hold`] keeps connections open beside a load and measures nothing.
 
+mod appending;
 mod arrivals;
 mod browse;
 mod browser;
@@ -12,6 +13,7 @@ mod cli;
 mod connection;
 mod failure;
 mod hgrm;
+mod hiccup;
 mod hlog;
 mod hold;
 mod max;
@@ -26,10 +28,12 @@ mod response;
 mod run;
 mod scenario;
 mod schedule;
+mod schema;
 mod search;
 mod slo;
 mod stage;
 mod start;
+mod stationarity;
 mod summary;
 mod target;
 mod verdict;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use twintier::clock::unix_ms;
+use twintier::clock::{SystemClocks, unix_ms};
 use twintier::engine::{Address, Uring};
 
 use super::expect::ExpectOptions;
@@ -106,7 +106,7 @@ pub fn perform(options: &MaxOptions) -> io::Result<MaxReport> {
     }
     let mut run = |ask: &Ask| -> io::Result<Summary> {
         let stage = stage(options, ask);
-        stage::perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
+        stage::perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready, &SystemClocks))
     };
     max::perform(&order, report(options), &mut run, &|| stopped.load(Ordering::Relaxed))
 }
@@ -149,6 +149,7 @@ fn stage(options: &MaxOptions, ask: &Ask) -> Stage {
         spin_ns: spin_us * 1000,
         out: ask.out.clone(),
         quiet: true,
+        hiccup_meter: false,
         argv: std::env::args().collect(),
         slo: Some(options.slo.clone()),
         page_slo: None,

@@ -1,6 +1,7 @@
 //! The generator as a black box: the binary against servers that tests script on std sockets.
 
 mod accounting;
+mod bad_input;
 mod browsing;
 mod capacity;
 mod checks;
@@ -8,7 +9,10 @@ mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod nginx;
 mod plans;
 mod portability;
+mod schema;
 mod stall;
+mod stolen_time;
 mod support;
