@@ -1,4 +1,8 @@
-//! Which quantiles the samples support.
+//! What samples say about a quantile: whether they support one at all, and between which values it lies.
+
+mod blocks;
+
+pub use self::blocks::Blocks;
 
 /// The fewest samples that say anything about a quantile: with fewer, the chance that not even one of them lies above it
 /// is more than 5 % (`n >= ln 0.05 / ln q`), so the highest sample may be below the true value.

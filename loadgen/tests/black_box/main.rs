@@ -15,4 +15,5 @@ mod portability;
 mod schema;
 mod stall;
 mod stolen_time;
+mod stopped_server;
 mod support;
