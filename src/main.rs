@@ -11,10 +11,10 @@ use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ManArgs, ProfileArgs, P
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
 use twintier::http1::Method;
-use twintier::{init, simulate};
 use twintier::supervisor::{self, Failure};
 use twintier::tables::code::CodeVersion;
 use twintier::worker::solo;
+use twintier::{init, simulate};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

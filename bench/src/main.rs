@@ -19,12 +19,15 @@ mod failure;
 mod faults;
 mod figures;
 mod hold;
+mod html;
 mod http;
 mod job;
 mod latency;
 mod machine;
+mod markup;
 mod memory;
 mod opponent;
+mod plot;
 mod process;
 mod quick;
 mod record;
@@ -72,7 +75,7 @@ enum Command {
     Compare(CompareArgs),
     /// Deploy code and kill replicas while a load generator asks: no safe request may fail.
     Faults(FaultsArgs),
-    /// Write RESULTS.md from run directories.
+    /// Write the page of each run directory, and RESULTS.md with its plots.
     Report(ReportArgs),
     /// Ask the store of all runs a question in SQL.
     Query(QueryArgs),
@@ -126,7 +129,7 @@ struct FaultsArgs {
 
 #[derive(Args)]
 struct ReportArgs {
-    /// Run directories.
+    /// Run directories of bench, or of loadgen: those have a page alone.
     #[arg(required = true)]
     directories: Vec<PathBuf>,
     /// Where the report goes.
@@ -135,6 +138,12 @@ struct ReportArgs {
     /// Keep the sections of other runs that the file has already.
     #[arg(long)]
     keep: bool,
+    /// Where the page of a single run goes; report.html in its directory by default.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Folder of the plots, relative to the report's.
+    #[arg(long, value_name = "DIR", default_value = "bench/plots")]
+    plots: String,
 }
 
 #[derive(Args)]
@@ -184,7 +193,10 @@ fn run(command: Command) -> Result<(), Failure> {
             },
             &Interrupt::register()?,
         ),
-        Command::Report(args) => report::write(&args.directories, &args.out, args.keep),
+        Command::Report(args) => {
+            let ReportArgs { directories, out, keep, html, plots } = args;
+            report::write(&directories, &report::Options { out, keep, html, plots })
+        }
         Command::Query(args) => {
             let mut table = store::query(&args.store, &args.sql)?;
             if std::io::stdout().is_terminal() {

@@ -154,7 +154,7 @@ pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> 
 
     println!("\n{}", report::terminal(&record, &comparison, Some(&appliance)));
     println!("run directory: {}  ({:.0} s)", folder.display(), started.elapsed().as_secs_f64());
-    println!("report:        bench report {}", folder.display());
+    println!("report:        {}", report::write_page(&folder)?.display());
     if appliance.browse.verdict == "invalid" {
         return Err(Failure::Invalid(format!("the browser load is invalid: {}", appliance.browse.reasons.join("; "))));
     }

@@ -262,6 +262,9 @@ impl Summary {
                 let _ = writeln!(out, "           {count} without {check}");
             }
         }
+        if let Some(browse) = &self.browse {
+            out.push_str(&browse.failures_text());
+        }
         if self.verdict == Verdict::Invalid {
             let _ = writeln!(out, "no headline: the run is invalid; what was measured is in its files");
             return out;

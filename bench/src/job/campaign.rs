@@ -71,6 +71,7 @@ impl Campaign {
         }
         println!("{}", report::terminal(&self.record, &comparison, None));
         println!("run directory: {}", folder.display());
+        println!("report:        {}", report::write_page(folder)?.display());
         report::refuse_invalid(&comparison)
     }
 }

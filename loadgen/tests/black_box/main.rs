@@ -3,6 +3,7 @@
 mod accounting;
 mod archives;
 mod bad_input;
+mod bad_sites;
 mod browsing;
 mod capacity;
 mod checks;
