@@ -23,6 +23,7 @@ fn a_server_of_one_thread_gets_a_capacity_and_its_curve() {
     let (address, _) = serve(move |_: &Request, stream: &mut TcpStream| {
         {
             let _one_at_a_time = busy.lock().unwrap();
+            // A slow server: this is its work.
             thread::sleep(Duration::from_millis(4));
         }
         respond(stream, 200, "", "fine")
