@@ -11,7 +11,7 @@ use super::page::capitalised;
 use super::pictures::{Grouping, Named, case_key, forest, omission, spectrum};
 use super::run::Run;
 use super::tables::{
-    appliance_table, cases, floor_table, job, notes, ratio_table, system_table, systems_table, target_table,
+    appliance_table, bound_text, cases, floor_table, job, notes, ratio_table, system_table, systems_table, target_table,
 };
 use crate::case::{Case, Load};
 use crate::evaluate::{RatioRow, metric_words};
@@ -173,10 +173,22 @@ fn cards(run: &Run) -> Vec<Card> {
         own.filter(|row| row.case == case && row.a == first && row.b != BEST)
     };
     let mut cards: Vec<Card> =
-        run.comparison.null.iter().filter(|row| row.metric == "cpu_us_per_request").map(card).collect();
+        run.comparison.null.iter().filter(|row| row.metric == "cpu_us_per_request").map(null_card).collect();
     cards.extend(rows("cpu_us_per_request").map(card));
     cards.truncate(CARDS_MAX);
     cards
+}
+
+/// The same system twice: no difference is what is hoped for.
+fn null_card(row: &RatioRow) -> Card {
+    let tone = if row.excludes_one() { Tone::Bad } else { Tone::Plain };
+    let said = if row.excludes_one() { "excludes 1" } else { "contains 1" };
+    let interval = row.ci_low.zip(row.ci_high);
+    let detail = interval.map_or_else(
+        || "too few blocks".to_owned(),
+        |(low, high)| format!("{} to {} · {said} · {} blocks", bound_text(low, 2), bound_text(high, 2), row.blocks),
+    );
+    Card { label: format!("A/A: {}, {} twice", metric_words(&row.metric), row.a), detail, tone, ..card(row) }
 }
 
 fn card(row: &RatioRow) -> Card {
@@ -186,7 +198,10 @@ fn card(row: &RatioRow) -> Card {
         value: row.ratio.map_or_else(|| "n/a".to_owned(), |ratio| format!("{ratio:.2} ×")),
         detail: interval.map_or_else(
             || row.verdict.name().to_owned(),
-            |(low, high)| format!("{low:.2} to {high:.2} · {} · {} blocks", row.verdict.name(), row.blocks),
+            |(low, high)| {
+                let (low, high) = (bound_text(low, 2), bound_text(high, 2));
+                format!("{low} to {high} · {} · {} blocks", row.verdict.name(), row.blocks)
+            },
         ),
         tone: match row.verdict {
             Finding::Faster => Tone::Good,
