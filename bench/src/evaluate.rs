@@ -23,6 +23,8 @@ use crate::trial::{Role, Trial};
 
 pub use control::{Floor, null_text};
 pub use equal::{EqualWork, equal_work_text};
+#[cfg(test)]
+pub use tiers::Exemplar;
 pub use tiers::Tiers;
 
 /// `compare.json`.

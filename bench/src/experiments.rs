@@ -25,6 +25,7 @@ use crate::machine::{CoreMap, Jiffies};
 use crate::opponent::{Answer, Engine, Kind, OriginOrder, Programs, Running, sample_answer, start_origin};
 use crate::process::Interrupt;
 use crate::record::{PlanRecord, RunRecord, make_folder, write_json};
+use crate::report::document::{Block, Chapter};
 use crate::statistics::{POWER, Ratio, blocks_to_see, median, paired_ratio};
 use crate::table::Table;
 use crate::trial::{self, Lab, Role, Setting, Stage, System, Task, Trial};
@@ -136,7 +137,7 @@ impl Outcome {
     }
 
     /// What went wrong; empty if nothing did.
-    fn faults(&self) -> Vec<String> {
+    pub fn faults(&self) -> Vec<String> {
         let complete = |ratios: &[Ratio]| u32::try_from(ratios.len()).unwrap_or(u32::MAX);
         let mut faults = Vec::new();
         if self.job == "null" {
@@ -160,6 +161,16 @@ impl Outcome {
             }
         }
         faults
+    }
+
+    /// The chapter of the report.
+    pub fn chapter(&self) -> Chapter {
+        let (title, table) = if self.job == "null" {
+            ("How often a system differs from itself", self.null_table())
+        } else {
+            ("Whether a real difference is seen", self.power_table())
+        };
+        Chapter::of(title, [Block::Table(table), Block::Notes(self.notes())])
     }
 
     /// The tables for people, the same for the terminal and the report.

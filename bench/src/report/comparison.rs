@@ -13,8 +13,9 @@ use super::run::Run;
 use super::tables::{
     appliance_table, bound_text, cases, floor_table, job, notes, ratio_table, system_table, systems_table, target_table,
 };
+use super::tiers;
 use crate::case::{Case, Load};
-use crate::evaluate::{RatioRow, metric_words};
+use crate::evaluate::{RatioRow, equal_work_text, metric_words};
 use crate::faults::Faults;
 use crate::html::Verdict;
 use crate::statistics::Verdict as Finding;
@@ -96,6 +97,7 @@ pub fn page_chapters(run: &Run) -> Vec<Chapter> {
     chapters.extend(load_chapter(run));
     chapters.push(time_chapter(run));
     chapters.push(cost_chapter(run));
+    chapters.extend(tiers::chapter(&run.comparison.tiers));
     chapters.push(floor_chapter(run));
     chapters.extend(appliance_chapter(run));
     chapters.push(systems_chapter(run));
@@ -127,6 +129,7 @@ pub fn section_chapters(run: &Run) -> Vec<Chapter> {
         beside.push(Block::More(format!("All {} ratios", run.comparison.ratios.len()), vec![table]));
     }
     chapters.push(beside);
+    chapters.extend(tiers::chapter(&run.comparison.tiers));
     if !run.comparison.floor.is_empty() {
         chapters.push(floor_chapter(run));
     }
@@ -402,6 +405,10 @@ pub fn faults_chapter(run: &Run, faults: &Faults) -> Chapter {
 fn systems_chapter(run: &Run) -> Chapter {
     let record = &run.record;
     let mut chapter = Chapter::of("What ran", [Block::Table(systems_table(record, &run.comparison.systems))]);
+    let differences = equal_work_text(&run.comparison.equal_work);
+    if !differences.is_empty() {
+        chapter.push(Block::Notes(differences));
+    }
     chapter.blocks.extend(super::tables::method_text(record).map(Block::Text));
     if !record.absent.is_empty() {
         let mut table = Table::new(&["absent", "why, and what would help"]).with_words(&[1]);

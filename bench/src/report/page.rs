@@ -33,6 +33,12 @@ pub fn page(run: &Run) -> Result<Page, Failure> {
         let text = machine_caveat(&run.record);
         let verdict = Verdict { word: faults.verdict.clone(), text, reasons: faults.reasons.clone() };
         ("Deploys and replica kills under load".to_owned(), verdict)
+    } else if let Some(outcome) = &run.experiments {
+        chapters.push(outcome.chapter());
+        let reasons = outcome.faults();
+        let word = if reasons.is_empty() { "valid" } else { "suspect" };
+        let verdict = Verdict { word: word.into(), text: machine_caveat(&run.record), reasons };
+        (format!("{}: {} against itself", capitalised(&outcome.job), outcome.system), verdict)
     } else {
         chapters.extend(comparison::page_chapters(run));
         (comparison::title(run), comparison::verdict(run))
@@ -86,6 +92,8 @@ pub fn section(run: &Run, folder: &str) -> Result<(String, Vec<Picture>), Failur
         chapters
     } else if let Some(faults) = &run.faults {
         vec![comparison::faults_chapter(run, faults)]
+    } else if let Some(outcome) = &run.experiments {
+        vec![outcome.chapter()]
     } else {
         comparison::section_chapters(run)
     };
