@@ -99,6 +99,7 @@ pub fn page_chapters(run: &Run) -> Vec<Chapter> {
     chapters.push(cost_chapter(run));
     chapters.extend(tiers::chapter(&run.comparison.tiers));
     chapters.push(floor_chapter(run));
+    chapters.extend(equal_work_chapter(run));
     chapters.extend(appliance_chapter(run));
     chapters.push(systems_chapter(run));
     let rules = RULES.iter().map(|rule| (*rule).to_owned()).collect();
@@ -133,6 +134,7 @@ pub fn section_chapters(run: &Run) -> Vec<Chapter> {
     if !run.comparison.floor.is_empty() {
         chapters.push(floor_chapter(run));
     }
+    chapters.extend(equal_work_chapter(run));
     chapters.extend(appliance_chapter(run));
     chapters.push(systems_chapter(run));
     chapters
@@ -379,6 +381,12 @@ fn floor_chapter(run: &Run) -> Chapter {
     Chapter::of("Tool floor", [Block::Text(text.to_owned()), Block::Table(floor_table(&run.comparison.floor))])
 }
 
+/// Where the work of the systems differs, and that nobody answered for the origin.
+fn equal_work_chapter(run: &Run) -> Option<Chapter> {
+    let lines = equal_work_text(&run.comparison.equal_work);
+    (!lines.is_empty()).then(|| Chapter::of("Equal work", [Block::Notes(lines)]))
+}
+
 fn appliance_chapter(run: &Run) -> Option<Chapter> {
     let appliance = run.appliance.as_ref()?;
     let browse = &appliance.browse;
@@ -405,10 +413,6 @@ pub fn faults_chapter(run: &Run, faults: &Faults) -> Chapter {
 fn systems_chapter(run: &Run) -> Chapter {
     let record = &run.record;
     let mut chapter = Chapter::of("What ran", [Block::Table(systems_table(record, &run.comparison.systems))]);
-    let differences = equal_work_text(&run.comparison.equal_work);
-    if !differences.is_empty() {
-        chapter.push(Block::Notes(differences));
-    }
     chapter.blocks.extend(super::tables::method_text(record).map(Block::Text));
     if !record.absent.is_empty() {
         let mut table = Table::new(&["absent", "why, and what would help"]).with_words(&[1]);

@@ -23,6 +23,16 @@ pub fn page(run: &Run) -> Result<Page, Failure> {
     let (title, verdict) = if let Some(outcome) = &run.dispatch {
         chapters.extend(dispatch::text::chapters(outcome));
         ("Dispatch policies".to_owned(), Verdict { word: "valid".into(), ..Verdict::default() })
+    } else if let Some(outcome) = &run.experiments {
+        chapters.extend(outcome.chapters());
+        let (text, reasons) = (machine_caveat(&run.record), outcome.faults());
+        let word = if reasons.is_empty() { "valid" } else { "suspect" };
+        let title = if outcome.job == "null" {
+            "Many comparisons of a system with itself"
+        } else {
+            "Many comparisons with a handicap"
+        };
+        (title.to_owned(), Verdict { word: word.into(), text, reasons })
     } else if let Some(outcome) = &run.figures {
         chapters.extend(figures::text::chapters(outcome));
         let word = if outcome.invalid.is_empty() { "valid" } else { "invalid" };
@@ -33,12 +43,6 @@ pub fn page(run: &Run) -> Result<Page, Failure> {
         let text = machine_caveat(&run.record);
         let verdict = Verdict { word: faults.verdict.clone(), text, reasons: faults.reasons.clone() };
         ("Deploys and replica kills under load".to_owned(), verdict)
-    } else if let Some(outcome) = &run.experiments {
-        chapters.push(outcome.chapter());
-        let reasons = outcome.faults();
-        let word = if reasons.is_empty() { "valid" } else { "suspect" };
-        let verdict = Verdict { word: word.into(), text: machine_caveat(&run.record), reasons };
-        (format!("{}: {} against itself", capitalised(&outcome.job), outcome.system), verdict)
     } else {
         chapters.extend(comparison::page_chapters(run));
         (comparison::title(run), comparison::verdict(run))
@@ -81,6 +85,8 @@ pub fn section(run: &Run, folder: &str) -> Result<(String, Vec<Picture>), Failur
     let mut out = format!("\n## `{}`\n\n{}\n", run.name, provenance(run));
     let mut chapters = if let Some(outcome) = &run.dispatch {
         dispatch::text::chapters(outcome)
+    } else if let Some(outcome) = &run.experiments {
+        outcome.chapters()
     } else if let Some(outcome) = &run.figures {
         if !run.record.finished {
             out.push_str("\nThe run was cut short: these are the blocks that were complete.\n");
@@ -92,8 +98,6 @@ pub fn section(run: &Run, folder: &str) -> Result<(String, Vec<Picture>), Failur
         chapters
     } else if let Some(faults) = &run.faults {
         vec![comparison::faults_chapter(run, faults)]
-    } else if let Some(outcome) = &run.experiments {
-        vec![outcome.chapter()]
     } else {
         comparison::section_chapters(run)
     };

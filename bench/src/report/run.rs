@@ -29,7 +29,7 @@ pub struct Run {
     /// Of a job of figures, which has none either.
     pub figures: Option<figures::Outcome>,
     pub faults: Option<Faults>,
-    /// Of `bench null` and `bench power`.
+    /// Of `bench null` or `bench power`.
     pub experiments: Option<experiments::Outcome>,
     pub configurations: Vec<Configuration>,
 }
@@ -60,8 +60,7 @@ impl Run {
             let path = folder.join(name);
             path.is_file().then_some(path)
         };
-        let experiments: Option<experiments::Outcome> =
-            optional("experiments.json").map(|path| read_json(&path)).transpose()?;
+        let experiments = experiments::Outcome::read(folder)?;
         if !record.finished && trials.is_empty() && figures.is_none() && experiments.is_none() {
             return Err(Failure::Usage(format!(
                 "{}: the run was cut short before its first trial; there is nothing to report",

@@ -1,6 +1,6 @@
 //! Where the time of requests went, by what the systems themselves say, and what the slow ones are made of.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::document::{Block, Chapter, Figure};
 use super::pictures::key;
@@ -20,8 +20,9 @@ pub fn chapter(tiers: &[Tiers]) -> Option<Chapter> {
     if tiers.is_empty() {
         return None;
     }
-    let text = "From `Server-Timing` of every answer, in trials of their own. A part's p99 is no part of the p99: so the slowest requests \
-                are taken apart one by one. Rest is what no part accounts for: network, kernel, the generator's loop.";
+    let text = "From `Server-Timing`, in trials of their own. The quantiles of the parts do not add up; the means on the right do: they are \
+                of the requests from each block's p99 on. What no part accounts for is network, kernel, waiting in the generator and \
+                the rest of the system.";
     let mut chapter = Chapter::of("Latency by tier", [Block::Text(text.to_owned())]);
     for own in tiers {
         chapter.push(Block::Heading(format!("{}, {}", own.system, own.case.title())));
@@ -32,39 +33,31 @@ pub fn chapter(tiers: &[Tiers]) -> Option<Chapter> {
 }
 
 fn figure(tiers: &Tiers) -> Option<Figure> {
-    let told: BTreeSet<&String> = tiers.exemplars.iter().flat_map(|one| one.parts.keys()).collect();
-    let mut names: Vec<&str> = told.into_iter().map(String::as_str).collect();
+    let mut names: Vec<&str> = tiers.service_by_tier_ns.keys().map(String::as_str).collect();
     names.push(REST);
     let parts = names.iter().zip(0..).map(|(name, style)| {
         // The rest is grey, whatever the parts are.
         let style = if *name == REST { 5 } else { style + usize::from(style >= 5) };
         Part { name: (*name).to_owned(), style, hatched: *name == REST }
     });
-    let mean = |name: &&str| tiers.slowest_mean_ns.get(*name).copied().unwrap_or(0.0);
-    let lengths: Vec<f64> = names.iter().map(mean).collect();
-    let mut bars = vec![Bar {
-        label: format!("mean of the {} slowest", tiers.exemplars.len()),
-        // Nanoseconds of a request.
-        value: duration_text(lengths.iter().sum::<f64>().round() as u64),
-        lengths,
-    }];
-    bars.extend(tiers.exemplars.iter().take(SINGLE_MAX).zip(1..).map(|(one, place)| {
-        let all: u64 = one.parts.values().sum();
-        let of = |name: &&str| match *name {
-            REST => one.service_ns.saturating_sub(all) as f64,
-            name => one.parts.get(name).copied().unwrap_or(0) as f64,
+    let bar = |label: String, response_ns: u64, own: &BTreeMap<String, u64>| {
+        let of = |name: &&str| own.get(*name).copied().unwrap_or(0);
+        let told: u64 = names.iter().filter(|name| **name != REST).map(of).sum();
+        let length = |name: &&str| match *name {
+            REST => response_ns.saturating_sub(told) as f64,
+            _ => of(name) as f64,
         };
-        Bar {
-            label: format!("slowest, {place}"),
-            value: duration_text(one.service_ns),
-            lengths: names.iter().map(of).collect(),
-        }
-    }));
+        Bar { label, value: duration_text(response_ns), lengths: names.iter().map(length).collect() }
+    };
+    let slow = &tiers.slow;
+    let mut bars = vec![bar(format!("mean of the {} slowest", slow.requests), slow.response_ns, &slow.parts_ns)];
+    let single = tiers.exemplars.iter().take(SINGLE_MAX).zip(1..);
+    bars.extend(single.map(|(one, place)| bar(format!("slowest, {place}"), one.response_ns, &one.by_tier_ns)));
     let plot = Bars {
         title: format!("{}: what the slowest requests are made of", tiers.system),
         description: "One bar for the mean of the slowest requests and one for each of the slowest few, by part."
             .to_owned(),
-        label: "service time".to_owned(),
+        label: "response time".to_owned(),
         unit: Unit::Duration,
         parts: parts.collect(),
         bars,
@@ -81,27 +74,22 @@ mod tests {
 
     use super::{chapter, figure};
     use crate::case::{Case, Work};
-    use crate::evaluate::{Exemplar, Tiers};
+    use crate::evaluate::{Exemplar, SlowRequests, Tiers};
     use crate::latency::Quantiles;
     use crate::plot::Plot;
 
     #[test]
     fn a_bar_is_as_long_as_its_request() {
-        let exemplar = |service_ns: u64| Exemplar {
-            service_ns,
-            response_ns: service_ns,
-            parts: BTreeMap::from([("queue".to_owned(), 300_u64), ("app".to_owned(), 200)]),
-        };
+        let parts = || BTreeMap::from([("queue".to_owned(), 300_u64), ("app".to_owned(), 200)]);
+        let exemplar = |response_ns: u64| Exemplar { response_ns, by_tier_ns: parts(), ..Exemplar::default() };
+        let quantiles = ["app", "queue"].map(|name| (name.to_owned(), Quantiles::default()));
         let tiers = Tiers {
             system: "a".into(),
             case: Case::keep_alive(Work::App, 64, 128),
             blocks: 2,
-            service_by_tier_ns: BTreeMap::from([("queue".to_owned(), Quantiles::default())]),
+            service_by_tier_ns: quantiles.into_iter().collect(),
+            slow: SlowRequests { from_ns: 600, requests: 2, response_ns: 800, parts_ns: parts() },
             exemplars: vec![exemplar(1000), exemplar(600)],
-            slowest_mean_ns: [("app", 200.0), ("queue", 300.0), ("rest", 300.0)]
-                .map(|(name, ns)| (name.to_owned(), ns))
-                .into_iter()
-                .collect(),
         };
         let Plot::Bars(bars) = figure(&tiers).unwrap().plot else { panic!("bars") };
         let sums: Vec<f64> = bars.bars.iter().map(|bar| bar.lengths.iter().sum()).collect();
