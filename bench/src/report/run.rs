@@ -7,6 +7,7 @@ use super::intervals::{self, Interval};
 use super::material::Material;
 use crate::compare::read_trials;
 use crate::evaluate::{Comparison, evaluate};
+use crate::experiments;
 use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::figures;
@@ -28,6 +29,8 @@ pub struct Run {
     /// Of a job of figures, which has none either.
     pub figures: Option<figures::Outcome>,
     pub faults: Option<Faults>,
+    /// Of `bench null` or `bench power`.
+    pub experiments: Option<experiments::Outcome>,
     pub configurations: Vec<Configuration>,
 }
 
@@ -53,17 +56,18 @@ impl Run {
         let record = RunRecord::read(folder)?;
         let trials = read_trials(folder)?;
         let figures = figures::Outcome::read(folder, &record)?;
-        if !record.finished && trials.is_empty() && figures.is_none() {
+        let optional = |name: &str| {
+            let path = folder.join(name);
+            path.is_file().then_some(path)
+        };
+        let experiments = experiments::Outcome::read(folder)?;
+        if !record.finished && trials.is_empty() && figures.is_none() && experiments.is_none() {
             return Err(Failure::Usage(format!(
                 "{}: the run was cut short before its first trial; there is nothing to report",
                 folder.display()
             )));
         }
         let comparison = evaluate(folder, &record, &trials)?;
-        let optional = |name: &str| {
-            let path = folder.join(name);
-            path.is_file().then_some(path)
-        };
         let appliance = optional("quick.json").map(|path| read_json(&path)).transpose()?;
         let faults: Option<Faults> = optional("faults.json").map(|path| read_json(&path)).transpose()?;
         let beside = if faults.is_some() { "load" } else { "browse" };
@@ -79,6 +83,7 @@ impl Run {
             appliance,
             figures,
             faults,
+            experiments,
         })
     }
 }
