@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::engine::{Address, EngineChoice};
 use crate::simulate;
@@ -33,6 +34,12 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Run the whole cluster in virtual time with faults drawn from seeds; print what was violated
     Simulate(SimulateArgs),
+    /// Write a small commented site of your own into a directory, to begin with
+    Init(InitArgs),
+    /// Print completions of this command line for a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages, one for each command
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -180,4 +187,22 @@ pub struct SimulateArgs {
     /// Run this seed only, and print what happened in it
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "first", "threads"])]
     pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// A directory that is new, or has no file of these names
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Directory for the pages, such as /usr/local/share/man/man1
+    pub dir: PathBuf,
 }

@@ -33,6 +33,8 @@ pub mod front;
 #[cfg(feature = "appliance")]
 pub mod http1;
 #[cfg(feature = "appliance")]
+pub mod init;
+#[cfg(feature = "appliance")]
 pub mod limits;
 #[cfg(feature = "appliance")]
 pub mod profile;

@@ -1,17 +1,17 @@
 //! The `twintier` program: reads the command line and hands over to the room that does the work.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use twintier::admin::{api, claim, client};
-use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ProfileArgs, ProxyArgs, SimulateArgs};
+use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ManArgs, ProfileArgs, ProxyArgs, SimulateArgs};
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
 use twintier::http1::Method;
-use twintier::simulate;
+use twintier::{init, simulate};
 use twintier::supervisor::{self, Failure};
 use twintier::tables::code::CodeVersion;
 use twintier::worker::solo;
@@ -51,6 +51,21 @@ fn main() -> ExitCode {
             })
         }),
         Command::Simulate(args) => run_seeds(&args),
+        Command::Init(args) => match init::write(&args.dir) {
+            Ok(next_steps) => {
+                print(&next_steps);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Failure::usage(error.to_string())),
+            Err(error) => Err(Failure::failed(error.to_string())),
+        },
+        Command::Completions(args) => {
+            let mut text = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "twintier", &mut text);
+            print(&String::from_utf8_lossy(&text));
+            Ok(())
+        }
+        Command::Man(args) => manual(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,6 +123,12 @@ fn check(args: &ProfileArgs) -> Result<(), Failure> {
     let plan = supervisor::plan(&args.profile, &args.set)?;
     print(&supervisor::describe(&args.profile, &plan));
     Ok(())
+}
+
+fn manual(args: &ManArgs) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", args.dir.display()));
+    std::fs::create_dir_all(&args.dir).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command(), &args.dir).map_err(failed)
 }
 
 /// Prints, and does not mind a reader who has seen enough.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// not know each other, except as `BESIDE` says.
 const ROWS: &[&[&str]] = &[
     &["main", "cli"],
-    &["supervisor", "simulate"],
+    &["supervisor", "simulate", "init"],
     &["admin", "worker"],
     &["front"],
     &["replica", "storage", "database"],

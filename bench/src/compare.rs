@@ -13,9 +13,9 @@ use crate::evaluate::{Comparison, evaluate};
 use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::opponent::{self, Kind};
-use crate::process::{ask, find_program};
+use crate::process::ask;
 use crate::record::{Absent, PlanRecord, RunRecord, Surveyed, read_json, write_json};
-use crate::trial::{self, Lab, Stage, System, Task, Trial};
+use crate::trial::{self, Lab, Role, Setting, Stage, System, Task, Trial, sha256};
 use crate::{quick, soak};
 
 /// What a trial takes beside its window and warm-up: start, first answers, writing, stop.
@@ -104,14 +104,14 @@ pub fn select(lab: &Lab, wanted: &[Kind]) -> (Vec<System>, Vec<Absent>) {
         // The same system twice is an A/A comparison; the second one gets a name of its own.
         let times = systems.iter().filter(|system| system.kind == kind).count();
         let label = if times == 0 { kind.name() } else { format!("{}-{}", kind.name(), times + 1) };
-        systems.push(System { label, kind, held: None });
+        systems.push(System { label, ..System::of(kind) });
     }
     (systems, absent)
 }
 
 /// The same system beside held connections, under a name of its own.
 pub fn beside(system: &System, hold: Hold) -> System {
-    System { label: format!("{}+slow", system.label), kind: system.kind, held: Some(hold) }
+    System { label: format!("{}+slow", system.label), held: Some(hold), ..system.clone() }
 }
 
 /// Starts each system once for each kind of answer, looks at it and asks for its version: equal work is the condition of
@@ -157,7 +157,7 @@ pub fn survey(lab: &Lab, stage: &dyn Stage, plan: &mut Plan, record: &mut RunRec
 fn look(lab: &Lab, stage: &dyn Stage, system: &System, case: &Case) -> Result<Surveyed, Failure> {
     lab.interrupt.check()?;
     let folder = lab.folder.join("survey").join(format!("{}-{}", case.key(), system.label));
-    let running = stage.start(system, case, &folder)?;
+    let running = stage.start(system, case, &Setting::plain(&folder))?;
     let answer = opponent::sample_answer(&running.address, stage.path())?;
     let expected = stage.expected_body(case)?;
     if answer.body != expected {
@@ -170,23 +170,25 @@ fn look(lab: &Lab, stage: &dyn Stage, system: &System, case: &Case) -> Result<Su
     let id = running.groups.first().copied().unwrap_or_default();
     let surveyed = Surveyed {
         name: system.label.clone(),
-        description: match system.held {
-            None => system.kind.description(),
-            Some(hold) => format!("{}, beside {} slow connections", system.kind.description(), hold.connections),
+        description: match (system.role, system.held) {
+            (Role::Null, _) => format!("{} once more: the A/A comparison", system.kind.description()),
+            (Role::Floor, _) => {
+                "`twintier origin` in the system's place: what the generator itself measures".to_owned()
+            }
+            (Role::Measured | Role::Tiers, None) => system.kind.description(),
+            (Role::Measured | Role::Tiers, Some(hold)) => {
+                format!("{}, beside {} slow connections", system.kind.description(), hold.connections)
+            }
         },
         version: opponent::version(system.kind, id),
         program_sha256: sha256(id),
         answer_head_bytes: answer.head.len(),
         answer_body_bytes: answer.body.len(),
         answer_fields: answer.field_names(),
+        role: system.role,
     };
     running.stop()?;
     Ok(surveyed)
-}
-
-fn sha256(id: u32) -> String {
-    let answer = find_program("sha256sum").and_then(|program| ask(&program, &[&format!("/proc/{id}/exe")]));
-    answer.and_then(|text| text.split_whitespace().next().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Performs all trials of a surveyed plan and evaluates them. A signal ends it early: what is complete is evaluated and
@@ -337,7 +339,7 @@ mod tests {
     use crate::trial::{Lab, System};
 
     fn plan(seed: u64) -> Plan {
-        let systems = Kind::QUICK.map(|kind| System { label: kind.name(), kind, held: None }).to_vec();
+        let systems = Kind::QUICK.map(|kind| System::of(kind)).to_vec();
         let case = |connections| PlannedCase {
             case: Case::keep_alive(Work::Proxy, connections, 128),
             systems: (0..5).collect(),

@@ -1,18 +1,25 @@
 //! What the trials come to: a line for each system and case, ratios, and figures with a target of their own.
 
+mod control;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Load};
+use crate::control::twin_of;
 use crate::failure::Failure;
 use crate::latency::{Quantiles, add_log, histogram};
 use crate::memory::Soak;
 use crate::record::{RunRecord, Surveyed, read_json};
-use crate::statistics::{Better, Verdict, mean_interval, paired_ratio};
+use crate::statistics::{Better, Verdict, bootstrap_interval, mean_interval, paired_ratio};
 use crate::table::count_text;
 use crate::target::{self, BEST, Holds, Target};
-use crate::trial::Trial;
+use crate::threads::{CpuUse, Switches};
+use crate::trial::{Role, Trial};
+
+pub use control::{Floor, null_text};
 
 /// `compare.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +30,12 @@ pub struct Comparison {
     pub ratios: Vec<RatioRow>,
     /// Figures that are compared with a bound instead of with another system.
     pub bounds: Vec<Bound>,
+    /// The first own system against itself, a row for each metric: the comparison must be able to say "no difference".
+    #[serde(default)]
+    pub null: Vec<RatioRow>,
+    /// What the generator measures against the null server, by case.
+    #[serde(default)]
+    pub floor: Vec<Floor>,
 }
 
 /// A system in one case, over all blocks.
@@ -51,6 +64,38 @@ pub struct Measured {
     /// The worst verdict of the generator, and all reasons.
     pub verdict: String,
     pub reasons: Vec<String>,
+    /// What `cpu_us_per_request` is made of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cpu_by_group: BTreeMap<String, CpuUse>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<Switches>,
+}
+
+#[cfg(test)]
+impl Measured {
+    /// A system of which nothing is known.
+    pub fn none(case: Case) -> Self {
+        Self {
+            name: String::new(),
+            version: String::new(),
+            case,
+            blocks: 0,
+            requests: 0,
+            failed: 0,
+            throughput_per_s: 0.0,
+            cpu_us_per_request: 0.0,
+            p50_ns: None,
+            p99_ns: None,
+            p999_ns: None,
+            max_ns: None,
+            rate_per_s: None,
+            user_bytes_per_connection: None,
+            verdict: "invalid".to_owned(),
+            reasons: Vec::new(),
+            cpu_by_group: BTreeMap::new(),
+            switches: None,
+        }
+    }
 }
 
 /// `a` ÷ `b` of one metric in one case.
@@ -65,12 +110,70 @@ pub struct RatioRow {
     pub ratio: Option<f64>,
     pub ci_low: Option<f64>,
     pub ci_high: Option<f64>,
+    /// The same by BCa bootstrap; `null` with fewer than five blocks.
+    #[serde(default)]
+    pub bca_low: Option<f64>,
+    #[serde(default)]
+    pub bca_high: Option<f64>,
     pub blocks: u32,
     pub verdict: Verdict,
     /// For `underpowered`: blocks that would decide, if the scatter stays as it is.
     pub blocks_to_decide: Option<u32>,
     pub target: Option<Target>,
     pub holds: Option<Holds>,
+}
+
+impl RatioRow {
+    /// Whether the interval says that there is a difference.
+    pub fn excludes_one(&self) -> bool {
+        excludes(self.ci_low, self.ci_high)
+    }
+
+    /// Whether the bootstrap says another thing about 1 than Student's t does.
+    pub fn intervals_disagree(&self) -> bool {
+        self.bca_low.is_some() && excludes(self.bca_low, self.bca_high) != self.excludes_one()
+    }
+
+    /// Both intervals, for people who must not lean on one of them.
+    pub fn disagreement_text(&self) -> String {
+        let bca = |value: Option<f64>| value.map_or_else(|| "n/a".to_owned(), |value| format!("{value:.3}"));
+        format!(
+            "{} ÷ {}, {}, {}: Student's t says {}, the bootstrap [{}, {}]: near the edge, repeat with more blocks",
+            self.a,
+            self.b,
+            metric_words(&self.metric),
+            self.case.title(),
+            self.interval_text(),
+            bca(self.bca_low),
+            bca(self.bca_high)
+        )
+    }
+
+    /// `0.712 [0.680, 0.750]`
+    pub fn interval_text(&self) -> String {
+        match (self.ratio, self.ci_low, self.ci_high) {
+            (Some(ratio), Some(low), Some(high)) => format!("{ratio:.3} [{low:.3}, {high:.3}]"),
+            _ => "n/a".to_owned(),
+        }
+    }
+}
+
+fn excludes(low: Option<f64>, high: Option<f64>) -> bool {
+    low.is_some_and(|low| low > 1.0) || high.is_some_and(|high| high < 1.0)
+}
+
+/// A metric in words.
+pub fn metric_words(metric: &str) -> &str {
+    match metric {
+        "cpu_us_per_request" => "CPU per request",
+        "throughput_per_s" => "requests per second",
+        "p50_ns" => "p50",
+        "p99_ns" => "p99",
+        "p999_ns" => "p99.9",
+        "user_bytes_per_idle_connection" => "user memory of an idle connection, B",
+        "rss_growth_bytes_per_million_requests" => "growth of RSS, B per million requests",
+        other => other,
+    }
 }
 
 /// A figure of one system with its bound.
@@ -120,15 +223,32 @@ const REFERENCES: [&str; 2] = ["nginx", "haproxy"];
 pub fn evaluate(folder: &Path, record: &RunRecord, trials: &[Trial]) -> Result<Comparison, Failure> {
     let mut comparison = Comparison::default();
     let Some(plan) = &record.plan else { return Ok(comparison) };
+    let mut floors = Vec::new();
     for case in &plan.cases {
         let of_case: Vec<&Trial> = trials.iter().filter(|trial| trial.case == *case).collect();
         let mut names: Vec<&str> = Vec::new();
         for surveyed in &record.systems {
             let own: Vec<&Trial> = of_case.iter().filter(|trial| trial.system == surveyed.name).copied().collect();
-            if !own.is_empty() {
-                names.push(&surveyed.name);
-                comparison.systems.push(measure(folder, surveyed, case, &own)?);
-                comparison.bounds.extend(idle_bound(&surveyed.name, case, &own));
+            if own.is_empty() {
+                continue;
+            }
+            match surveyed.role {
+                Role::Measured => {
+                    names.push(&surveyed.name);
+                    comparison.systems.push(measure(folder, surveyed, case, &own)?);
+                    comparison.bounds.extend(idle_bound(&surveyed.name, case, &own));
+                }
+                Role::Null => {
+                    let twin = twin_of(&surveyed.name);
+                    let rows = METRICS.iter().filter(|metric| concerns(case, metric));
+                    let rows = rows.map(|metric| compare(metric, &plan.job, case, &of_case, twin, &surveyed.name));
+                    comparison.null.extend(rows.map(|row| RatioRow { target: None, holds: None, ..row }));
+                }
+                Role::Floor => {
+                    let generator = mean(own.iter().filter_map(|trial| trial.generator_cpu_us_per_request));
+                    floors.push((measure(folder, surveyed, case, &own)?, generator));
+                }
+                Role::Tiers => {}
             }
         }
         for (a, b) in pairs(&plan.job, &names) {
@@ -136,6 +256,8 @@ pub fn evaluate(folder: &Path, record: &RunRecord, trials: &[Trial]) -> Result<C
             comparison.ratios.extend(rows.map(|metric| compare(metric, &plan.job, case, &of_case, &a, &b)));
         }
     }
+    let beside = |(measured, generator)| Floor::beside(measured, generator, &comparison.systems);
+    comparison.floor = floors.into_iter().map(beside).collect();
     for surveyed in &record.systems {
         let path = folder.join("soak").join(&surveyed.name).join("soak.json");
         if path.is_file() {
@@ -208,7 +330,35 @@ fn measure(folder: &Path, surveyed: &Surveyed, case: &Case, trials: &[&Trial]) -
         user_bytes_per_connection: mean(idle_bytes(trials)),
         verdict: worst_verdict(trials).to_owned(),
         reasons,
+        cpu_by_group: cpu_by_group(trials),
+        switches: switches(trials),
     })
+}
+
+/// Mean over the trials, weighted by their requests.
+fn cpu_by_group(trials: &[&Trial]) -> BTreeMap<String, CpuUse> {
+    let mut sums: BTreeMap<String, CpuUse> = BTreeMap::new();
+    let known = || trials.iter().filter(|trial| !trial.cpu_by_group.is_empty());
+    let requests = known().map(|trial| trial.requests).sum::<u64>().max(1) as f64;
+    for trial in known() {
+        let weight = trial.requests as f64 / requests;
+        for (name, used) in &trial.cpu_by_group {
+            let sum = sums.entry(name.clone()).or_default();
+            sum.user_us += used.user_us * weight;
+            sum.system_us += used.system_us * weight;
+        }
+    }
+    sums
+}
+
+fn switches(trials: &[&Trial]) -> Option<Switches> {
+    let known: Vec<(f64, Switches)> =
+        trials.iter().filter_map(|trial| Some((trial.requests as f64, trial.switches?))).collect();
+    let requests = known.iter().map(|pair| pair.0).sum::<f64>().max(1.0);
+    let weighted =
+        |of: fn(&Switches) -> f64| known.iter().map(|(weight, one)| weight * of(one)).sum::<f64>() / requests;
+    (!known.is_empty())
+        .then(|| Switches { voluntary: weighted(|one| one.voluntary), involuntary: weighted(|one| one.involuntary) })
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -284,7 +434,7 @@ fn compare(metric: &Metric, job: &str, case: &Case, trials: &[&Trial], a: &str, 
             Some(((metric.of)(first), other_value(metric, trials, &same_block, b)?))
         })
         .collect();
-    let ratio = paired_ratio(&pairs);
+    let (ratio, bca) = (paired_ratio(&pairs), bootstrap_interval(&pairs));
     let target = target::of_ratio(job, case, a, b, metric.name);
     RatioRow {
         a: a.to_owned(),
@@ -294,6 +444,8 @@ fn compare(metric: &Metric, job: &str, case: &Case, trials: &[&Trial], a: &str, 
         ratio: ratio.map(|ratio| ratio.ratio),
         ci_low: ratio.map(|ratio| ratio.ci_low),
         ci_high: ratio.map(|ratio| ratio.ci_high),
+        bca_low: bca.map(|interval| interval.0),
+        bca_high: bca.map(|interval| interval.1),
         blocks: u32::try_from(pairs.len()).unwrap_or(u32::MAX),
         verdict: ratio.map_or(Verdict::Underpowered, |ratio| ratio.verdict(metric.better)),
         blocks_to_decide: ratio.and_then(|ratio| ratio.blocks_to_decide()),

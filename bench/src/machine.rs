@@ -185,7 +185,8 @@ impl ProcessGroup {
         lists
     }
 
-    fn task_folders(&self) -> Vec<PathBuf> {
+    /// `/proc/PID/task/TID` of every thread of the members.
+    pub fn task_folders(&self) -> Vec<PathBuf> {
         let tasks = self.processes.iter().map(|id| self.proc_folder.join(id.to_string()).join("task"));
         tasks
             .flat_map(|folder| {
@@ -198,7 +199,7 @@ impl ProcessGroup {
 }
 
 /// The first of the three numbers of a `schedstat` file: nanoseconds on a processor.
-fn run_time_ns(text: &str) -> Option<u64> {
+pub fn run_time_ns(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
@@ -209,7 +210,7 @@ fn group_of(stat: &str) -> Option<u32> {
 }
 
 /// The value of `name : value` in a file of such lines.
-fn colon_value(text: &str, name: &str) -> Option<String> {
+pub fn colon_value(text: &str, name: &str) -> Option<String> {
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
     pairs.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).next()
 }

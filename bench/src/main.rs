@@ -12,6 +12,7 @@ mod build;
 mod case;
 mod clock;
 mod compare;
+mod control;
 mod doctor;
 mod evaluate;
 mod failure;
@@ -33,6 +34,7 @@ mod statistics;
 mod store;
 mod table;
 mod target;
+mod threads;
 mod trial;
 
 use std::io::IsTerminal;
@@ -204,7 +206,7 @@ fn doctor(interrupt: &Interrupt) -> Result<(), Failure> {
     let machine = Machine::read(root);
     println!("{} · {} · {} cores", machine.cpu_model, machine.kernel, machine.cores.len());
     println!("{}", machine.core_map().text());
-    print!("{}", doctor::text(&doctor::examine(&machine, steal_share)));
+    print!("{}", doctor::text(&doctor::Checkup::of(doctor::examine(&machine, steal_share))));
     Ok(())
 }
 

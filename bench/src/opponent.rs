@@ -229,6 +229,8 @@ pub struct Place<'a> {
     pub interrupt: &'a Interrupt,
     /// Downstream connections that will be open at a time.
     pub connections: u32,
+    /// Bytes by which the environment is made longer.
+    pub env_padding_bytes: u32,
 }
 
 impl Place<'_> {
@@ -251,21 +253,31 @@ pub enum Answer<'a> {
     },
 }
 
+/// A fixed-response origin server.
+#[derive(Clone, Debug)]
+pub struct OriginOrder<'a> {
+    /// Of its logs.
+    pub name: &'a str,
+    /// `None` is every core.
+    pub core: Option<usize>,
+    pub engine: Engine,
+    pub answer: Answer<'a>,
+    pub folder: &'a Path,
+    /// Bytes by which its environment is made longer.
+    pub env_padding_bytes: u32,
+}
+
 /// Starts a fixed-response origin server.
 ///
 /// # Errors
 /// It does not get ready.
 pub fn start_origin(
     programs: &Programs,
-    name: &str,
-    core: Option<usize>,
-    engine: Engine,
-    answer: &Answer<'_>,
-    folder: &Path,
     interrupt: &Interrupt,
+    order: &OriginOrder<'_>,
 ) -> Result<(Process, String), Failure> {
     let mut arguments = ["origin", "--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
-    match answer {
+    match &order.answer {
         Answer::Bytes(bytes) => arguments.extend(["--body-bytes".to_owned(), bytes.to_string()]),
         Answer::File { path, content_type, fields } => {
             arguments.extend(["--body-file".to_owned(), path.to_string_lossy().into_owned()]);
@@ -273,11 +285,12 @@ pub fn start_origin(
             fields.iter().for_each(|field| arguments.extend(["--field".to_owned(), field.clone()]));
         }
     }
-    if engine != Engine::Auto {
-        arguments.extend(["--engine", engine.name()].map(str::to_owned));
+    if order.engine != Engine::Auto {
+        arguments.extend(["--engine", order.engine.name()].map(str::to_owned));
     }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut process = Process::start(&Order::new(name, &programs.twintier, &words, folder).on_core(core))?;
+    let process = Order::new(order.name, &programs.twintier, &words, order.folder);
+    let mut process = Process::start(&process.on_core(order.core).padded(order.env_padding_bytes))?;
     let address = process.ready(interrupt, START_DEADLINE)?.address("origin")?;
     Ok((process, address))
 }
@@ -309,7 +322,9 @@ fn start_sibling(command: &str, more: &[&str], place: &Place<'_>) -> Result<Runn
     if command == "proxy" && place.connections_max() > CONNECTIONS_MIN {
         arguments.extend(["--connections-max", &connections]);
     }
-    let order = Order::new(command, &place.programs.twintier, &arguments, place.folder).on_core(Some(place.core));
+    let order = Order::new(command, &place.programs.twintier, &arguments, place.folder)
+        .on_core(Some(place.core))
+        .padded(place.env_padding_bytes);
     let mut process = Process::start(&order)?;
     let address = process.ready(place.interrupt, START_DEADLINE)?.address(command)?;
     Ok(Running::of(address, process))
@@ -344,7 +359,8 @@ fn start_foreign(foreign: Foreign, place: &Place<'_>) -> Result<Running, Failure
         }
         let arguments: Vec<String> = recipe.arguments.iter().map(|argument| words.render(argument)).collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut process = Process::start(&Order::new(name, program, &arguments, &folder).on_core(Some(place.core)))?;
+        let order = Order::new(name, program, &arguments, &folder).on_core(Some(place.core));
+        let mut process = Process::start(&order.padded(place.env_padding_bytes))?;
         let accepted = place.interrupt.wait_for(START_DEADLINE, || {
             process.still_running()?;
             Ok(TcpStream::connect(&address).ok())

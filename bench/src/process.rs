@@ -87,7 +87,12 @@ pub struct Order {
     pub folder: PathBuf,
     /// Lets standard error through to the terminal: live progress.
     pub show_errors: bool,
+    /// Bytes by which the environment is made longer than the lab's own.
+    pub env_padding_bytes: u32,
 }
+
+/// The variable that makes an environment longer.
+const PADDING_VARIABLE: &str = "BENCH_PADDING";
 
 impl Order {
     /// An unpinned process with both streams in files.
@@ -99,7 +104,14 @@ impl Order {
             core: None,
             folder: folder.to_owned(),
             show_errors: false,
+            env_padding_bytes: 0,
         }
+    }
+
+    /// The same with a longer environment.
+    pub fn padded(mut self, bytes: u32) -> Self {
+        self.env_padding_bytes = bytes;
+        self
     }
 
     /// The same, pinned.
@@ -269,6 +281,9 @@ fn wrapped(order: &Order) -> Command {
     words.push(order.program.to_string_lossy().into_owned());
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).args(&order.arguments);
+    if order.env_padding_bytes > 0 {
+        command.env(PADDING_VARIABLE, "x".repeat(usize::try_from(order.env_padding_bytes).unwrap_or(0)));
+    }
     command
 }
 

@@ -19,7 +19,7 @@ use crate::http::get_json;
 use crate::job::ProxyStage;
 use crate::latency::Quantiles;
 use crate::machine::{Jiffies, ProcessGroup};
-use crate::opponent::{Answer, Engine, Kind, Programs, start_origin};
+use crate::opponent::{Answer, Engine, Kind, OriginOrder, Programs, start_origin};
 use crate::process::{Interrupt, Order, Process};
 use crate::record::{RunRecord, make_folder, write_json};
 use crate::trial::{BrowseSummary, Lab, Summary};
@@ -134,7 +134,8 @@ pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> 
         warmup_s: WARMUP_S,
         seed: options.seed,
         soak: None,
-    };
+    }
+    .with_floor_only();
     record.absent = absent;
     say(&format!(
         "proxy job: {CONNECTIONS} connections, {BODY_BYTES} B, {} blocks of {} s in random order, seed {}",
@@ -168,15 +169,15 @@ pub fn say(line: &str) {
 /// Starts the appliance, waits for its catalog, loads it with browsers, and stops it.
 fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance, Failure> {
     let folder = lab.folder.join("appliance");
-    let (suppliers, suppliers_address) = start_origin(
-        &lab.programs,
-        "suppliers",
-        None,
-        Engine::Auto,
-        &Answer::Bytes(BODY_BYTES),
-        &folder,
-        &lab.interrupt,
-    )?;
+    let suppliers = OriginOrder {
+        name: "suppliers",
+        core: None,
+        engine: Engine::Auto,
+        answer: Answer::Bytes(BODY_BYTES),
+        folder: &folder,
+        env_padding_bytes: 0,
+    };
+    let (suppliers, suppliers_address) = start_origin(&lab.programs, &lab.interrupt, &suppliers)?;
     say("appliance: profiles/quickstart.toml, a fresh database");
     let (mut appliance, addresses) = start_appliance(lab, root, &folder, &suppliers_address)?;
     say(&format!(

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
 use crate::clock;
+use crate::doctor::{Checkup, examine};
 use crate::failure::Failure;
 use crate::machine::{CoreMap, Jiffies, Machine};
 use crate::process::{ask, find_program};
+use crate::trial::Role;
 
 /// The provenance of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub struct RunRecord {
     pub absent: Vec<Absent>,
     /// False while the run lasts and for ever where it was cut short.
     pub finished: bool,
+    /// What the doctor said before the run; `null` in runs of before it was asked.
+    #[serde(default)]
+    pub doctor: Option<Checkup>,
 }
 
 /// What a comparison set out to do.
@@ -60,6 +65,9 @@ pub struct Surveyed {
     pub answer_head_bytes: usize,
     pub answer_body_bytes: usize,
     pub answer_fields: Vec<String>,
+    /// What it is in the comparison for.
+    #[serde(default)]
+    pub role: Role,
 }
 
 /// A system that does not take part.
@@ -74,6 +82,7 @@ impl RunRecord {
     /// Everything that is known before the first measurement.
     pub fn begin(kind: &str, root: &Path) -> Self {
         let machine = Machine::read(Path::new("/"));
+        let checkup = Checkup::of(examine(&machine, machine.steal_share_since_boot));
         Self {
             kind: kind.to_owned(),
             argv: argv(),
@@ -87,6 +96,7 @@ impl RunRecord {
             systems: Vec::new(),
             absent: Vec::new(),
             finished: false,
+            doctor: Some(checkup),
         }
     }
 

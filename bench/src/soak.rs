@@ -12,7 +12,7 @@ use crate::opponent::sample_answer;
 use crate::quick;
 use crate::record::write_json;
 use crate::table::count_text;
-use crate::trial::{GeneratorOrder, Lab, Stage, Trial};
+use crate::trial::{GeneratorOrder, Lab, Setting, Stage, Trial};
 
 /// Requests a second where no trial tells them.
 const RATE_ASSUMED_PER_S: f64 = 40_000.0;
@@ -62,7 +62,7 @@ pub fn perform(lab: &Lab, stage: &dyn Stage, plan: &Plan, order: &Order, trials:
         let duration_s = (order.requests as f64 / rate * MARGIN).ceil();
         quick::say(&format!("{}: {} requests, {duration_s:.0} s", system.label, count_text(order.requests)));
         let folder = lab.folder.join("soak").join(&system.label);
-        let mut running = stage.start(system, &order.case, &folder)?;
+        let mut running = stage.start(system, &order.case, &Setting::plain(&folder))?;
         sample_answer(&running.address, stage.path())?;
         let group = ProcessGroup::find(Path::new("/proc"), &running.groups);
         let url = format!("http://{}{}", running.address, stage.path());

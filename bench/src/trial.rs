@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::books;
@@ -25,12 +27,16 @@ use crate::latency::Quantiles;
 use crate::machine::{CoreMap, ProcessGroup};
 use crate::memory::{Held, Memory};
 use crate::opponent::{Kind, Programs, Running, sample_answer};
-use crate::process::{Interrupt, Order, Process};
+use crate::process::{Interrupt, Order, Process, ask, find_program};
+use crate::threads::{CpuUse, Switches, ThreadPlace, Watch, interpolated, places};
 
 /// Time between two samples of the system's run time.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 /// What the generator may take beyond warm-up and window: connecting, draining, writing.
 const GENERATOR_SLACK: Duration = Duration::from_secs(30);
+
+/// An environment is made longer by less than this: the span over which programs were seen to change their speed.
+const ENV_PADDING_BYTES_MAX: u32 = 4096;
 
 /// What every trial of a comparison shares.
 #[derive(Clone, Debug)]
@@ -133,6 +139,21 @@ impl GeneratorOrder<'_> {
     }
 }
 
+/// What a system is in a comparison for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// To be compared.
+    #[default]
+    Measured,
+    /// The first own system once more, under another name: whatever differs between the two is noise.
+    Null,
+    /// The null server on the system's core: what the generator measures when there is next to nothing to measure.
+    Floor,
+    /// A measured system that also says where the time of each request went; it is compared with nobody.
+    Tiers,
+}
+
 /// A system under the name that the report gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
@@ -140,6 +161,31 @@ pub struct System {
     pub kind: Kind,
     /// Connections that are held beside every load of it.
     pub held: Option<Hold>,
+    pub role: Role,
+}
+
+impl System {
+    /// A system to be compared, under its own name.
+    pub fn of(kind: Kind) -> Self {
+        Self { label: kind.name(), kind, held: None, role: Role::Measured }
+    }
+}
+
+/// What a start of a system finds around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// For configurations and logs.
+    pub folder: &'a Path,
+    /// Bytes by which its environment is made longer: the place of its stack, and with it how fast it happens to be,
+    /// depends on that.
+    pub env_padding_bytes: u32,
+}
+
+impl<'a> Setting<'a> {
+    /// With the lab's own environment.
+    pub fn plain(folder: &'a Path) -> Self {
+        Self { folder, env_padding_bytes: 0 }
+    }
 }
 
 /// How the systems of a job are started, and what they answer.
@@ -148,7 +194,7 @@ pub trait Stage {
     ///
     /// # Errors
     /// It is not installed or does not get ready.
-    fn start(&self, system: &System, case: &Case, folder: &Path) -> Result<Running, Failure>;
+    fn start(&self, system: &System, case: &Case, setting: &Setting<'_>) -> Result<Running, Failure>;
 
     /// The path that is asked for.
     fn path(&self) -> &str;
@@ -192,6 +238,26 @@ pub struct Trial {
     /// Cores that the system's threads were allowed, as the kernel says.
     pub affinity: Vec<String>,
     pub processes: u32,
+    #[serde(default)]
+    pub role: Role,
+    /// The system's time by group of threads: what `cpu_us_per_request` is made of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cpu_by_group: BTreeMap<String, CpuUse>,
+    /// Of all threads of the system, for each request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<Switches>,
+    /// Threads that did work worth naming: the worker count, asked of the kernel.
+    #[serde(default)]
+    pub busy_threads: u32,
+    /// Where every thread of the system and of the generator was allowed to run, as the kernel says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<ThreadPlace>,
+    /// Bytes by which the environment of the system was longer than the lab's own, drawn anew for every start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_padding_bytes: Option<u32>,
+    /// Of the running program's file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program_sha256: String,
 }
 
 /// What the lab reads of the generator's `summary.json`.
@@ -269,6 +335,13 @@ impl Task<'_> {
         format!("trials/{}-b{:02}-{}", self.case.key(), self.block, self.system.label)
     }
 
+    /// Drawn anew for every start, and the same again from the same seed.
+    fn env_padding_bytes(&self) -> u32 {
+        let turns = u64::from(self.block) << 32 | u64::from(self.turn);
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(self.seed ^ turns.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        random.next_u32() % ENV_PADDING_BYTES_MAX
+    }
+
     fn hold(&self) -> Option<Hold> {
         match self.case.load {
             Load::Idle => Some(Hold::idle(self.case.idle_connections)),
@@ -298,7 +371,8 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         Load::Idle => Some(memory_without(lab, stage, task, &folder.join("without"))?),
         Load::KeepAlive | Load::NewConnections | Load::Rate => None,
     };
-    let mut system = stage.start(task.system, &task.case, folder)?;
+    let env_padding_bytes = task.env_padding_bytes();
+    let mut system = stage.start(task.system, &task.case, &Setting { folder, env_padding_bytes })?;
     // A program may listen before its workers are there: the first answer comes from one.
     sample_answer(&system.address, stage.path())?;
     let group = ProcessGroup::find(Path::new("/proc"), &system.groups);
@@ -306,7 +380,6 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
     let holding =
         task.hold().map(|hold| Holding::begin(lab, hold, &task.case, &url, &group, folder, base)).transpose()?;
 
-    let mut samples = Vec::new();
     let load = GeneratorOrder {
         url: &url,
         rate: task.rate_per_s,
@@ -317,7 +390,19 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         seed: task.seed,
         folder,
     };
-    let summary = lab.generate(&load, |now_ns| samples.push((now_ns, group.cpu_ns())))?;
+    let (mut samples, mut watch) = (Vec::new(), Watch::new(&group));
+    let mut threads = Vec::new();
+    let generator = load.start(lab)?;
+    let (generator_id, begun) = (generator.id(), Instant::now());
+    let summary = lab.await_generator(generator, &load, |now_ns| {
+        samples.push((now_ns, [group.cpu_ns()]));
+        watch.look(now_ns);
+        // In the middle of the load every thread is where it will be.
+        if threads.is_empty() && begun.elapsed().as_secs_f64() >= task.warmup_s + task.duration_s / 2.0 {
+            threads = places("system", &group);
+            threads.extend(places("generator", &ProcessGroup::find(Path::new("/proc"), &[generator_id])));
+        }
+    })?;
     system.still_running()?;
     let held = holding.map(|holding| holding.end(lab, &group)).transpose()?;
     let affinity = group.affinity();
@@ -346,8 +431,11 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         reasons.push(wrong);
     }
     let (from, to) = summary.window_ns();
-    let cpu_ns = run_time_at(&samples, to).saturating_sub(run_time_at(&samples, from));
+    // Nanoseconds of a trial: exact in an f64.
+    let cpu_ns = (interpolated(&samples, to)[0] - interpolated(&samples, from)[0]).round().max(0.0) as u64;
     let requests = (summary.achieved_rate * summary.duration_s).round();
+    let usage = watch.between(from, to);
+    let program_sha256 = sha256(system.groups.first().copied().unwrap_or_default());
     system.stop()?;
     Ok(Trial {
         // A count that was divided by a time and is multiplied by it again: exact below 2^53.
@@ -364,6 +452,12 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         reasons,
         affinity,
         processes: u32::try_from(group.processes().len()).unwrap_or(u32::MAX),
+        cpu_by_group: usage.cpu_by_group(requests),
+        switches: Some(usage.switches(requests)),
+        busy_threads: usage.busy_threads,
+        threads,
+        env_padding_bytes: Some(env_padding_bytes),
+        program_sha256,
         ..failed(task, String::new())
     })
 }
@@ -371,7 +465,8 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
 /// Memory of the system under the load of the case without its idle connections, and not made for them.
 fn memory_without(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Result<Memory, Failure> {
     let case = Case { load: Load::KeepAlive, idle_connections: 0, ..task.case };
-    let system = stage.start(task.system, &case, folder)?;
+    let setting = Setting { folder, env_padding_bytes: task.env_padding_bytes() };
+    let system = stage.start(task.system, &case, &setting)?;
     sample_answer(&system.address, stage.path())?;
     let group = ProcessGroup::find(Path::new("/proc"), &system.groups);
     let url = format!("http://{}{}", system.address, stage.path());
@@ -402,32 +497,18 @@ fn failed(task: &Task<'_>, why: String) -> Trial {
         reasons: vec![why],
         affinity: Vec::new(),
         processes: 0,
+        role: task.system.role,
+        cpu_by_group: BTreeMap::new(),
+        switches: None,
+        busy_threads: 0,
+        threads: Vec::new(),
+        env_padding_bytes: None,
+        program_sha256: String::new(),
     }
 }
 
-/// Run time at a moment, by interpolation; before the first and after the last sample theirs.
-fn run_time_at(samples: &[(u64, u64)], at_ns: u64) -> u64 {
-    let after = samples.partition_point(|&(time, _)| time < at_ns);
-    match (after.checked_sub(1).and_then(|before| samples.get(before)), samples.get(after)) {
-        (Some(&(t0, c0)), Some(&(t1, c1))) => {
-            let share = (at_ns - t0) as f64 / (t1 - t0).max(1) as f64;
-            // Within two samples 50 ms apart: exact in an f64.
-            c0 + (share * c1.saturating_sub(c0) as f64).round() as u64
-        }
-        (Some(&(_, only)), None) | (None, Some(&(_, only))) => only,
-        (None, None) => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::run_time_at;
-
-    #[test]
-    fn run_time_is_interpolated() {
-        let samples = [(100, 0), (200, 50), (300, 150)];
-        let found = [0, 100, 150, 200, 250, 300, 400].map(|at| run_time_at(&samples, at));
-        assert_eq!(found, [0, 0, 25, 50, 100, 150, 150]);
-        assert_eq!(run_time_at(&[], 5), 0);
-    }
+/// Of the file that process `id` runs; empty where `sha256sum` is missing.
+pub fn sha256(id: u32) -> String {
+    let answer = find_program("sha256sum").and_then(|program| ask(&program, &[&format!("/proc/{id}/exe")]));
+    answer.and_then(|text| text.split_whitespace().next().map(str::to_owned)).unwrap_or_default()
 }

@@ -10,16 +10,18 @@
 //! Every fetch is a request of the accounting identity: planned when the page wants it, which for the first page of a
 //! session is the session's planned arrival and behind a think time is the time at which that was over.
 
+mod figures;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use twintier::clock::{monotonic_ns, unix_ms};
 use twintier::engine::{Address, Chunk, Engine, Event};
 
-use crate::arrivals::Arrivals;
-use crate::browser::{Browser, Effect, Ending, Fetch, Incoming, Role, World};
+use self::figures::Figures;
+use crate::browser::{Browser, Effect, Ending, Fetch, Incoming, Reading, Role, World};
 use crate::connection::{Lines, Progress, State, position};
 use crate::failure::Failure;
 use crate::meter::{Cost, Sample};
@@ -27,7 +29,6 @@ use crate::recorder::{Outcome, Recorder, Stamps};
 use crate::scenario::Scenario;
 use crate::schedule::{Schedule, Window};
 use crate::stage::{Finished, Ready, Stage};
-use crate::summary::BrowseSummary;
 use crate::target::write_request;
 
 /// Connections that a browser opens to one origin over HTTP/1.1.
@@ -68,8 +69,8 @@ pub struct Site {
 /// The engine failed.
 pub fn run<E: Engine>(stage: &Stage, site: &Site, scenario: &Scenario, ready: &Ready) -> io::Result<Finished> {
     let lines = Lines::<E>::new(site.users * LINES_PER_USER, site.address.clone())?;
-    let (window, recorder) = ready.begin();
-    let schedule = stage.open.map(|(process, rate)| Schedule::new(Arrivals::new(process, rate, stage.seed), window));
+    let (window, recorder) = ready.begin()?;
+    let schedule = stage.plan.as_ref().map(|plan| Schedule::new(plan.arrivals(), window));
     let world = World {
         scenario,
         authority: &site.authority,
@@ -98,8 +99,7 @@ pub fn run<E: Engine>(stage: &Stage, site: &Site, scenario: &Scenario, ready: &R
         timeout_ns: stage.timeout_ns,
         tick_ns: (stage.timeout_ns / 20).clamp(1_000_000, 10_000_000),
         next_tick_ns: 0,
-        summary: BrowseSummary { scenario: scenario.name.clone(), ..BrowseSummary::default() },
-        failed_steps: vec![0; scenario.steps.len()],
+        figures: Figures::new(scenario, window, stage.page_slo),
         start_sample: None,
         end_sample: None,
     };
@@ -158,8 +158,7 @@ struct Driver<'w, E: Engine> {
     timeout_ns: u64,
     tick_ns: u64,
     next_tick_ns: u64,
-    summary: BrowseSummary,
-    failed_steps: Vec<u64>,
+    figures: Figures,
     start_sample: Option<Sample>,
     end_sample: Option<Sample>,
 }
@@ -211,18 +210,18 @@ impl<E: Engine> Driver<'_, E> {
 
     /// Open loop: gives planned sessions to free slots.
     fn start_sessions(&mut self, now_ns: u64) {
-        while let Some(planned_ns) = self.schedule.as_mut().and_then(|schedule| schedule.take_due(now_ns)) {
+        while let Some(due) = self.schedule.as_mut().and_then(|schedule| schedule.take_due(now_ns)) {
             match self.away.pop() {
-                Some(user) => self.begin(user, planned_ns, now_ns),
-                None => self.summary.sessions_shed += u64::from(self.window.measures(planned_ns)),
+                // The number in the whole plan, so that generators which share it play different users.
+                Some(user) => self.begin(user, due.number, due.planned_ns, now_ns),
+                None => self.figures.shed(due.planned_ns),
             }
         }
     }
 
-    fn begin(&mut self, user: u32, due_ns: u64, now_ns: u64) {
-        let number = self.sessions;
+    fn begin(&mut self, user: u32, number: u64, due_ns: u64, now_ns: u64) {
         self.sessions += 1;
-        self.summary.sessions_started += 1;
+        self.figures.summary.sessions_started += 1;
         let slot = &mut self.slots[position(user)];
         slot.active = true;
         slot.browser.begin(&self.world, number, due_ns, &mut self.effects);
@@ -242,7 +241,7 @@ impl<E: Engine> Driver<'_, E> {
                 self.slots[position(user)].browser.woken(&self.world, due_ns, &mut self.effects);
                 self.perform(user, due_ns, now_ns);
             } else {
-                self.begin(user, due_ns, now_ns);
+                self.begin(user, self.sessions, due_ns, now_ns);
             }
         }
     }
@@ -259,29 +258,23 @@ impl<E: Engine> Driver<'_, E> {
                     self.slots[position(user)].queue.push_back((fetch, stamps));
                 }
                 Effect::Wait { until_ns } => self.waits.push(Reverse((until_ns, user))),
-                Effect::PageLoaded { step, started_ns } => {
-                    self.summary.pages += u64::from(self.window.measures(started_ns));
+                Effect::PageLoaded { step, started_ns, whole } => {
+                    self.figures.loaded(step, started_ns, now_ns, whole);
                     self.recorder.tagged(started_ns, now_ns.saturating_sub(started_ns), page_tag_of(step));
                 }
-                Effect::CacheHit => self.summary.cache_fresh += 1,
-                Effect::End(ending) => self.end_session(user, ending, now_ns),
+                Effect::CacheHit { .. } => self.figures.spared(due_ns),
+                Effect::End(ending) => self.end_session(user, &ending, now_ns),
             }
         }
         self.effects = effects;
         self.dispatch(user, now_ns);
     }
 
-    fn end_session(&mut self, user: u32, ending: Ending, now_ns: u64) {
+    fn end_session(&mut self, user: u32, ending: &Ending, now_ns: u64) {
+        self.figures.ended(ending);
         let rest_ns = match ending {
-            Ending::Completed => {
-                self.summary.sessions_completed += 1;
-                0
-            }
-            Ending::Failed { step } => {
-                self.summary.sessions_failed += 1;
-                self.failed_steps[step] += 1;
-                REST_NS
-            }
+            Ending::Completed => 0,
+            Ending::Failed { .. } => REST_NS,
         };
         for index in user_lines(user) {
             assert!(self.jobs[position(index)].job.is_none(), "invariant: a session ends without fetches");
@@ -306,7 +299,7 @@ impl<E: Engine> Driver<'_, E> {
             let Some((fetch, mut stamps)) = self.slots[position(user)].queue.pop_front() else { return };
             let line = &mut self.jobs[position(index)];
             stamps.free_ns = line.free_ns.max(stamps.noticed_ns);
-            line.incoming.expect(fetch.role);
+            line.incoming.expect(&fetch, fetch.checks.map(|checks| &self.world.scenario.checks[checks]));
             line.job = Some(Job { fetch, stamps });
             self.fresh.push(index);
             match self.lines.line(index).state {
@@ -327,21 +320,22 @@ impl<E: Engine> Driver<'_, E> {
         let cookie = self.slots[position(index / LINES_PER_USER)].browser.cookie(&self.world, &fetch.path, now_ns);
         let accept = match fetch.role {
             Role::Document => "text/html,application/json;q=0.9,*/*;q=0.8",
+            Role::Sheet => "text/css,*/*;q=0.1",
             Role::Asset => "*/*",
         };
-        let form = fetch.post.then_some(("Content-Type", "application/x-www-form-urlencoded"));
+        let form = fetch.post.as_ref().map(|(kind, _)| ("Content-Type", *kind));
         let condition = fetch.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
         let fields = [("User-Agent", concat!("loadgen/", env!("CARGO_PKG_VERSION"))), ("Accept", accept)];
         let optional = [cookie.as_deref().map(|cookie| ("Cookie", cookie)), form, condition];
         let mut bytes = Vec::with_capacity(512);
-        let method = if fetch.post { "POST" } else { "GET" };
+        let (method, body) = fetch.post.as_ref().map_or(("GET", ""), |(_, body)| ("POST", body));
         write_request(
             &mut bytes,
             method,
             &fetch.path,
             self.world.authority,
             fields.into_iter().chain(optional.into_iter().flatten()),
-            fetch.body.as_bytes(),
+            body.as_bytes(),
         );
         let length = bytes.len();
         self.lines.send(index, Chunk::Shared(Arc::from(bytes), 0..length), false);
@@ -366,7 +360,9 @@ impl<E: Engine> Driver<'_, E> {
 
     fn handle(&mut self, index: u32, event: Event, now_ns: u64) {
         let line = &mut self.jobs[position(index)];
-        let progress = self.lines.take(index, event, &mut line.incoming);
+        let checks = line.job.as_ref().and_then(|job| job.fetch.checks);
+        let checks = checks.map(|checks| &self.world.scenario.checks[checks]);
+        let progress = self.lines.take(index, event, &mut Reading { incoming: &mut line.incoming, checks });
         if let Some(job) = &mut line.job
             && job.stamps.first_byte_ns == 0
             && job.stamps.submitted_ns != 0
@@ -397,6 +393,9 @@ impl<E: Engine> Driver<'_, E> {
             Ok(()) => Outcome::Completed { status },
             Err(why) => Outcome::Failed { why, status: Some(status) },
         };
+        if job.fetch.role != Role::Document {
+            self.figures.asset(job.stamps.planned_ns, status);
+        }
         self.record(&job, now_ns, outcome, body_bytes);
         self.perform(user, now_ns, now_ns);
     }
@@ -407,11 +406,11 @@ impl<E: Engine> Driver<'_, E> {
         line.free_ns = now_ns;
         let status = self.lines.line(index).reader.status();
         self.record(&job, now_ns, Outcome::Failed { why, status }, 0);
-        self.tell_failed(index / LINES_PER_USER, &job, now_ns);
+        self.tell_failed(index / LINES_PER_USER, &job, why, now_ns);
     }
 
-    fn tell_failed(&mut self, user: u32, job: &Job, now_ns: u64) {
-        self.slots[position(user)].browser.failed(&self.world, &job.fetch, now_ns, &mut self.effects);
+    fn tell_failed(&mut self, user: u32, job: &Job, why: Failure, now_ns: u64) {
+        self.slots[position(user)].browser.failed(&self.world, &job.fetch, why, now_ns, &mut self.effects);
         self.perform(user, now_ns, now_ns);
     }
 
@@ -419,7 +418,7 @@ impl<E: Engine> Driver<'_, E> {
         self.outstanding -= 1;
         let tag = match job.fetch.role {
             Role::Document => tag_of(job.fetch.step),
-            Role::Asset => TAG_ASSETS,
+            Role::Asset | Role::Sheet => TAG_ASSETS,
         };
         self.recorder.finish(&job.stamps, now_ns, outcome, tag, body_bytes);
     }
@@ -448,7 +447,7 @@ impl<E: Engine> Driver<'_, E> {
             {
                 let job = Job { fetch, stamps };
                 self.record(&job, now_ns, Outcome::Failed { why: Failure::QueueTimeout, status: None }, 0);
-                self.tell_failed(user, &job, now_ns);
+                self.tell_failed(user, &job, Failure::QueueTimeout, now_ns);
             }
         }
     }
@@ -467,13 +466,12 @@ impl<E: Engine> Driver<'_, E> {
         }
         let last = Sample::take(now_ns, 0, &self.lines.engine().statistics());
         let cost = Cost::between(&self.start_sample.unwrap_or(last), &self.end_sample.unwrap_or(last));
-        let mut summary = self.summary;
         for slot in &self.slots {
-            summary.foreign_assets += slot.browser.foreign_assets;
-            summary.cache_revalidated += slot.browser.revalidated;
+            self.figures.summary.foreign_assets += slot.browser.foreign_assets;
+            if let Some(started_ns) = slot.browser.loading_since_ns() {
+                self.figures.unfinished(started_ns);
+            }
         }
-        let steps = self.world.scenario.steps.iter().zip(&self.failed_steps).filter(|(_, count)| **count > 0);
-        summary.failed_steps = steps.map(|(step, count)| (step.clone(), *count)).collect::<BTreeMap<_, _>>();
         let request_counts = || self.lines.iter().map(|line| line.request_count);
         let late_intervals = self.recorder.late_rolls();
         let (counts, warm_up) = self.recorder.end(now_ns);
@@ -491,7 +489,8 @@ impl<E: Engine> Driver<'_, E> {
             interrupted,
             connections_opened: self.lines.opened(),
             requests_per_connection: [request_counts().min().unwrap_or(0), request_counts().max().unwrap_or(0)],
-            browse: Some((summary, (0..self.world.scenario.steps.len()).map(page_tag_of).collect())),
+            browse: Some(self.figures.end(self.world.scenario)),
+            ..Finished::default()
         }
     }
 }

@@ -1,5 +1,9 @@
 //! The command line. Everything that can be checked without sending a byte is checked here.
 
+mod expect;
+mod pages;
+mod plan;
+
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -9,12 +13,17 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use twintier::engine::{Address, Uring};
 
-use crate::arrivals::{Process, Rate};
+use self::expect::ExpectOptions;
+use self::pages::PageOptions;
+use self::plan::{PlanOptions, PrintOptions, StartOptions};
+use crate::arrivals::{Plan, Rate};
 use crate::browse::{self, Site};
 use crate::hold;
 use crate::merge::merge;
-use crate::run::{self, Request};
+use crate::replay::Trace;
+use crate::run::{self, Request, Variant};
 use crate::scenario::Scenario;
+use crate::schema;
 use crate::slo::Slo;
 use crate::stage::{Stage, perform};
 use crate::summary::Summary;
@@ -58,6 +67,10 @@ enum Command {
     Hold(HoldOptions),
     /// Add the runs of several generators to one report.
     Merge(MergeOptions),
+    /// Print the arrivals that a run with the same options would plan, and send nothing.
+    Plan(PrintOptions),
+    /// Print the JSON schema of summary.json: every field with its definition, every number with its unit.
+    Schema,
 }
 
 /// What every kind of run takes.
@@ -72,12 +85,10 @@ pub struct CommonOptions {
     /// Seconds after its planned time at which a request has failed.
     #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
     pub timeout: u64,
-    /// How arrivals follow each other.
-    #[arg(long, value_enum, default_value = "constant")]
-    pub arrivals: Process,
-    /// Seed of everything random: the same seed makes the same plan.
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub seed: u64,
+    #[command(flatten)]
+    pub plan: PlanOptions,
+    #[command(flatten)]
+    pub start: StartOptions,
     /// Pin the timing thread to this core, which it then keeps busy while an arrival is near.
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
@@ -99,11 +110,11 @@ pub struct CommonOptions {
 struct RunOptions {
     /// What to request, as in http://127.0.0.1:8080/path
     url: Target,
-    /// Arrivals a second: an open loop.
-    #[arg(long, value_name = "R", required_unless_present = "closed", conflicts_with = "closed")]
+    /// Arrivals a second: an open loop, as are --arrivals with rates of their own.
+    #[arg(long, value_name = "R", conflicts_with = "closed")]
     rate: Option<Rate>,
     /// A closed loop: each connection sends its next request when the last response is complete.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "arrivals")]
     closed: bool,
     /// Connections.
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=60_000))]
@@ -123,9 +134,8 @@ struct RunOptions {
     /// A file that is sent as the body.
     #[arg(long, value_name = "FILE")]
     body_file: Option<PathBuf>,
-    /// Status that counts as completed; may be given again. Without it every status below 400 does.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=599))]
-    expect_status: Vec<u16>,
+    #[command(flatten)]
+    expect: ExpectOptions,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -134,7 +144,7 @@ struct BrowseOptions {
     scenario: PathBuf,
     /// The system under test, as in http://127.0.0.1:8080
     url: Target,
-    /// Sessions a second: they arrive by plan, whatever becomes of them.
+    /// Sessions a second: they arrive by plan, whatever becomes of them; --arrivals may have rates of their own.
     #[arg(long, value_name = "R", conflicts_with = "users")]
     rate: Option<Rate>,
     /// Users, each of whom starts a session when the last one has ended; 10 without --rate.
@@ -143,6 +153,8 @@ struct BrowseOptions {
     /// With --rate: sessions at the same time; more are shed.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     sessions_max: u32,
+    #[command(flatten)]
+    pages: PageOptions,
     #[command(flatten)]
     common: CommonOptions,
 }
@@ -184,6 +196,11 @@ pub fn main() -> ExitCode {
         Command::Run(options) => perform_run(*options),
         Command::Browse(options) => perform_browse(*options),
         Command::Hold(options) => return perform_hold(&options),
+        Command::Plan(options) => return perform_plan(&options),
+        Command::Schema => {
+            print!("{}", schema::SUMMARY);
+            return ExitCode::SUCCESS;
+        }
         Command::Merge(options) => merge(&options.directories, &options.out, std::env::args().collect()),
     };
     match outcome {
@@ -211,6 +228,16 @@ fn perform_hold(options: &HoldOptions) -> ExitCode {
     }
 }
 
+fn perform_plan(options: &PrintOptions) -> ExitCode {
+    match plan::print(options, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, EXIT_USAGE),
+        Err(error) => complain(&error, EXIT_FAILED),
+    }
+}
+
 fn conclude(summary: &Summary) -> ExitCode {
     print!("{}", summary.text());
     match summary.verdict {
@@ -226,31 +253,64 @@ fn complain(error: &io::Error, code: u8) -> ExitCode {
 }
 
 fn perform_run(options: RunOptions) -> io::Result<Summary> {
-    let body = match &options.body_file {
-        None => Vec::new(),
-        Some(path) => fs::read(path)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display())))?,
+    let common = &options.common;
+    let plan = common.plan.plan(options.rate, common.warmup, common.duration)?;
+    if plan.is_none() && !options.closed {
+        let message = "say how much is to be sent: --rate R, --arrivals with rates of their own, or --closed";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let variants = match plan.as_ref().and_then(Plan::trace) {
+        None => vec![variant(&options, &options.method, &options.url.path, &read_body(&options)?)],
+        Some(trace) => replayed(&options, trace)?,
     };
-    // Sent for as long as the process lives.
-    let request_bytes = |closing: &[Field]| -> &'static [u8] {
+    let request = Request {
+        address: Address::Tcp(options.url.address),
+        variants,
+        connection_requests_max: options.connection_requests.unwrap_or(u32::MAX),
+        expected: options.expect.expect_status.clone(),
+        checks: options.expect.checks().map_err(|message| io::Error::new(io::ErrorKind::InvalidInput, message))?,
+        check_every: options.expect.check_every,
+    };
+    let url = format!("http://{}{}", options.url.authority, options.url.path);
+    let stage = stage(url, plan, options.connections, common, run::tag_names());
+    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
+}
+
+fn read_body(options: &RunOptions) -> io::Result<Vec<u8>> {
+    options.body_file.as_ref().map_or(Ok(Vec::new()), |path| {
+        fs::read(path)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display())))
+    })
+}
+
+/// The different requests of a log, each made once.
+fn replayed(options: &RunOptions, trace: &Trace) -> io::Result<Vec<Variant>> {
+    let wrong = |message: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    if options.url.path != "/" {
+        return wrong("a replay takes its paths from the log: write the URL without one");
+    }
+    if options.method != "GET" || options.body_file.is_some() {
+        return wrong("a replay takes its methods from the log and has no bodies: leave --method and --body-file out");
+    }
+    if !options.common.quiet {
+        eprint!("{}", trace.text());
+    }
+    Ok(trace.distinct.iter().map(|(method, path)| variant(options, method, path, &[])).collect())
+}
+
+/// A request as it will be sent for as long as the process lives.
+fn variant(options: &RunOptions, method: &str, path: &str, body: &[u8]) -> Variant {
+    let bytes = |closing: &[Field]| -> &'static [u8] {
         let mut bytes = Vec::new();
         let fields = options.header.iter().chain(closing).map(|field| (field.name.as_str(), field.value.as_str()));
-        write_request(&mut bytes, &options.method, &options.url.path, &options.url.authority, fields, &body);
+        write_request(&mut bytes, method, path, &options.url.authority, fields, body);
         Vec::leak(bytes)
     };
     let close = Field { name: "Connection".to_owned(), value: "close".to_owned() };
-    let request = Request {
-        address: Address::Tcp(options.url.address),
-        bytes: request_bytes(&[]),
-        closing_bytes: request_bytes(&[close]),
-        connection_requests_max: options.connection_requests.unwrap_or(u32::MAX),
-        head: options.method == "HEAD",
-        expected: options.expect_status.clone(),
-    };
-    let url = format!("http://{}{}", options.url.authority, options.url.path);
-    let open = options.rate.map(|rate| (options.common.arrivals, rate));
-    let stage = stage(url, open, options.connections, &options.common, run::tag_names());
-    perform(&stage, |ready| run::run::<Uring>(&stage, &request, ready))
+    let open_bytes = bytes(&[]);
+    // Without a limit no request is known to be a connection's last.
+    let closing_bytes = if options.connection_requests.is_some() { bytes(&[close]) } else { open_bytes };
+    Variant { bytes: open_bytes, closing_bytes, head: method == "HEAD" }
 }
 
 fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
@@ -258,30 +318,27 @@ fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
     let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
     let text = fs::read_to_string(&options.scenario).map_err(|error| invalid(format!("{file}: {error}")))?;
     let scenario = Scenario::parse(&file, &text).map_err(invalid)?;
-    let users = match options.rate {
-        Some(_) => options.sessions_max,
-        None => options.users.unwrap_or(USERS),
-    };
+    let common = &options.common;
+    let plan = common.plan.plan(options.rate, common.warmup, common.duration)?;
+    if plan.is_some() && options.users.is_some() {
+        return Err(invalid("--users are a closed loop, which has no plan: leave --arrivals or --users out".into()));
+    }
+    let users = if plan.is_some() { options.sessions_max } else { options.users.unwrap_or(USERS) };
     let site = Site { address: Address::Tcp(options.url.address), authority: options.url.authority.clone(), users };
-    let open = options.rate.map(|rate| (options.common.arrivals, rate));
     let url = format!("http://{}", options.url.authority);
     let connections = users * browse::LINES_PER_USER;
-    let stage = stage(url, open, connections, &options.common, browse::tag_names(&scenario));
+    let mut stage = stage(url, plan, connections, common, browse::tag_names(&scenario));
+    stage.page_slo = options.pages.page_slo.or(scenario.page_slo);
     perform(&stage, |ready| browse::run::<Uring>(&stage, &site, &scenario, ready))
 }
 
-fn stage(
-    url: String,
-    open: Option<(Process, Rate)>,
-    connections: u32,
-    common: &CommonOptions,
-    tag_names: Vec<String>,
-) -> Stage {
+fn stage(url: String, plan: Option<Plan>, connections: u32, common: &CommonOptions, tag_names: Vec<String>) -> Stage {
     let spin_us = common.spin_us.unwrap_or(if common.core.is_some() { SPIN_US } else { 0 });
     Stage {
         url,
-        open,
-        seed: common.seed,
+        plan,
+        start_at: common.start.start_at,
+        seed: common.plan.seed,
         connections,
         duration_ns: common.duration,
         warmup_ns: common.warmup,
@@ -292,6 +349,7 @@ fn stage(
         quiet: common.quiet,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
+        page_slo: None,
         tag_names,
     }
 }

@@ -25,11 +25,13 @@ pub enum Failure {
     Validation,
     /// Not sent: the client queue was full.
     Shed,
+    /// A browser was redirected more often than browsers follow.
+    RedirectCircle,
 }
 
 impl Failure {
     /// All kinds, in the order of their index.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Refused,
         Self::ConnectTimeout,
         Self::Reset,
@@ -41,6 +43,7 @@ impl Failure {
         Self::Status,
         Self::Validation,
         Self::Shed,
+        Self::RedirectCircle,
     ];
 
     /// The place of this kind in arrays of counters.
@@ -57,6 +60,7 @@ impl Failure {
             Self::Status => 8,
             Self::Validation => 9,
             Self::Shed => 10,
+            Self::RedirectCircle => 11,
         }
     }
 
@@ -74,15 +78,20 @@ impl Failure {
             Self::Status => "status",
             Self::Validation => "validation",
             Self::Shed => "shed",
+            Self::RedirectCircle => "redirect_circle",
         }
     }
 
     /// Which of the five terms of the accounting identity it belongs to.
     pub fn account(self) -> Account {
         match self {
-            Self::Refused | Self::Reset | Self::EofMidResponse | Self::Parse | Self::Status | Self::Validation => {
-                Account::Error
-            }
+            Self::Refused
+            | Self::Reset
+            | Self::EofMidResponse
+            | Self::Parse
+            | Self::Status
+            | Self::Validation
+            | Self::RedirectCircle => Account::Error,
             Self::ConnectTimeout | Self::HeaderTimeout | Self::BodyTimeout | Self::QueueTimeout => Account::TimedOut,
             Self::Shed => Account::Shed,
         }

@@ -153,24 +153,20 @@ impl Held<'_> {
     /// Reads what came, and sends the next byte of a slow head.
     fn look(&mut self, index: usize) {
         let slow = self.order.drip.is_some();
-        match &mut self.streams[index] {
-            Some(stream) => {
-                if !is_open(stream) || (slow && stream.write(b"x").is_err_and(|error| !would_block(&error))) {
-                    self.streams[index] = None;
-                    self.tally.closed += 1;
-                }
+        if let Some(stream) = &mut self.streams[index] {
+            if !is_open(stream) || (slow && stream.write(b"x").is_err_and(|error| !would_block(&error))) {
+                self.streams[index] = None;
+                self.tally.closed += 1;
             }
-            None if slow => {
-                let number = u32::try_from(index).expect("invariant: there are at most 60000 connections");
-                match open(self.order, number) {
-                    Ok(stream) => {
-                        self.streams[index] = Some(stream);
-                        self.tally.reopened += 1;
-                    }
-                    Err(_) => self.tally.refused += 1,
+        } else if slow {
+            let number = u32::try_from(index).expect("invariant: there are at most 60000 connections");
+            match open(self.order, number) {
+                Ok(stream) => {
+                    self.streams[index] = Some(stream);
+                    self.tally.reopened += 1;
                 }
+                Err(_) => self.tally.refused += 1,
             }
-            None => {}
         }
     }
 }

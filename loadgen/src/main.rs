@@ -1,12 +1,13 @@
 //! The load generator. Latency counts from the planned send time; a generator that cannot keep its plan says so.
 //!
 //! In the order of a request's way: [`arrivals`] and [`schedule`] plan it, [`run`] or [`browse`] offers it on a
-//! [`connection`], [`response`] reads the answer, [`recorder`] keeps the six stamps, [`report`] writes them down, and
+//! [`connection`], [`response`] reads the answer, which [`check`] judges, [`recorder`] keeps the six stamps, [`report`] writes them down, and
 //! [`verdict`] says whether the numbers may be quoted. [`hold`] keeps connections open beside a load and measures nothing.
 
 mod arrivals;
 mod browse;
 mod browser;
+mod check;
 mod cli;
 mod connection;
 mod failure;
@@ -15,14 +16,18 @@ mod hlog;
 mod hold;
 mod merge;
 mod meter;
+mod page_slo;
 mod recorder;
+mod replay;
 mod report;
 mod response;
 mod run;
 mod scenario;
 mod schedule;
+mod schema;
 mod slo;
 mod stage;
+mod start;
 mod summary;
 mod target;
 mod verdict;

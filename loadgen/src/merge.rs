@@ -3,23 +3,26 @@
 //! Intervals are laid over each other by wall time: the logs of all runs begin at the earliest start, and what two
 //! runs measured in the same second becomes one line.
 
+mod partial;
+mod shares;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hdrhistogram::Histogram;
-
 use crate::hlog;
 use crate::recorder::{INTERVAL_NS, Interval, Phase, STATUS_COUNT, histogram};
 use crate::report::{RunDirectory, Totals};
 use crate::schedule::Window;
-use crate::summary::{BrowseSummary, Quantiles, Summary, TagSummary};
+use crate::summary::{Quantiles, Summary, TagSummary};
+use crate::verdict::Verdict;
 
 /// A run directory that was read.
 struct Run {
     path: PathBuf,
-    summary: Summary,
+    /// `None` until a complete run says what a partial one would have been.
+    summary: Option<Summary>,
     latency: hlog::Log,
     tags: hlog::Log,
     parts: hlog::Log,
@@ -41,15 +44,25 @@ const COUNTERS: [&str; 7] = ["planned", "completed", "errors", "timed_out", "she
 /// A directory that is no run, runs that do not belong together, or `out` cannot be written.
 pub fn merge(directories: &[PathBuf], out: &Path, argv: Vec<String>) -> io::Result<Summary> {
     let runs = directories.iter().map(|path| Run::read(path)).collect::<io::Result<Vec<Run>>>()?;
-    let Some(first) = runs.first() else { return Err(invalid("name at least one run directory".into())) };
-    if let Some(other) = runs.iter().find(|run| run.summary.mode != first.summary.mode) {
-        let (one, two) = (&first.summary.mode, &other.summary.mode);
+    let ended: Vec<(String, &Summary)> =
+        runs.iter().filter_map(|run| Some((run.path.display().to_string(), run.summary.as_ref()?))).collect();
+    let Some((first_name, first)) = ended.first() else {
         return Err(invalid(format!(
-            "{} is an {one} loop and {} is {two}: their figures mean different things",
-            first.path.display(),
-            other.path.display()
+            "{} has no summary.json: none of these runs ended, and nothing says what they were",
+            directories.first().map_or_else(String::new, |path| path.display().to_string())
+        )));
+    };
+    if let Some((name, other)) = ended.iter().find(|(_, summary)| summary.mode != first.mode) {
+        return Err(invalid(format!(
+            "{first_name} is an {} loop and {name} is {}: their figures mean different things",
+            first.mode, other.mode
         )));
     }
+    let together = shares::together(&ended).map_err(invalid)?;
+    let summaries: Vec<Summary> = runs
+        .iter()
+        .map(|run| run.summary.clone().unwrap_or_else(|| partial::summary(first, &run.intervals, &run.tags)))
+        .collect();
     let start_unix_ms = runs.iter().map(|run| run.latency.start_unix_ms).min().unwrap_or(0);
     let mut tag_names: Vec<String> = Vec::new();
     let mut intervals: BTreeMap<u64, Interval> = BTreeMap::new();
@@ -64,7 +77,12 @@ pub fn merge(directories: &[PathBuf], out: &Path, argv: Vec<String>) -> io::Resu
         directory.write(interval, &window, &tag_names)?;
         totals.add(interval);
     }
-    let summary = sum(&runs, &totals, &tag_names, argv);
+    let mut summary = sum(&runs, &summaries, &totals, &tag_names, argv);
+    if !together.doubts.is_empty() {
+        summary.verdict = summary.verdict.max(Verdict::Suspect);
+    }
+    summary.reasons.extend(together.doubts);
+    summary.share = together.shares;
     directory.finish(&summary, &totals.histograms.response)?;
     Ok(summary)
 }
@@ -78,21 +96,27 @@ impl Run {
             })
         };
         let named = |name: &str, error: String| invalid(format!("{}: {error}", path.join(name).display()));
-        let log = |name: &str| hlog::parse(&bytes(name)?).map_err(|error| named(name, error));
-        let summary = serde_json::from_slice(&bytes("summary.json")?)
-            .map_err(|error| named("summary.json", error.to_string()))?;
+        let whole = |name: &str| bytes(name).map(|bytes| partial::whole_lines(&bytes).to_vec());
+        let log = |name: &str| hlog::parse(&whole(name)?).map_err(|error| named(name, error));
+        // A run that was killed has logs and no summary.
+        let ended = path.join("summary.json").exists();
+        let summary = match ended || !path.join("intervals.csv").exists() {
+            true => Some(
+                serde_json::from_slice(&bytes("summary.json")?)
+                    .map_err(|error| named("summary.json", error.to_string()))?,
+            ),
+            false => None,
+        };
         let table =
-            String::from_utf8(bytes("intervals.csv")?).map_err(|error| named("intervals.csv", error.to_string()))?;
-        let intervals =
+            String::from_utf8(whole("intervals.csv")?).map_err(|error| named("intervals.csv", error.to_string()))?;
+        let mut intervals =
             rows(&table).ok_or_else(|| named("intervals.csv", "not the columns that loadgen writes".into()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            summary,
-            latency: log("latency.hlog")?,
-            tags: log("latency-tags.hlog")?,
-            parts: log("latency-parts.hlog")?,
-            intervals,
-        })
+        let (mut latency, mut tags, mut parts) =
+            (log("latency.hlog")?, log("latency-tags.hlog")?, log("latency-parts.hlog")?);
+        if summary.is_none() {
+            partial::align(&mut intervals, &mut latency, &mut tags, &mut parts);
+        }
+        Ok(Self { path: path.to_owned(), summary, latency, tags, parts, intervals })
     }
 
     /// Adds this run's seconds to those of the others.
@@ -185,14 +209,14 @@ fn rows(table: &str) -> Option<Vec<Row>> {
     Some(rows)
 }
 
-fn sum(runs: &[Run], totals: &Totals, tag_names: &[String], argv: Vec<String>) -> Summary {
-    let mut merged = runs[0].summary.clone();
-    for run in &runs[1..] {
-        add(&mut merged, &run.summary);
+fn sum(runs: &[Run], summaries: &[Summary], totals: &Totals, tag_names: &[String], argv: Vec<String>) -> Summary {
+    let mut merged = summaries[0].clone();
+    for summary in &summaries[1..] {
+        add(&mut merged, summary);
     }
-    merged.reasons = runs
-        .iter()
-        .flat_map(|run| run.summary.reasons.iter().map(|reason| format!("{}: {reason}", run.path.display())))
+    let named = runs.iter().zip(summaries);
+    merged.reasons = named
+        .flat_map(|(run, summary)| summary.reasons.iter().map(|reason| format!("{}: {reason}", run.path.display())))
         .collect();
     merged.argv = argv;
     merged.merged = u64::try_from(runs.len()).ok();
@@ -206,11 +230,10 @@ fn sum(runs: &[Run], totals: &Totals, tag_names: &[String], argv: Vec<String>) -
         .map(|(name, histogram)| (name.clone(), TagSummary { response_ns: Quantiles::of(histogram) }))
         .collect();
     if let Some(browse) = &mut merged.browse {
-        let mut pages: Histogram<u64> = histogram();
-        for (_, page) in present.filter(|(name, _)| name.ends_with(".page")) {
-            pages.add(page).expect("invariant: all histograms have the same bounds");
-        }
-        browse.page_load_ns = Quantiles::of(&pages);
+        browse.set_page_loads(|step| {
+            let tag = hlog::clean_tag(&format!("{step}.page"));
+            totals.tags[tag_names.iter().position(|name| *name == tag)?].as_ref()
+        });
     }
     merged
 }
@@ -253,23 +276,21 @@ fn add(sum: &mut Summary, other: &Summary) {
         [least.min(other.requests_per_connection[0]), most.max(other.requests_per_connection[1])];
     add_map(&mut sum.errors_by_kind, &other.errors_by_kind);
     add_map(&mut sum.status_counts, &other.status_counts);
-    sum.browse = match (sum.browse.take(), &other.browse) {
-        (Some(one), Some(two)) => Some(add_browse(one, two)),
+    sum.checks = match (sum.checks.take(), &other.checks) {
+        (Some(mut one), Some(two)) => {
+            one.responses += two.responses;
+            add_map(&mut one.failed, &two.failed);
+            Some(one)
+        }
         (one, two) => one.or_else(|| two.clone()),
     };
-}
-
-fn add_browse(mut sum: BrowseSummary, other: &BrowseSummary) -> BrowseSummary {
-    sum.sessions_started += other.sessions_started;
-    sum.sessions_completed += other.sessions_completed;
-    sum.sessions_failed += other.sessions_failed;
-    sum.sessions_shed += other.sessions_shed;
-    sum.pages += other.pages;
-    sum.cache_fresh += other.cache_fresh;
-    sum.cache_revalidated += other.cache_revalidated;
-    sum.foreign_assets += other.foreign_assets;
-    add_map(&mut sum.failed_steps, &other.failed_steps);
-    sum
+    sum.browse = match (sum.browse.take(), &other.browse) {
+        (Some(mut one), Some(two)) => {
+            one.add(two);
+            Some(one)
+        }
+        (one, two) => one.or_else(|| two.clone()),
+    };
 }
 
 fn add_map(sum: &mut BTreeMap<String, u64>, other: &BTreeMap<String, u64>) {
@@ -284,8 +305,14 @@ fn invalid(message: String) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::rows;
-    use crate::report::INTERVALS_HEADER;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::{Run, rows};
+    use crate::hlog::{Line, Log};
+    use crate::recorder::{STATUS_COUNT, histogram};
+    use crate::report::{INTERVALS_HEADER, Totals};
 
     #[test]
     fn rows_are_found_by_the_names_of_their_columns() {
@@ -296,5 +323,37 @@ mod tests {
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].second, rows[0].counts), (2, [5, 3, 1, 1, 0, 0, 77]));
         assert!(super::rows("a,b\n1,2\n").is_none());
+    }
+
+    /// Rule 12. The mean of the two medians, or of the two 99th percentiles, is a value that nobody measured.
+    #[test]
+    fn disjoint_distributions_merge_to_the_sort_of_their_union() {
+        let fast: Vec<u64> = (0..9_000).map(|k| 100_000 + k * 17).collect();
+        let slow: Vec<u64> = (0..1_000).map(|k| 700_000_000 + k * 90_001).collect();
+        let run = |values: &[u64], start_unix_ms: u64| {
+            let lines = values.chunks(500).zip(0..).map(|(chunk, second)| {
+                let mut histogram = histogram();
+                chunk.iter().for_each(|value| histogram.record(*value).unwrap());
+                Line { tag: None, start: Duration::from_secs(second), histogram }
+            });
+            let latency = Log { start_unix_ms, lines: lines.collect() };
+            let (tags, parts) = (Log::default(), Log::default());
+            Run { path: PathBuf::new(), summary: None, latency, tags, parts, intervals: Vec::new() }
+        };
+        let (mut names, mut intervals) = (Vec::new(), BTreeMap::new());
+        run(&fast, 1_000_000).lay(1_000_000, &mut names, &mut intervals).unwrap();
+        // A second and a half later: seconds are laid over each other, nothing else changes.
+        run(&slow, 1_001_500).lay(1_000_000, &mut names, &mut intervals).unwrap();
+        let mut totals = Totals::new(0, STATUS_COUNT);
+        intervals.values().for_each(|interval| totals.add(interval));
+        let mut union = [fast, slow].concat();
+        union.sort_unstable();
+        assert_eq!(totals.histograms.response.len(), 10_000);
+        for (quantile, rank) in
+            [(0.01, 100), (0.5, 5_000), (0.89, 8_900), (0.9, 9_000), (0.901, 9_010), (0.99, 9_900), (1.0, 10_000)]
+        {
+            let (found, exact) = (totals.histograms.response.value_at_quantile(quantile), union[rank - 1]);
+            assert!(found.abs_diff(exact) <= exact / 1000, "quantile {quantile}: {found}, sorted {exact}");
+        }
     }
 }

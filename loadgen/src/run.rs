@@ -7,21 +7,23 @@
 //! Nothing is allocated per request: stamps live beside the lines, the queue is sized for all that can wait before it
 //! times out, and the request is constant bytes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use twintier::clock::monotonic_ns;
 use twintier::engine::{Address, Chunk, Engine, Event};
 
-use crate::arrivals::Arrivals;
+use crate::arrivals::Plan;
+use crate::check::{Checker, Checking, Checks};
 use crate::connection::{Lines, Progress, State, position};
 use crate::failure::Failure;
 use crate::meter::{Cost, Sample};
 use crate::recorder::{Outcome, Recorder, STATUS_MIN, Stamps};
-use crate::schedule::{Schedule, Window};
+use crate::schedule::{Due, Schedule, Window};
 use crate::stage::{Finished, Ready, Stage};
+use crate::summary::CheckSummary;
 
-/// Requests that may wait for a connection; more are shed. 64 MiB, touched only if they do wait.
+/// Requests that may wait for a connection; more are shed. 96 MiB, touched only if they do wait.
 const QUEUE_MAX: usize = 4 << 20;
 /// How long the connections of the start may take before the run begins without the missing ones.
 const PRECONNECT_NS_MAX: u64 = 3_000_000_000;
@@ -34,15 +36,25 @@ pub const TAG_NONE: usize = 0;
 #[derive(Clone, Debug)]
 pub struct Request {
     pub address: Address,
-    /// The whole request, made once and kept for the life of the process.
+    /// What may be sent, by the request number of an arrival: one, or the different ones of a replayed log.
+    pub variants: Vec<Variant>,
+    /// Requests on one connection.
+    pub connection_requests_max: u32,
+    /// Statuses that count as completed; empty for every one below 400.
+    pub expected: Vec<u16>,
+    /// What else a response must have, ...
+    pub checks: Checks,
+    /// ... checked for one in so many.
+    pub check_every: u64,
+}
+
+/// One request, made once and kept for the life of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
     pub bytes: &'static [u8],
     /// The same with `Connection: close`, for the last request of a connection.
     pub closing_bytes: &'static [u8],
-    /// Requests on one connection.
-    pub connection_requests_max: u32,
     pub head: bool,
-    /// Statuses that count as completed; empty for every one below 400.
-    pub expected: Vec<u16>,
 }
 
 /// Performs a run on the calling thread.
@@ -54,10 +66,11 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Re
     lines.limit_requests(request.connection_requests_max);
     let mut events = Vec::with_capacity(2048);
     preconnect(&mut lines, stage.connections, stage.timeout_ns.min(PRECONNECT_NS_MAX), &mut events)?;
-    let (window, recorder) = ready.begin();
-    let schedule = stage.open.map(|(process, rate)| Schedule::new(Arrivals::new(process, rate, stage.seed), window));
+    let (window, recorder) = ready.begin()?;
+    let schedule = stage.plan.as_ref().map(|plan| Schedule::new(plan.arrivals(), window));
     // All that can wait: what arrives within a timeout, and some room for the variance of a Poisson process.
-    let waiting = stage.open.map_or(0.0, |(_, rate)| rate.per_s() * stage.timeout_ns as f64 / 1e9 * 1.2 + 1024.0);
+    let peak_per_s = stage.plan.as_ref().map(Plan::peak_per_s);
+    let waiting = peak_per_s.map_or(0.0, |peak_per_s| peak_per_s * stage.timeout_ns as f64 / 1e9 * 1.2 + 1024.0);
     let queue_max = if waiting < QUEUE_MAX as f64 { waiting as usize } else { QUEUE_MAX };
     let count = position(stage.connections);
     let mut driver = Driver {
@@ -71,7 +84,19 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Re
         vacant: Vec::with_capacity(count * 2),
         resting: VecDeque::with_capacity(count * 2),
         fresh: Vec::with_capacity(count),
-        exchanges: vec![Exchange { stamps: Stamps::default(), free_ns: window.start_ns, outstanding: false }; count],
+        exchanges: vec![
+            Exchange {
+                stamps: Stamps::default(),
+                free_ns: window.start_ns,
+                outstanding: false,
+                checked: false,
+                variant: 0,
+            };
+            count
+        ],
+        checkers: (0..count).map(|_| Checker::default()).collect(),
+        checked: CheckCounts::of(&request.checks),
+        until_check: 1,
         outstanding: 0,
         submitted: 0,
         timeout_ns: stage.timeout_ns,
@@ -135,6 +160,19 @@ struct Exchange {
     free_ns: u64,
     /// A request belongs to the line: it connects for it, or waits for its response.
     outstanding: bool,
+    /// Its response is one of those that are checked.
+    checked: bool,
+    /// Which of the variants it is.
+    variant: u32,
+}
+
+/// A request without a line.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// t0 and t1.
+    planned_ns: u64,
+    noticed_ns: u64,
+    variant: u32,
 }
 
 struct Driver<'r, E: Engine> {
@@ -143,8 +181,8 @@ struct Driver<'r, E: Engine> {
     recorder: Recorder,
     /// `None` in a closed loop.
     schedule: Option<Schedule>,
-    /// Planned and noticed times (t0, t1) of requests without a line, oldest first.
-    queue: VecDeque<(u64, u64)>,
+    /// Oldest first.
+    queue: VecDeque<Waiting>,
     queue_max: usize,
     lines: Lines<E>,
     /// Open lines without a request, longest idle first, so that load spreads evenly. An entry whose line has changed
@@ -157,6 +195,11 @@ struct Driver<'r, E: Engine> {
     /// Lines whose request was ordered in this turn and gets its t3 just before the kernel does.
     fresh: Vec<u32>,
     exchanges: Vec<Exchange>,
+    /// What is known about the response of each line.
+    checkers: Vec<Checker>,
+    checked: CheckCounts,
+    /// Requests until the next one whose response is checked.
+    until_check: u64,
     outstanding: u64,
     submitted: u64,
     timeout_ns: u64,
@@ -208,10 +251,10 @@ impl<E: Engine> Driver<'_, E> {
     /// Moves what is due from the plan to the client queue.
     fn take_arrivals(&mut self, now_ns: u64) {
         let Some(schedule) = &mut self.schedule else { return };
-        while let Some(planned_ns) = schedule.take_due(now_ns) {
+        while let Some(Due { planned_ns, request, .. }) = schedule.take_due(now_ns) {
             self.recorder.plan(planned_ns);
             if self.queue.len() < self.queue_max {
-                self.queue.push_back((planned_ns, now_ns));
+                self.queue.push_back(Waiting { planned_ns, noticed_ns: now_ns, variant: request });
             } else {
                 let stamps = Stamps { planned_ns, noticed_ns: now_ns, ..Stamps::default() };
                 self.recorder.finish(&stamps, now_ns, failed(Failure::Shed, None), TAG_NONE, 0);
@@ -231,16 +274,17 @@ impl<E: Engine> Driver<'_, E> {
         while closed || !self.queue.is_empty() {
             let Some(index) = self.free_line() else { return };
             let free_ns = self.exchanges[position(index)].free_ns;
-            let (planned_ns, noticed_ns) = match self.queue.pop_front() {
-                Some(times) => times,
+            let Waiting { planned_ns, noticed_ns, variant } = match self.queue.pop_front() {
+                Some(waiting) => waiting,
                 None => {
                     let from_ns = free_ns.max(self.window.start_ns);
                     self.recorder.plan(from_ns);
-                    (from_ns, from_ns)
+                    Waiting { planned_ns: from_ns, noticed_ns: from_ns, variant: 0 }
                 }
             };
             self.start(
                 index,
+                variant,
                 Stamps { planned_ns, noticed_ns, free_ns: free_ns.max(noticed_ns), ..Stamps::default() },
                 now_ns,
             );
@@ -256,8 +300,10 @@ impl<E: Engine> Driver<'_, E> {
         self.vacant.pop()
     }
 
-    fn start(&mut self, index: u32, stamps: Stamps, now_ns: u64) {
-        self.exchanges[position(index)] = Exchange { stamps, free_ns: stamps.free_ns, outstanding: true };
+    fn start(&mut self, index: u32, variant: u32, stamps: Stamps, now_ns: u64) {
+        let checked = self.next_is_checked();
+        let free_ns = stamps.free_ns;
+        self.exchanges[position(index)] = Exchange { stamps, free_ns, outstanding: true, checked, variant };
         self.outstanding += 1;
         self.fresh.push(index);
         match self.lines.line(index).state {
@@ -271,9 +317,25 @@ impl<E: Engine> Driver<'_, E> {
         }
     }
 
+    fn next_is_checked(&mut self) -> bool {
+        if self.request.checks.is_empty() {
+            return false;
+        }
+        self.until_check -= 1;
+        if self.until_check > 0 {
+            return false;
+        }
+        self.until_check = self.request.check_every;
+        true
+    }
+
     fn send(&mut self, index: u32) {
-        let bytes = if self.lines.at_last_request(index) { self.request.closing_bytes } else { self.request.bytes };
-        self.lines.send(index, Chunk::Static(bytes), self.request.head);
+        if self.exchanges[position(index)].checked {
+            self.checkers[position(index)].begin(&self.request.checks);
+        }
+        let variant = self.request.variants[position(self.exchanges[position(index)].variant)];
+        let bytes = if self.lines.at_last_request(index) { variant.closing_bytes } else { variant.bytes };
+        self.lines.send(index, Chunk::Static(bytes), variant.head);
     }
 
     /// One clock reading is the t3 of all requests that the next enter submits.
@@ -322,7 +384,12 @@ impl<E: Engine> Driver<'_, E> {
     }
 
     fn handle(&mut self, index: u32, event: Event, now_ns: u64) {
-        let progress = self.lines.take(index, event, &mut ());
+        let progress = if self.exchanges[position(index)].checked {
+            let checker = &mut self.checkers[position(index)];
+            self.lines.take(index, event, &mut Checking { checks: &self.request.checks, checker })
+        } else {
+            self.lines.take(index, event, &mut ())
+        };
         let exchange = &mut self.exchanges[position(index)];
         if exchange.stamps.first_byte_ns == 0 && exchange.outstanding && self.lines.line(index).first_byte_seen {
             exchange.stamps.first_byte_ns = now_ns;
@@ -339,8 +406,13 @@ impl<E: Engine> Driver<'_, E> {
                 } else {
                     self.request.expected.contains(&status)
                 };
-                let outcome =
-                    if expected { Outcome::Completed { status } } else { failed(Failure::Status, Some(status)) };
+                let outcome = if !expected {
+                    failed(Failure::Status, Some(status))
+                } else if self.passes(index) {
+                    Outcome::Completed { status }
+                } else {
+                    failed(Failure::Validation, Some(status))
+                };
                 self.end(index, now_ns, outcome);
             }
             Progress::Failed(why) => {
@@ -349,6 +421,19 @@ impl<E: Engine> Driver<'_, E> {
             }
             Progress::Lost => self.park(index),
         }
+    }
+
+    /// Whether the complete response of a line meets its checks.
+    fn passes(&mut self, index: u32) -> bool {
+        let exchange = &self.exchanges[position(index)];
+        if !exchange.checked {
+            return true;
+        }
+        let unmet = self.checkers[position(index)].first_unmet(&self.request.checks);
+        if self.window.measures(exchange.stamps.planned_ns) {
+            self.checked.count(unmet);
+        }
+        unmet.is_none()
     }
 
     /// The request of a line has ended.
@@ -382,7 +467,7 @@ impl<E: Engine> Driver<'_, E> {
 
     /// Ends requests whose timeout, counted from their planned time, is over.
     fn expire(&mut self, now_ns: u64) {
-        while let Some(&(planned_ns, noticed_ns)) = self.queue.front()
+        while let Some(&Waiting { planned_ns, noticed_ns, .. }) = self.queue.front()
             && planned_ns + self.timeout_ns <= now_ns
         {
             self.queue.pop_front();
@@ -410,7 +495,7 @@ impl<E: Engine> Driver<'_, E> {
         for exchange in self.exchanges.iter().filter(|exchange| exchange.outstanding) {
             self.recorder.finish(&exchange.stamps, now_ns, Outcome::InFlight, TAG_NONE, 0);
         }
-        for &(planned_ns, noticed_ns) in &self.queue {
+        for &Waiting { planned_ns, noticed_ns, .. } in &self.queue {
             let stamps = Stamps { planned_ns, noticed_ns, ..Stamps::default() };
             self.recorder.finish(&stamps, now_ns, Outcome::InFlight, TAG_NONE, 0);
         }
@@ -433,8 +518,39 @@ impl<E: Engine> Driver<'_, E> {
             interrupted,
             connections_opened: self.lines.opened(),
             requests_per_connection: [request_counts().min().unwrap_or(0), request_counts().max().unwrap_or(0)],
-            browse: None,
+            checks: (!self.request.checks.is_empty()).then(|| self.checked.summary(self.request)),
+            ..Finished::default()
         }
+    }
+}
+
+/// What came of the checks of the measured cohort.
+#[derive(Debug)]
+struct CheckCounts {
+    responses: u64,
+    /// Responses by the first check that they did not meet.
+    failed: Vec<u64>,
+}
+
+impl CheckCounts {
+    fn of(checks: &Checks) -> Self {
+        Self { responses: 0, failed: vec![0; checks.len()] }
+    }
+
+    fn count(&mut self, unmet: Option<usize>) {
+        self.responses += 1;
+        if let Some(index) = unmet {
+            self.failed[index] += 1;
+        }
+    }
+
+    fn summary(&self, request: &Request) -> CheckSummary {
+        let mut failed = BTreeMap::new();
+        for (name, count) in request.checks.names().zip(&self.failed) {
+            // A check that was given twice fails under its first index only.
+            *failed.entry(name).or_default() += count;
+        }
+        CheckSummary { every: request.check_every, responses: self.responses, failed }
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //! Which side of `measure` a request belongs to is decided by its planned time, never by its completion.
 
-use crate::arrivals::Arrivals;
+use crate::arrivals::{Arrival, Arrivals};
 
 /// The window of a run, in monotonic nanoseconds: `start <= measure <= end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,56 +36,74 @@ impl Window {
 pub struct Schedule {
     arrivals: Arrivals,
     window: Window,
-    next_ns: u64,
+    /// The next arrival, if there is one before the end.
+    next: Option<Due>,
+}
+
+/// An arrival with its place on the monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub planned_ns: u64,
+    /// Its number in the whole plan, of which this generator may have a share.
+    pub number: u64,
+    /// Which of the plan's requests it is.
+    pub request: u32,
 }
 
 impl Schedule {
-    pub fn new(mut arrivals: Arrivals, window: Window) -> Self {
-        let next_ns = window.start_ns + arrivals.next_offset_ns();
-        Self { arrivals, window, next_ns }
+    pub fn new(arrivals: Arrivals, window: Window) -> Self {
+        let mut schedule = Self { arrivals, window, next: None };
+        schedule.advance();
+        schedule
     }
 
     /// When the next arrival is due; `None` after the last.
     pub fn next_ns(&self) -> Option<u64> {
-        (self.next_ns < self.window.end_ns).then_some(self.next_ns)
+        self.next.map(|due| due.planned_ns)
     }
 
-    /// The planned time of the next arrival if it is due at `now_ns`. Arrivals that were missed come one by one, each
-    /// with its own planned time: nothing is skipped and nothing is moved.
-    pub fn take_due(&mut self, now_ns: u64) -> Option<u64> {
-        let planned_ns = self.next_ns()?;
-        if planned_ns > now_ns {
-            return None;
-        }
-        self.next_ns = self.window.start_ns + self.arrivals.next_offset_ns();
-        Some(planned_ns)
+    /// The next arrival if it is due at `now_ns`. Arrivals that were missed come one by one, each with its own planned
+    /// time: nothing is skipped and nothing is moved.
+    pub fn take_due(&mut self, now_ns: u64) -> Option<Due> {
+        let due = self.next.filter(|due| due.planned_ns <= now_ns)?;
+        self.advance();
+        Some(due)
+    }
+
+    fn advance(&mut self) {
+        let next = self.arrivals.next_arrival().map(|Arrival { offset_ns, number, request }| Due {
+            planned_ns: self.window.start_ns + offset_ns,
+            number,
+            request,
+        });
+        self.next = next.filter(|due| due.planned_ns < self.window.end_ns);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Schedule, Window};
-    use crate::arrivals::{Arrivals, Process};
+    use crate::arrivals::{Plan, Process};
 
     fn schedule(rate: &str) -> Schedule {
         let window = Window::new(1_000, 500_000_000, 2_000_000_000);
-        Schedule::new(Arrivals::new(Process::Constant, rate.parse().unwrap(), 1), window)
+        Schedule::new(Plan::steady(Process::Constant, rate.parse().unwrap(), 1).arrivals(), window)
     }
 
     #[test]
     fn a_late_caller_gets_every_arrival_with_its_own_time() {
         let mut plan = schedule("1000");
         assert_eq!(plan.take_due(999), None);
-        assert_eq!(plan.take_due(1_000), Some(1_000));
+        assert_eq!(plan.take_due(1_000).map(|due| (due.planned_ns, due.number)), Some((1_000, 0)));
         assert_eq!(plan.take_due(1_000_999), None);
-        let missed: Vec<u64> = std::iter::from_fn(|| plan.take_due(10_001_000)).collect();
+        let missed: Vec<u64> = std::iter::from_fn(|| plan.take_due(10_001_000)).map(|due| due.planned_ns).collect();
         assert_eq!(missed, (1..=10).map(|k| 1_000 + k * 1_000_000).collect::<Vec<_>>());
     }
 
     #[test]
     fn the_window_holds_exactly_rate_times_length() {
         let mut plan = schedule("1000");
-        let all: Vec<u64> = std::iter::from_fn(|| plan.take_due(u64::MAX)).collect();
+        let all: Vec<u64> = std::iter::from_fn(|| plan.take_due(u64::MAX)).map(|due| due.planned_ns).collect();
         assert_eq!(all.len(), 2_500);
         assert_eq!(plan.next_ns(), None);
         let window = Window::new(1_000, 500_000_000, 2_000_000_000);

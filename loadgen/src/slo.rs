@@ -119,7 +119,8 @@ fn positive(text: &str) -> Option<f64> {
     text.trim().parse().ok().filter(|value: &f64| *value > 0.0 && value.is_finite())
 }
 
-fn duration_ns(text: &str) -> Option<u64> {
+/// A time with its unit, up to an hour, as in `5ms`.
+pub fn duration_ns(text: &str) -> Option<u64> {
     let digits_end = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
     let scale = match unit {

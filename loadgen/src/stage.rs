@@ -19,13 +19,18 @@ use crossbeam::channel::{Sender, bounded};
 use twintier::clock::{monotonic_ns, unix_ms};
 use twintier::engine::thread::{pin_to_core, raise_descriptor_limit};
 
-use crate::arrivals::{Process, Rate};
+use crate::arrivals::Plan;
 use crate::meter::Cost;
+use crate::page_slo::PageSlo;
 use crate::recorder::{Counts, Exchange, Recorder};
 use crate::report::{Live, RunDirectory, Totals, collect};
 use crate::schedule::Window;
 use crate::slo::Slo;
-use crate::summary::{BrowseSummary, Quantiles, Summary, TagSummary, definitions, failures_by_name, statuses_by_name};
+use crate::start::{self, StartAt};
+use crate::summary::{
+    BrowseSummary, CheckSummary, Quantiles, Shares, Summary, TagSummary, definitions, failures_by_name,
+    statuses_by_name,
+};
 use crate::verdict::{Evidence, judge};
 
 /// Time between the last preparation and the first planned arrival.
@@ -38,7 +43,9 @@ const DESCRIPTORS_OWN: u64 = 64;
 pub struct Stage {
     pub url: String,
     /// Arrivals of an open loop; `None` is a closed loop.
-    pub open: Option<(Process, Rate)>,
+    pub plan: Option<Plan>,
+    /// When the warm-up begins; without it as soon as everything is ready.
+    pub start_at: Option<StartAt>,
     pub seed: u64,
     pub connections: u32,
     pub duration_ns: u64,
@@ -52,6 +59,7 @@ pub struct Stage {
     pub quiet: bool,
     pub argv: Vec<String>,
     pub slo: Option<Slo>,
+    pub page_slo: Option<PageSlo>,
     /// Names of the tags of the recorder, by index.
     pub tag_names: Vec<String>,
 }
@@ -61,18 +69,30 @@ pub struct Ready {
     warmup_ns: u64,
     duration_ns: u64,
     tag_count: usize,
+    /// When the window begins, if that was ordered.
+    start_ns: Option<u64>,
     start: Sender<(Window, Exchange)>,
     stop: Arc<AtomicBool>,
 }
 
 impl Ready {
-    /// Fixes the window, which starts in a moment, and lets the reporter go.
-    pub fn begin(&self) -> (Window, Recorder) {
-        let window = Window::new(monotonic_ns() + LEAD_NS, self.warmup_ns, self.duration_ns);
+    /// Fixes the window, which starts in a moment or when it was ordered to, and lets the reporter go.
+    ///
+    /// # Errors
+    /// The ordered start has passed.
+    pub fn begin(&self) -> io::Result<(Window, Recorder)> {
+        let ready_ns = monotonic_ns();
+        let start_ns = self.start_ns.unwrap_or(ready_ns + LEAD_NS);
+        if start_ns < ready_ns {
+            let late_s = (ready_ns - start_ns) as f64 / 1e9;
+            let message = format!("ready only {late_s:.1} s after --start-at: name a later time");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let window = Window::new(start_ns, self.warmup_ns, self.duration_ns);
         let (recorder, exchange) = Recorder::new(window, self.tag_count);
         // The main thread waits for this; if it is gone, so is the process.
         let _ = self.start.send((window, exchange));
-        (window, recorder)
+        Ok((window, recorder))
     }
 
     /// Whether a signal asked the run to end.
@@ -82,7 +102,7 @@ impl Ready {
 }
 
 /// What the timing thread knows at its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Finished {
     /// The measured cohort and the warm-up's; each balances.
     pub counts: Counts,
@@ -96,7 +116,8 @@ pub struct Finished {
     pub interrupted: bool,
     pub connections_opened: u64,
     pub requests_per_connection: [u64; 2],
-    pub browse: Option<(BrowseSummary, Vec<usize>)>,
+    pub browse: Option<BrowseSummary>,
+    pub checks: Option<CheckSummary>,
 }
 
 /// Runs `body` on the timing thread, reports it, and writes the run directory.
@@ -118,11 +139,13 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    let start_ns = stage.start_at.map(|at| at.monotonic_ns(unix_ms(), monotonic_ns())).transpose()?;
     let (start, started) = bounded(1);
     let ready = Ready {
         warmup_ns: stage.warmup_ns,
         duration_ns: stage.duration_ns,
         tag_count: stage.tag_names.len(),
+        start_ns,
         start,
         stop,
     };
@@ -130,6 +153,9 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         let timing = thread::Builder::new().name("timing".into()).spawn_scoped(scope, move || {
             if let Some(core) = stage.core {
                 pin_to_core(core)?;
+            }
+            if let Some(start_ns) = ready.start_ns {
+                start::wait_for(start_ns, monotonic_ns, || ready.stopping());
             }
             // Dropping `ready` on every path ends the wait below.
             body(&ready)
@@ -178,7 +204,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
     let lag_p99_ns = totals.histograms.lag.value_at_quantile(0.99);
     let response_p99_ns = totals.histograms.response.value_at_quantile(0.99);
     let (verdict, reasons) = judge(&Evidence {
-        open_loop: stage.open.is_some(),
+        open_loop: stage.plan.is_some(),
         connections: u64::from(stage.connections),
         planned: counts.planned,
         completed: counts.completed,
@@ -192,13 +218,13 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         late_intervals: finished.late_intervals,
         overflow: counts.overflow,
         interrupted: finished.interrupted,
-        sessions_completed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_completed),
-        sessions_failed: finished.browse.as_ref().map_or(0, |(browse, _)| browse.sessions_failed),
+        sessions_completed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_completed),
+        sessions_failed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_failed),
     });
     let duration_s = finished.measured_ns.max(1) as f64 / 1e9;
     let ended = totals.completed_in_window + counts.errors;
     let mut summary = Summary {
-        mode: if stage.open.is_some() { "open" } else { "closed" }.to_owned(),
+        mode: if stage.plan.is_some() { "open" } else { "closed" }.to_owned(),
         verdict,
         reasons,
         planned: 0,
@@ -209,7 +235,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         in_flight_at_end: 0,
         censored: 0,
         overflow: 0,
-        offered_rate: stage.open.map(|_| counts.planned as f64 / duration_s),
+        offered_rate: stage.plan.as_ref().map(|_| counts.planned as f64 / duration_s),
         achieved_rate: totals.completed_in_window as f64 / duration_s,
         response_ns: Quantiles::default(),
         service_ns: Quantiles::default(),
@@ -230,7 +256,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         connections_opened: finished.connections_opened,
         requests_per_connection: finished.requests_per_connection,
         core: stage.core.and_then(|core| u64::try_from(core).ok()),
-        arrivals: stage.open.map(|(process, rate)| format!("{} at {rate}/s", format!("{process:?}").to_lowercase())),
+        arrivals: stage.plan.as_ref().map(Plan::to_string),
         seed: stage.seed,
         url: stage.url.clone(),
         duration_s,
@@ -240,21 +266,23 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         started_unix_ms,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         argv: stage.argv.clone(),
-        definitions: definitions(stage.open.is_some()),
+        definitions: definitions(stage.plan.is_some()),
         tags: tag_summaries(stage, totals),
         slo: Vec::new(),
         browse: None,
         merged: None,
+        share: stage.plan.as_ref().and_then(|plan| Shares::of(plan.share())),
+        checks: finished.checks,
     };
     summary.set_counts(&counts);
     summary.set_quantiles(&totals.histograms);
     summary.slo = stage.slo.as_ref().map_or_else(Vec::new, |slo| slo.check(&summary));
-    summary.browse = finished.browse.map(|(mut browse, page_tags)| {
-        let mut pages = crate::recorder::histogram();
-        for histogram in page_tags.iter().filter_map(|&tag| totals.tags[tag].as_ref()) {
-            pages.add(histogram).expect("invariant: all histograms have the same bounds");
-        }
-        browse.page_load_ns = Quantiles::of(&pages);
+    summary.browse = finished.browse.map(|mut browse| {
+        browse.set_page_loads(|step| {
+            let tag = format!("{step}.page");
+            totals.tags[stage.tag_names.iter().position(|name| *name == tag)?].as_ref()
+        });
+        summary.slo.extend(stage.page_slo.and_then(|slo| slo.check(&browse)));
         browse
     });
     summary

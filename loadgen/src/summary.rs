@@ -1,11 +1,15 @@
 //! `summary.json`: the figures of one run, each beside its definition.
 
+mod browse;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+pub use self::browse::{BrowseSummary, StepFailure, StepSummary};
+use crate::arrivals::Share;
 use crate::failure::Failure;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
 use crate::slo::Finding;
@@ -41,28 +45,6 @@ impl Quantiles {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagSummary {
     pub response_ns: Quantiles,
-}
-
-/// What a browser run has on top.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct BrowseSummary {
-    pub scenario: String,
-    pub sessions_started: u64,
-    pub sessions_completed: u64,
-    pub sessions_failed: u64,
-    /// Sessions that found every user slot taken.
-    pub sessions_shed: u64,
-    pub pages: u64,
-    /// From the planned start of a page to the last byte of its last asset.
-    pub page_load_ns: Quantiles,
-    /// Assets that were fresh in a user's cache and cost no request.
-    pub cache_fresh: u64,
-    /// Assets that were answered 304.
-    pub cache_revalidated: u64,
-    /// Assets on other hosts, which are never loaded.
-    pub foreign_assets: u64,
-    /// Failed steps by name.
-    pub failed_steps: BTreeMap<String, u64>,
 }
 
 /// Everything that a run has to say.
@@ -129,22 +111,61 @@ pub struct Summary {
     /// The number of runs that were merged into this one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub merged: Option<u64>,
+    /// Which parts of the plan these are, if generators shared it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub share: Option<Shares>,
+    /// What came of `--expect-header`, `--expect-body` and their like.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checks: Option<CheckSummary>,
+}
+
+/// Checked responses, and what they lacked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckSummary {
+    /// One response in so many was checked.
+    pub every: u64,
+    /// Complete responses with an expected status that were checked.
+    pub responses: u64,
+    /// Those that failed, by the first check that they did not meet; they are the `validation` errors of a run.
+    pub failed: BTreeMap<String, u64>,
+}
+
+/// Parts of one plan: `numbers` of `count`, from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    pub count: u64,
+    pub numbers: Vec<u64>,
+}
+
+impl Shares {
+    /// `None` for a whole plan.
+    pub fn of(share: Share) -> Option<Self> {
+        (share != Share::WHOLE).then(|| Self { count: share.count(), numbers: vec![share.number()] })
+    }
+
+    fn text(&self) -> String {
+        let numbers: Vec<String> = self.numbers.iter().map(u64::to_string).collect();
+        format!("{} of {}", numbers.join(", "), self.count)
+    }
 }
 
 /// The meaning of the histograms in one mode.
 pub fn definitions(open_loop: bool) -> BTreeMap<String, String> {
     let response = if open_loop {
-        "planned time to last byte; timeouts and requests in flight at the end are included as lower bounds (censored)"
+        "t5 − t0, planned time to last byte; timeouts and requests in flight at the end are included as lower bounds (censored)"
     } else {
-        "closed loop: service time plus generator lag only, not comparable with open-loop percentiles and not corrected"
+        "t5 − t0 of a closed loop: service time plus generator lag only, not comparable with open-loop percentiles and not corrected"
     };
     [
         ("response_ns", response),
-        ("service_ns", "submission to last byte; a connect that the request needed is part of it"),
-        ("generator_lag_ns", "planned time to notice, plus free connection to submission: the generator's own delay"),
-        ("client_queue_ns", "noticed to free connection: the pool was busy"),
-        ("first_byte_ns", "submission to first byte of the response"),
-        ("failed_ns", "planned time to the end of a request that failed"),
+        ("service_ns", "t5 − t3, submission to last byte; a connect that the request needed is part of it"),
+        (
+            "generator_lag_ns",
+            "(t1 − t0) + (t3 − t2), planned time to notice, plus free connection to submission: the generator's own delay",
+        ),
+        ("client_queue_ns", "t2 − t1, noticed to free connection: the pool was busy"),
+        ("first_byte_ns", "t4 − t3, submission to first byte of the response"),
+        ("failed_ns", "t5 − t0, planned time to the end of a request that failed"),
         ("accounting", "planned = completed + errors + timed_out + shed + in_flight_at_end, exactly"),
         ("achieved_rate", "responses completed within the measured window, a second of it"),
     ]
@@ -212,12 +233,23 @@ impl Summary {
                 self.errors_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             let _ = writeln!(out, "failures   {}", kinds.join(", "));
         }
+        if let Some(checks) = &self.checks {
+            let every = if checks.every > 1 { format!(", one in {}", checks.every) } else { String::new() };
+            let _ = writeln!(out, "checks     {} responses checked{every}", checks.responses);
+            for (check, count) in checks.failed.iter().filter(|(_, count)| **count > 0) {
+                let _ = writeln!(out, "           {count} without {check}");
+            }
+        }
         if self.verdict == Verdict::Invalid {
             let _ = writeln!(out, "no headline: the run is invalid; what was measured is in its files");
             return out;
         }
         let offered = self.offered_rate.map_or(String::new(), |rate| format!(" of {rate:.1}/s offered"));
         let _ = writeln!(out, "rate       {:.1}/s{offered}", self.achieved_rate);
+        if let Some(arrivals) = &self.arrivals {
+            let share = self.share.as_ref().map_or(String::new(), |share| format!(", share {}", share.text()));
+            let _ = writeln!(out, "arrivals   {arrivals}{share}, seed {}", self.seed);
+        }
         if self.mode == "closed" {
             let _ =
                 writeln!(out, "           closed loop, service time only: not comparable with open-loop percentiles");
@@ -228,20 +260,9 @@ impl Summary {
             let _ = writeln!(out, "queue      {}", quantiles_text(&self.client_queue_ns));
         }
         let _ = writeln!(out, "lag        {}", quantiles_text(&self.generator_lag_ns));
+        let _ = writeln!(out, "{CLOCKS}");
         if let Some(browse) = &self.browse {
-            let _ = writeln!(
-                out,
-                "sessions   {} started, {} completed, {} failed, {} shed; {} pages",
-                browse.sessions_started,
-                browse.sessions_completed,
-                browse.sessions_failed,
-                browse.sessions_shed,
-                browse.pages
-            );
-            let _ = writeln!(out, "page load  {}", quantiles_text(&browse.page_load_ns));
-            for (step, count) in &browse.failed_steps {
-                let _ = writeln!(out, "           step {step} failed {count} times");
-            }
+            out.push_str(&browse.text());
         }
         for finding in &self.slo {
             let verdict = if finding.met { "met" } else { "MISSED" };
@@ -257,6 +278,9 @@ impl Summary {
         out
     }
 }
+
+/// Which stamps the lines above lie between.
+const CLOCKS: &str = "           response is t5−t0 (planned to last byte), service t5−t3 (sent to last byte), queue t2−t1, lag (t1−t0)+(t3−t2)";
 
 /// Quantiles for people. A quantile is shown only if the samples can support it at 95 % (`n >= ln 0.05 / ln q`).
 fn quantiles_text(quantiles: &Quantiles) -> String {
@@ -290,6 +314,9 @@ pub fn duration_text(ns: u64) -> String {
     let digits = if scaled < 10.0 { 2 } else { usize::from(scaled < 100.0) };
     format!("{scaled:.digits$} {unit}")
 }
+
+#[cfg(test)]
+mod fidelity_tests;
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,7 @@ mod queueing;
 mod refusals;
 mod replicas;
 mod snapshot;
+mod starter;
 mod statements;
 mod support;
 mod under_load;

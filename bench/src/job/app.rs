@@ -19,9 +19,9 @@ use crate::case::{Case, Work};
 use crate::compare::PlannedCase;
 use crate::failure::Failure;
 use crate::http;
-use crate::opponent::{self, Answer, Engine, Foreign, Kind, Place, Running, start_origin};
+use crate::opponent::{self, Answer, Engine, Foreign, Kind, OriginOrder, Place, Running, start_origin};
 use crate::process::{Interrupt, Order, Process};
-use crate::trial::{Lab, Stage, System};
+use crate::trial::{Lab, Setting, Stage, System};
 
 const SYSTEMS: [Kind; 5] = [
     Kind::Direct,
@@ -87,7 +87,7 @@ impl<'a> AppStage<'a> {
             content_type: String::new(),
             fields: Vec::new(),
         };
-        let running = stage.appliance(&folder)?;
+        let running = stage.appliance(&Setting::plain(&folder))?;
         let page = http::get_repeatedly(&running.address, PATH, 1)?.remove(0);
         running.stop()?;
         fs::write(&stage.body_file, &page.body).map_err(|error| Failure::file(&stage.body_file, &error))?;
@@ -98,13 +98,15 @@ impl<'a> AppStage<'a> {
     }
 
     /// Starts the appliance on a fresh database and waits until the page is there.
-    fn appliance(&self, folder: &Path) -> Result<Running, Failure> {
+    fn appliance(&self, setting: &Setting<'_>) -> Result<Running, Failure> {
+        let folder = setting.folder;
         let profile = self.root.join("profiles/bench.toml").to_string_lossy().into_owned();
         let database = format!("database.path={}", folder.join("appliance.duckdb").display());
         let source = format!("storage.import.source={}", self.supplier.display());
         let arguments = ["serve", "--profile", &profile, "--set", &database, "--set", &source];
         let order = Order::new("appliance", &self.lab.programs.twintier, &arguments, folder);
-        let mut process = Process::start(&order.on_core(Some(self.lab.cores.system)))?;
+        let mut process =
+            Process::start(&order.on_core(Some(self.lab.cores.system)).padded(setting.env_padding_bytes))?;
         let line = process.ready(&self.lab.interrupt, START_DEADLINE)?;
         let (address, admin) = (line.address("http")?, line.address("admin")?);
         let found = self.lab.interrupt.wait_for(START_DEADLINE, || {
@@ -122,32 +124,39 @@ impl<'a> AppStage<'a> {
         Ok(Running { admin: Some(admin), ..Running::of(address, process) })
     }
 
-    fn origin(&self, name: &str, folder: &Path) -> Result<(Process, String), Failure> {
-        let answer = Answer::File { path: &self.body_file, content_type: &self.content_type, fields: &self.fields };
-        let core = Some(self.lab.cores.system);
-        start_origin(&self.lab.programs, name, core, Engine::Auto, &answer, folder, &self.lab.interrupt)
+    fn origin(&self, name: &str, setting: &Setting<'_>) -> Result<(Process, String), Failure> {
+        let order = OriginOrder {
+            name,
+            core: Some(self.lab.cores.system),
+            engine: Engine::Auto,
+            answer: Answer::File { path: &self.body_file, content_type: &self.content_type, fields: &self.fields },
+            folder: setting.folder,
+            env_padding_bytes: setting.env_padding_bytes,
+        };
+        start_origin(&self.lab.programs, &self.lab.interrupt, &order)
     }
 }
 
 impl Stage for AppStage<'_> {
-    fn start(&self, system: &System, case: &Case, folder: &Path) -> Result<Running, Failure> {
+    fn start(&self, system: &System, case: &Case, setting: &Setting<'_>) -> Result<Running, Failure> {
         match system.kind {
-            Kind::Appliance => self.appliance(folder),
-            Kind::Direct => {
-                let (process, address) = self.origin("origin", folder)?;
+            Kind::Appliance => self.appliance(setting),
+            Kind::Direct | Kind::Origin(_) => {
+                let (process, address) = self.origin("origin", setting)?;
                 Ok(Running::of(address, process))
             }
-            Kind::Twintier(_) | Kind::Pipeline | Kind::Forward | Kind::Origin(_) | Kind::Foreign(_) => {
-                let origins = (0..ORIGINS).map(|number| self.origin(&format!("origin-{number}"), folder));
+            Kind::Twintier(_) | Kind::Pipeline | Kind::Forward | Kind::Foreign(_) => {
+                let origins = (0..ORIGINS).map(|number| self.origin(&format!("origin-{number}"), setting));
                 let origins: Vec<(Process, String)> = origins.collect::<Result<_, _>>()?;
                 let (origins, addresses): (Vec<Process>, Vec<String>) = origins.into_iter().unzip();
                 let place = Place {
                     programs: &self.lab.programs,
                     origins: &addresses,
                     core: self.lab.cores.system,
-                    folder,
+                    folder: setting.folder,
                     interrupt: &self.lab.interrupt,
                     connections: case.connections,
+                    env_padding_bytes: setting.env_padding_bytes,
                 };
                 let mut running = opponent::start(system.kind, &place)?;
                 running.groups.extend(origins.iter().map(Process::id));

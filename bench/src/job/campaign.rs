@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::CompareArgs;
 use crate::compare::{self, Plan, PlannedCase};
+use crate::evaluate::null_text;
 use crate::failure::Failure;
 use crate::machine::Jiffies;
 use crate::opponent::{Kind, Programs};
@@ -59,6 +60,15 @@ impl Campaign {
         let folder = &self.lab.folder;
         self.record.write(folder)?;
         store::add_run(&args.store, folder, &self.record, &compare::read_trials(folder)?, &comparison)?;
+        for line in null_text(&comparison.null) {
+            println!("{line}");
+        }
+        for floor in &comparison.floor {
+            println!("{}", floor.text());
+        }
+        for row in comparison.ratios.iter().filter(|row| row.intervals_disagree()) {
+            println!("{}", row.disagreement_text());
+        }
         println!("{}", report::terminal(&self.record, &comparison, None));
         println!("run directory: {}", folder.display());
         report::refuse_invalid(&comparison)
@@ -83,6 +93,7 @@ pub fn plan(
         seed: args.seed.unwrap_or_else(clock::unix_ns),
         soak,
     }
+    .with_controls()
 }
 
 /// Options that only the proxy job has are refused elsewhere: nothing that was asked for is left out in silence.

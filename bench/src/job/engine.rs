@@ -2,16 +2,14 @@
 //!
 //! An engine that this build or this kernel does not have is absent, with the reason that the program gives.
 
-use std::path::Path;
-
 use super::campaign::{Campaign, plan, refuse_proxy_options};
 use super::{CompareArgs, ProxyStage};
 use crate::case::{Case, Work};
 use crate::compare::PlannedCase;
 use crate::failure::Failure;
-use crate::opponent::{Answer, Engine, Kind, Running, start_origin};
+use crate::opponent::{Engine, Kind};
 use crate::process::Interrupt;
-use crate::trial::{Lab, Stage, System};
+use crate::trial::System;
 
 /// # Errors
 /// A system does other work than the others, a signal arrives, or the run is invalid.
@@ -21,7 +19,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let own: Vec<Kind> = Engine::NAMED.map(Kind::Twintier).into_iter().chain(Engine::NAMED.map(Kind::Origin)).collect();
     let systems = campaign.select(args, &own);
     let lab = campaign.lab.clone();
-    let stage = EngineStage { proxies: ProxyStage::start(&lab, &args.body_bytes)?, lab: &lab };
+    let stage = ProxyStage::start(&lab, &args.body_bytes)?;
     let cases = cases(args, &systems);
     campaign.conduct(args, &stage, plan(args, "engine", systems, cases, None))
 }
@@ -48,33 +46,4 @@ fn cases(args: &CompareArgs, systems: &[System]) -> Vec<PlannedCase> {
         }
     }
     cases
-}
-
-struct EngineStage<'a> {
-    lab: &'a Lab,
-    proxies: ProxyStage<'a>,
-}
-
-impl Stage for EngineStage<'_> {
-    fn start(&self, system: &System, case: &Case, folder: &Path) -> Result<Running, Failure> {
-        let Kind::Origin(engine) = system.kind else { return self.proxies.start(system, case, folder) };
-        let (process, address) = start_origin(
-            &self.lab.programs,
-            "origin",
-            Some(self.lab.cores.system),
-            engine,
-            &Answer::Bytes(case.body_bytes),
-            folder,
-            &self.lab.interrupt,
-        )?;
-        Ok(Running::of(address, process))
-    }
-
-    fn path(&self) -> &str {
-        self.proxies.path()
-    }
-
-    fn expected_body(&self, case: &Case) -> Result<Vec<u8>, Failure> {
-        self.proxies.expected_body(case)
-    }
 }

@@ -3,17 +3,15 @@
 //! One thing is changed at a time: every number of connections with the first body, every other body with one number of
 //! connections, and so the new connections, the open loop and the idle connections.
 
-use std::path::Path;
-
 use super::CompareArgs;
 use super::campaign::{Campaign, plan, reference_connections};
 use crate::case::{Case, Load, Work};
 use crate::compare::{Plan, PlannedCase};
 use crate::failure::Failure;
-use crate::opponent::{self, Answer, Engine, Foreign, Kind, Place, Running, sample_answer, start_origin};
+use crate::opponent::{self, Answer, Engine, Foreign, Kind, OriginOrder, Place, Running, sample_answer, start_origin};
 use crate::process::{Interrupt, Process};
 use crate::soak;
-use crate::trial::{Lab, Stage, System};
+use crate::trial::{Lab, Setting, Stage, System};
 
 const SYSTEMS: [Kind; 6] = [
     Kind::Direct,
@@ -99,15 +97,15 @@ impl<'a> ProxyStage<'a> {
             if origins.iter().any(|origin| origin.body_bytes == body_bytes) {
                 continue;
             }
-            let (process, address) = start_origin(
-                &lab.programs,
-                &format!("origin-{body_bytes}"),
-                Some(lab.cores.origin),
-                Engine::Auto,
-                &Answer::Bytes(body_bytes),
-                &lab.folder.join("origin"),
-                &lab.interrupt,
-            )?;
+            let order = OriginOrder {
+                name: &format!("origin-{body_bytes}"),
+                core: Some(lab.cores.origin),
+                engine: Engine::Auto,
+                answer: Answer::Bytes(body_bytes),
+                folder: &lab.folder.join("origin"),
+                env_padding_bytes: 0,
+            };
+            let (process, address) = start_origin(&lab.programs, &lab.interrupt, &order)?;
             origins.push(Origin { body_bytes, process, address });
         }
         Ok(Self { lab, origins })
@@ -117,10 +115,27 @@ impl<'a> ProxyStage<'a> {
         let found = self.origins.iter().find(|origin| origin.body_bytes == case.body_bytes);
         found.expect("invariant: every body of the plan has an origin")
     }
+
+    /// An origin in the place of the system: one hop.
+    fn origin_alone(&self, engine: Engine, case: &Case, setting: &Setting<'_>) -> Result<Running, Failure> {
+        let order = OriginOrder {
+            name: "origin",
+            core: Some(self.lab.cores.system),
+            engine,
+            answer: Answer::Bytes(case.body_bytes),
+            folder: setting.folder,
+            env_padding_bytes: setting.env_padding_bytes,
+        };
+        let (process, address) = start_origin(&self.lab.programs, &self.lab.interrupt, &order)?;
+        Ok(Running::of(address, process))
+    }
 }
 
 impl Stage for ProxyStage<'_> {
-    fn start(&self, system: &System, case: &Case, folder: &Path) -> Result<Running, Failure> {
+    fn start(&self, system: &System, case: &Case, setting: &Setting<'_>) -> Result<Running, Failure> {
+        if let Kind::Origin(engine) = system.kind {
+            return self.origin_alone(engine, case, setting);
+        }
         let origin = self.origin(case);
         if system.kind == Kind::Direct {
             let address = origin.address.clone();
@@ -131,9 +146,10 @@ impl Stage for ProxyStage<'_> {
             programs: &self.lab.programs,
             origins: std::slice::from_ref(&origin.address),
             core: self.lab.cores.system,
-            folder,
+            folder: setting.folder,
             interrupt: &self.lab.interrupt,
             connections: case.connections + case.idle_connections + held,
+            env_padding_bytes: setting.env_padding_bytes,
         };
         opponent::start(system.kind, &place)
     }
@@ -163,16 +179,17 @@ mod tests {
     fn keys(words: &[&str]) -> Vec<String> {
         let words = ["bench", "--job", "proxy"].iter().chain(words);
         let args = Cli::parse_from(words).args;
-        let systems = SYSTEMS.map(|kind| System { label: kind.name(), kind, held: None }).to_vec();
+        let systems = SYSTEMS.map(|kind| System::of(kind)).to_vec();
         let plan = planned(&args, systems);
         let soak = plan.soak.as_ref().map(|order| format!("soak of {}", order.systems.len()));
         let cases = plan.cases.iter().map(|planned| format!("{} × {}", planned.case.key(), planned.systems.len()));
         cases.chain(soak).collect()
     }
 
+    /// The null and the floor take part in the reference case, and the floor in its open loop.
     #[test]
     fn one_thing_is_changed_at_a_time() {
-        assert_eq!(keys(&[]), ["c64-128B × 6"]);
+        assert_eq!(keys(&[]), ["c64-128B × 8"]);
         assert_eq!(
             keys(&[
                 "--connections",
@@ -189,9 +206,9 @@ mod tests {
             ]),
             [
                 "c8-128B × 6",
-                "c64-128B × 6",
+                "c64-128B × 8",
                 "c512-128B × 6",
-                "c64-128B-rate70 × 6",
+                "c64-128B-rate70 × 7",
                 "c64-1024B × 6",
                 "c64-16384B × 6",
                 "c64-128B-new × 6",

@@ -1,8 +1,10 @@
 //! A trial as tests need it.
 
+use std::collections::BTreeMap;
+
 use crate::case::Case;
 use crate::latency::Quantiles;
-use crate::trial::Trial;
+use crate::trial::{Role, Trial};
 
 /// A valid trial of two seconds; its figures are for the test to set.
 pub fn trial(system: &str, case: Case, block: u32) -> Trial {
@@ -26,5 +28,12 @@ pub fn trial(system: &str, case: Case, block: u32) -> Trial {
         reasons: vec![],
         affinity: vec!["0".into()],
         processes: 1,
+        role: Role::Measured,
+        cpu_by_group: BTreeMap::new(),
+        switches: None,
+        busy_threads: 1,
+        threads: vec![],
+        env_padding_bytes: None,
+        program_sha256: String::new(),
     }
 }

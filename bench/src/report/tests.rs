@@ -16,7 +16,7 @@ use crate::machine::{CoreMap, Machine};
 use crate::memory::{Held, Memory, Sample, Soak};
 use crate::quick::{Appliance, Browse, Claim, Import};
 use crate::record::{Absent, PlanRecord, RunRecord, Surveyed, read_json, write_json};
-use crate::trial::{BrowseSummary, Trial};
+use crate::trial::{BrowseSummary, Role, Trial};
 
 const BLOCKS: u32 = 3;
 
@@ -37,6 +37,7 @@ fn record() -> RunRecord {
         answer_head_bytes: 60,
         answer_body_bytes: 128,
         answer_fields: vec!["content-length".into()],
+        role: Role::Measured,
     };
     RunRecord {
         kind: "quick".into(),
@@ -65,6 +66,7 @@ fn record() -> RunRecord {
         systems: vec![surveyed("twintier", "twintier 0.1.0"), surveyed("nginx", "nginx 1.22.1")],
         absent: vec![Absent { name: "haproxy".into(), reason: "install it: apt-get install haproxy".into() }],
         finished: true,
+        doctor: None,
     }
 }
 

@@ -1,8 +1,14 @@
-//! The cookie jar of one user (RFC 6265, for a single host).
+//! The cookie jar of one user (RFC 6265, for a single host over plain http).
+//!
+//! Where browsers have moved on from the RFC, it goes with them: a cookie that is `Secure`, that claims so by a prefix
+//! of its name, or that wants `SameSite=None`, is not taken over plain http (RFC 6265bis).
+
+use super::date;
 
 /// Cookies of one host. Time is Unix seconds and an argument.
 #[derive(Clone, Debug, Default)]
 pub struct Jar {
+    /// Earliest first.
     cookies: Vec<Cookie>,
 }
 
@@ -11,58 +17,116 @@ struct Cookie {
     name: String,
     value: String,
     path: String,
+    /// The host itself, or a domain above it.
+    domain: String,
     /// `u64::MAX` for a session cookie.
     expires_unix_s: u64,
 }
 
-/// More cookies than this from one host are not kept, as in browsers.
+/// Cookies of one host; the earliest one makes room for another, as in browsers.
 const COOKIES_MAX: usize = 180;
+/// Bytes of name and value together.
+const PAIR_BYTES_MAX: usize = 4096;
+/// Bytes of an attribute's value; a longer one is passed over.
+const ATTRIBUTE_BYTES_MAX: usize = 1024;
+
+/// The attributes that matter here.
+#[derive(Default)]
+struct Attributes<'a> {
+    /// Of each the last one counts; an empty one takes back those before it.
+    path: Option<&'a str>,
+    domain: Option<&'a str>,
+    max_age: Option<i64>,
+    expires: Option<u64>,
+    secure: bool,
+    cross_site: bool,
+}
+
+impl<'a> Attributes<'a> {
+    fn read(parts: impl Iterator<Item = &'a str>) -> Self {
+        let mut found = Self::default();
+        for part in parts {
+            let (key, text) = part.split_once('=').unwrap_or((part, ""));
+            let text = text.trim_matches(is_blank);
+            if text.len() > ATTRIBUTE_BYTES_MAX {
+                continue;
+            }
+            match key.trim_matches(is_blank).to_ascii_lowercase().as_str() {
+                "path" => found.path = Some(text).filter(|path| path.starts_with('/')),
+                "domain" => found.domain = Some(text.strip_prefix('.').unwrap_or(text)).filter(|text| !text.is_empty()),
+                "max-age" => found.max_age = parse_age(text).or(found.max_age),
+                "expires" => found.expires = date::parse(text).or(found.expires),
+                "secure" => found.secure = true,
+                "samesite" => found.cross_site = text.eq_ignore_ascii_case("none"),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Max-Age wins over Expires (section 5.3 step 3); zero and negative ages are in the past.
+    fn expires_unix_s(&self, now_unix_s: u64) -> u64 {
+        match (self.max_age, self.expires) {
+            (Some(age), _) => u64::try_from(age).map_or(0, |age| if age == 0 { 0 } else { now_unix_s + age }),
+            (None, Some(at)) => at,
+            (None, None) => u64::MAX,
+        }
+    }
+}
 
 impl Jar {
     pub fn clear(&mut self) {
         self.cookies.clear();
     }
 
-    /// Takes the value of a `Set-Cookie` field that came with the response for `request_path`.
-    pub fn set(&mut self, field: &str, request_path: &str, now_unix_s: u64) {
-        let mut parts = field.split(';');
-        let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { return };
-        let (name, value) = (name.trim(), value.trim());
-        if name.is_empty() {
+    /// Takes the value of a `Set-Cookie` field that came with the response of `host` for `request_path`.
+    pub fn set(&mut self, field: &str, host: &str, request_path: &str, now_unix_s: u64) {
+        // A NUL, CR or LF is no cookie; other control characters are none either, a tab apart.
+        if field.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
             return;
         }
-        let mut path = default_path(request_path);
-        let (mut max_age, mut expires) = (None, None);
-        for attribute in parts {
-            let (key, text) = attribute.split_once('=').unwrap_or((attribute, ""));
-            let text = text.trim();
-            match key.trim().to_ascii_lowercase().as_str() {
-                "path" if text.starts_with('/') => path = text,
-                "max-age" => max_age = text.parse::<i64>().ok(),
-                "expires" => expires = parse_date(text),
-                _ => {}
-            }
+        let mut parts = field.split(';');
+        let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { return };
+        let (name, value) = (name.trim_matches(is_blank), value.trim_matches(is_blank));
+        if name.is_empty() || name.len() + value.len() > PAIR_BYTES_MAX {
+            return;
         }
-        // Max-Age wins over Expires (section 5.3 step 3); zero and negative ages are in the past.
-        let expires_unix_s = match (max_age, expires) {
-            (Some(age), _) => {
-                u64::try_from(age).map_or(0, |age| if age == 0 { 0 } else { now_unix_s.saturating_add(age) })
-            }
-            (None, Some(at)) => at,
-            (None, None) => u64::MAX,
-        };
-        self.cookies.retain(|cookie| !(cookie.name == name && cookie.path == path));
-        if expires_unix_s > now_unix_s && self.cookies.len() < COOKIES_MAX {
-            self.cookies.push(Cookie {
-                name: name.to_owned(),
-                value: value.to_owned(),
-                path: path.to_owned(),
-                expires_unix_s,
-            });
+        let attributes = Attributes::read(parts);
+        let lower = name.to_ascii_lowercase();
+        if attributes.secure || attributes.cross_site || lower.starts_with("__secure-") || lower.starts_with("__host-")
+        {
+            return;
         }
+        let host = host_name(host).to_ascii_lowercase();
+        let Some(domain) = domain_of(attributes.domain, &host) else { return };
+        let path = attributes.path.unwrap_or_else(|| default_path(request_path)).to_owned();
+        let expires_unix_s = attributes.expires_unix_s(now_unix_s);
+        let same = |cookie: &Cookie| cookie.name == name && cookie.path == path && cookie.domain == domain;
+        let place = self.cookies.iter().position(same);
+        if expires_unix_s <= now_unix_s {
+            if let Some(place) = place {
+                self.cookies.remove(place);
+            }
+            return;
+        }
+        let value = value.to_owned();
+        if let Some(place) = place {
+            // It keeps its place in the order: that of when it was first made.
+            self.cookies[place].value = value;
+            self.cookies[place].expires_unix_s = expires_unix_s;
+            return;
+        }
+        if self.cookies.len() >= COOKIES_MAX {
+            self.cookies.retain(|cookie| cookie.expires_unix_s > now_unix_s);
+        }
+        if self.cookies.len() >= COOKIES_MAX {
+            self.cookies.remove(0);
+        }
+        self.cookies.push(Cookie { name: name.to_owned(), value, path, domain, expires_unix_s });
     }
 
-    /// The value of `Cookie` for a request, longest path first; `None` if there is nothing to send.
+    /// The value of `Cookie` for a request to the host, longest path first and then earliest first; `None` if there is
+    /// nothing to send.
     pub fn field(&self, request_path: &str, now_unix_s: u64) -> Option<String> {
         let path = request_path.split('?').next().unwrap_or("/");
         let matches = |cookie: &&Cookie| cookie.expires_unix_s > now_unix_s && path_matches(path, &cookie.path);
@@ -71,6 +135,44 @@ impl Jar {
         let pairs: Vec<String> = sent.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
+}
+
+fn is_blank(c: char) -> bool {
+    c == ' ' || c == '\t'
+}
+
+/// Digits with perhaps a minus in front; anything else is no age. Ages that no clock reaches are cut.
+fn parse_age(text: &str) -> Option<i64> {
+    const AGE_S_MAX: i64 = 400 * 86_400;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    if digits.len() < text.len() {
+        return Some(-1);
+    }
+    // Browsers keep nothing for longer than 400 days.
+    Some(text.parse::<i64>().map_or(AGE_S_MAX, |age| age.min(AGE_S_MAX)))
+}
+
+/// The host without its port.
+fn host_name(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    }
+}
+
+/// The domain of a cookie, or `None` if the host may not set it (section 5.1.3 and 5.3 steps 5 and 6). Without a list
+/// of public suffixes, a domain of one label is held for one.
+fn domain_of(attribute: Option<&str>, host: &str) -> Option<String> {
+    let Some(domain) = attribute.map(str::to_ascii_lowercase) else { return Some(host.to_owned()) };
+    if domain == host {
+        return Some(domain);
+    }
+    let is_address = host.starts_with('[') || host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let above = host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
+    (above && !is_address && domain.contains('.')).then_some(domain)
 }
 
 /// Section 5.1.4.
@@ -87,75 +189,5 @@ fn path_matches(path: &str, cookie_path: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || cookie_path.ends_with('/') || rest.starts_with('/'))
 }
 
-/// Unix seconds of `Thu, 01 Jan 1970 00:00:00 GMT` and its older spelling with dashes.
-fn parse_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-    let words: Vec<&str> = text.split([' ', '-', ',']).filter(|word| !word.is_empty()).collect();
-    let [_, day, month, year, time, ..] = words.as_slice() else { return None };
-    let month = MONTHS.iter().position(|name| month.to_ascii_lowercase().starts_with(name))?;
-    let (day, mut year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
-    if year < 100 {
-        year += if year < 70 { 2000 } else { 1900 };
-    }
-    let mut clock = time.split(':').map(|part| part.parse::<u64>().ok());
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    if !(1..=31).contains(&day) || !(1601..=9999).contains(&year) || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    // Days from the civil calendar, with years that begin in March.
-    let month = i64::try_from(month).ok()? + 1;
-    let march_year = if month <= 2 { year - 1 } else { year };
-    let month_index = (month + 9) % 12;
-    let days =
-        march_year * 365 + march_year / 4 - march_year / 100 + march_year / 400 + (month_index * 153 + 2) / 5 + day
-            - 1
-            - 719_468;
-    Some(u64::try_from(days).map_or(0, |days| days * 86_400 + hour * 3600 + minute * 60 + second))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{Jar, parse_date};
-
-    const NOW: u64 = 1_760_000_000;
-
-    #[test]
-    fn cookies_go_back_where_they_belong() {
-        let mut jar = Jar::default();
-        jar.set("session=abc=; Path=/; HttpOnly; SameSite=Lax", "/directory/sign-in", NOW);
-        jar.set("view = list ", "/reqcat/items/1?x", NOW);
-        jar.set("deep=1; path=/reqcat", "/x", NOW);
-        assert_eq!(jar.field("/reqcat/items/2", NOW).unwrap(), "view=list; deep=1; session=abc=");
-        assert_eq!(jar.field("/reqcatalog", NOW).unwrap(), "session=abc=");
-        assert_eq!(jar.field("/reqcat?page=2", NOW).unwrap(), "deep=1; session=abc=");
-    }
-
-    #[test]
-    fn cookies_are_replaced_expire_and_are_deleted() {
-        let mut jar = Jar::default();
-        jar.set("a=1", "/", NOW);
-        jar.set("a=2; Max-Age=10", "/", NOW);
-        assert_eq!(jar.field("/", NOW + 9).unwrap(), "a=2");
-        assert_eq!(jar.field("/", NOW + 10), None);
-        for gone in [
-            "a=; Max-Age=0",
-            "a=; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
-            "a=; Max-Age=-5; Expires=Fri, 01 Jan 2100 00:00:00 GMT",
-        ] {
-            jar.set("a=1", "/", NOW);
-            jar.set(gone, "/", NOW);
-            assert_eq!(jar.field("/", NOW), None, "{gone}");
-        }
-        jar.set("nonsense", "/", NOW);
-        jar.set("=x", "/", NOW);
-        assert_eq!(jar.field("/", NOW), None);
-    }
-
-    #[test]
-    fn dates_are_read_in_both_spellings() {
-        assert_eq!(parse_date("Thu, 09 Oct 2025 08:53:20 GMT"), Some(NOW));
-        assert_eq!(parse_date("Thursday, 09-Oct-25 08:53:20 GMT"), Some(NOW));
-        assert_eq!(parse_date("Tue, 29 Feb 2000 00:00:00 GMT"), Some(951_782_400));
-        assert_eq!(parse_date("soon"), None);
-    }
-}
+mod tests;

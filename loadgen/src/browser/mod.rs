@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   begin ─▶ advance ──▶ Document ──redirect──▶ Document ──▶ Assets ──▶ page done ─▶ advance ─▶ … ─▶ End
-//!               │                                                           ▲
+//!               │                                             ▲ │           ▲
+//!               │                          a style sheet asks ─┘           │
 //!               └──▶ Waiting (think, poll) ──woken──────────────────────────┘
 //! ```
 //! It asks for fetches, waits and ends by [`Effect`]s; it opens no connection and reads no clock. Within a page the
@@ -10,29 +11,30 @@
 
 pub mod cache;
 pub mod cookies;
+mod css;
+mod date;
 pub mod html;
+mod incoming;
+mod page;
+mod submit;
 pub mod url;
 mod values;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
-use self::cache::{Cache, Freshness, Lookup};
+use self::cache::{Cache, Now};
 use self::cookies::Jar;
 use self::html::Page;
-use self::url::{encode_form, resolve};
-use self::values::json_text;
+pub use self::incoming::{Incoming, Reading};
 use crate::arrivals::{below, exponential};
 use crate::failure::Failure;
-use crate::response::Sink;
-use crate::scenario::{FormStep, Operation, PollStep, Scenario};
+use crate::scenario::{Operation, PollStep, Scenario};
 
-/// Redirects that are followed for one page.
-const REDIRECTS_MAX: u32 = 10;
+/// Redirects that are followed for one document or asset, as in browsers.
+const REDIRECTS_MAX: u32 = 20;
 /// Operations that may follow each other without a request or a wait: an empty loop ends the session.
 const OPERATIONS_MAX: u32 = 100_000;
-/// Bytes of a document that are kept; the rest is counted and dropped.
-pub const DOCUMENT_BYTES_MAX: usize = 8 << 20;
 
 /// What all users of a run share.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,12 @@ pub struct World<'w> {
     pub unix_offset_ns: u64,
 }
 
+impl World<'_> {
+    fn now(&self, monotonic_ns: u64) -> Now {
+        Now { monotonic_ns, unix_s: (monotonic_ns + self.unix_offset_ns) / 1_000_000_000 }
+    }
+}
+
 /// What a user wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -53,13 +61,16 @@ pub enum Effect {
     Wait {
         until_ns: u64,
     },
-    /// A page and its assets are complete.
+    /// A page and its assets are complete; `whole` if none of them failed.
     PageLoaded {
         step: usize,
         started_ns: u64,
+        whole: bool,
     },
     /// An asset needed no request.
-    CacheHit,
+    CacheHit {
+        path: String,
+    },
     End(Ending),
 }
 
@@ -68,73 +79,47 @@ pub enum Effect {
 pub struct Fetch {
     pub step: usize,
     pub role: Role,
-    pub post: bool,
     pub path: String,
-    pub body: String,
+    /// A form that is sent: the type of its body, and the body. Everything else is a GET.
+    pub post: Option<(&'static str, String)>,
     /// A validator of the cache.
     pub condition: Option<(&'static str, String)>,
+    /// Redirects that led here.
+    pub redirects: u32,
+    /// The checks of the scenario that the response must meet, by index.
+    pub checks: Option<usize>,
 }
 
 /// What a fetch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Document,
+    /// A style sheet, which may ask for more.
+    Sheet,
     Asset,
 }
 
 /// How a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     Completed,
-    /// A step did not do what the scenario says.
+    /// A step did not do what the scenario says: its page, which was wanted at that time, never came.
     Failed {
         step: usize,
+        started_ns: u64,
+        why: String,
     },
 }
 
-/// What a user keeps of a response.
-#[derive(Clone, Debug, Default)]
-pub struct Incoming {
-    location: Option<String>,
-    html: bool,
-    cookies: Vec<String>,
-    freshness: Freshness,
-    body: Vec<u8>,
-    keeps_body: bool,
+/// What is wrong with a response: the failure of its request, and the words for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    pub failure: Failure,
+    pub why: String,
 }
 
-impl Incoming {
-    /// Makes room for the next response; the body of an asset is not kept.
-    pub fn expect(&mut self, role: Role) {
-        self.location = None;
-        self.html = false;
-        self.cookies.clear();
-        self.freshness = Freshness::default();
-        self.body.clear();
-        self.keeps_body = role == Role::Document;
-    }
-}
-
-impl Sink for Incoming {
-    fn header(&mut self, name: &[u8], value: &[u8]) {
-        let text = || String::from_utf8_lossy(value).into_owned();
-        if name.eq_ignore_ascii_case(b"location") {
-            self.location = Some(text());
-        } else if name.eq_ignore_ascii_case(b"set-cookie") {
-            self.cookies.push(text());
-        } else if name.eq_ignore_ascii_case(b"content-type") {
-            self.html = text().to_ascii_lowercase().starts_with("text/html");
-        } else {
-            self.freshness.header(name, value);
-        }
-    }
-
-    fn body(&mut self, bytes: &[u8]) {
-        if self.keeps_body {
-            let room = DOCUMENT_BYTES_MAX.saturating_sub(self.body.len());
-            self.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        }
-    }
+fn wrong(failure: Failure, why: impl Into<String>) -> Wrong {
+    Wrong { failure, why: why.into() }
 }
 
 /// Why a document is fetched.
@@ -154,10 +139,7 @@ enum Purpose {
 enum State {
     /// No session.
     Away,
-    Document {
-        purpose: Purpose,
-        redirects: u32,
-    },
+    Document(Purpose),
     Assets {
         purpose: Purpose,
         left: usize,
@@ -184,11 +166,11 @@ pub struct Browser {
     page: Page,
     body: Vec<u8>,
     page_started_ns: u64,
+    /// No asset of the current page has failed.
+    page_whole: bool,
     poll_deadline_ns: u64,
     /// Assets on other hosts, over all sessions.
     pub foreign_assets: u64,
-    /// Assets that were answered 304, over all sessions.
-    pub revalidated: u64,
 }
 
 impl Browser {
@@ -200,15 +182,15 @@ impl Browser {
             random: Xoshiro256PlusPlus::seed_from_u64(0),
             user: 0,
             at: 0,
-            variables: vec![String::new(); scenario.variable_count],
+            variables: vec![String::new(); scenario.variables.len()],
             loops: vec![0; scenario.loop_count],
             address: "/".to_owned(),
             page: Page::default(),
             body: Vec::new(),
             page_started_ns: 0,
+            page_whole: true,
             poll_deadline_ns: 0,
             foreign_assets: 0,
-            revalidated: 0,
         }
     }
 
@@ -246,53 +228,30 @@ impl Browser {
 
     /// The value of `Cookie` for a fetch.
     pub fn cookie(&self, world: &World<'_>, path: &str, now_ns: u64) -> Option<String> {
-        self.jar.field(path, unix_s(world, now_ns))
+        self.jar.field(path, world.now(now_ns).unix_s)
     }
 
-    /// A response is complete. What is wrong with it is the failure of its request.
-    ///
-    /// # Errors
-    /// An unexpected status, or a page that does not hold what the scenario needs.
-    pub fn answered(
-        &mut self,
-        world: &World<'_>,
-        fetch: &Fetch,
-        status: u16,
-        incoming: &mut Incoming,
-        now_ns: u64,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Failure> {
-        for cookie in &incoming.cookies {
-            self.jar.set(cookie, &fetch.path, unix_s(world, now_ns));
-        }
-        match fetch.role {
-            Role::Asset => {
-                self.revalidated += u64::from(status == 304);
-                self.cache.store(&fetch.path, status, &incoming.freshness, now_ns);
-                self.asset_ended(world, now_ns, out);
-                if status < 400 { Ok(()) } else { Err(Failure::Status) }
-            }
-            Role::Document => {
-                let outcome = self.document(world, fetch, status, incoming, now_ns, out);
-                if outcome.is_err() {
-                    self.fail(fetch.step, out);
-                }
-                outcome
-            }
-        }
+    /// When the page was wanted that is being loaded.
+    pub fn loading_since_ns(&self) -> Option<u64> {
+        matches!(self.state, State::Document(_) | State::Assets { .. }).then_some(self.page_started_ns)
     }
 
     /// A fetch failed on its way. A missing asset leaves the page, a missing document ends the session.
-    pub fn failed(&mut self, world: &World<'_>, fetch: &Fetch, now_ns: u64, out: &mut Vec<Effect>) {
+    pub fn failed(&mut self, world: &World<'_>, fetch: &Fetch, why: Failure, now_ns: u64, out: &mut Vec<Effect>) {
         match fetch.role {
-            Role::Asset => self.asset_ended(world, now_ns, out),
-            Role::Document => self.fail(fetch.step, out),
+            Role::Asset | Role::Sheet => {
+                self.page_whole = false;
+                self.asset_ended(world, now_ns, out);
+            }
+            Role::Document => self.fail(fetch.step, why.name().to_owned(), now_ns, out),
         }
     }
 
-    fn fail(&mut self, step: usize, out: &mut Vec<Effect>) {
+    fn fail(&mut self, step: usize, why: String, now_ns: u64, out: &mut Vec<Effect>) {
+        // A page that never began, because there was no form to send, was wanted now.
+        let started_ns = if matches!(self.state, State::Document(_)) { self.page_started_ns } else { now_ns };
         self.state = State::Away;
-        out.push(Effect::End(Ending::Failed { step }));
+        out.push(Effect::End(Ending::Failed { step, started_ns, why }));
     }
 
     /// Performs operations until one needs a response or time.
@@ -304,18 +263,18 @@ impl Browser {
                 return;
             };
             match operation {
-                Operation::Get { step, path, .. } => {
+                Operation::Get { step, path, checks, .. } => {
                     let path = self.fill(world, path, true);
-                    return self.fetch_page(*step, Purpose::Get, path, now_ns, out);
+                    return self.fetch_page(*step, Purpose::Get, path, *checks, now_ns, out);
                 }
                 Operation::Form { step, form } => match &form.path {
                     Some(path) => {
                         let path = self.fill(world, path, true);
-                        return self.fetch_page(*step, Purpose::FormPage, path, now_ns, out);
+                        return self.fetch_page(*step, Purpose::FormPage, path, None, now_ns, out);
                     }
                     None => {
-                        if self.submit(world, *step, form, now_ns, out).is_err() {
-                            self.fail(*step, out);
+                        if let Err(why) = self.submit(world, *step, form, now_ns, out) {
+                            self.fail(*step, why, now_ns, out);
                         }
                         return;
                     }
@@ -352,203 +311,28 @@ impl Browser {
             }
         }
         // A scenario that only jumps: nothing it does could be measured.
-        self.fail(0, out);
+        self.fail(0, "a loop without a request or a wait".to_owned(), now_ns, out);
     }
 
-    fn fetch_page(&mut self, step: usize, purpose: Purpose, path: String, now_ns: u64, out: &mut Vec<Effect>) {
+    fn fetch_page(
+        &mut self,
+        step: usize,
+        purpose: Purpose,
+        path: String,
+        checks: Option<usize>,
+        now_ns: u64,
+        out: &mut Vec<Effect>,
+    ) {
         self.page_started_ns = now_ns;
-        self.state = State::Document { purpose, redirects: 0 };
-        out.push(Effect::Fetch(Fetch {
-            step,
-            role: Role::Document,
-            post: false,
-            path,
-            body: String::new(),
-            condition: None,
-        }));
+        self.state = State::Document(purpose);
+        let role = Role::Document;
+        out.push(Effect::Fetch(Fetch { step, role, path, post: None, condition: None, redirects: 0, checks }));
     }
 
     fn ask(&mut self, world: &World<'_>, step: usize, poll: &PollStep, now_ns: u64, out: &mut Vec<Effect>) {
         let path = self.fill(world, &poll.path, true);
-        self.fetch_page(step, Purpose::Poll, path, now_ns, out);
+        self.fetch_page(step, Purpose::Poll, path, None, now_ns, out);
     }
-
-    /// Fills and sends a form of the current page.
-    fn submit(
-        &mut self,
-        world: &World<'_>,
-        step: usize,
-        form: &FormStep,
-        now_ns: u64,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Failure> {
-        let action = self.fill(world, &form.action, true);
-        let mut filled =
-            self.page.forms.iter().find(|form| form.action.contains(&action)).cloned().ok_or(Failure::Validation)?;
-        for (name, text) in &form.fields {
-            let value = self.fill(world, text, false);
-            filled.fill(name, value);
-        }
-        let encoded = encode_form(&filled.fields);
-        let (path, body) = if filled.post {
-            (filled.action, encoded)
-        } else {
-            (format!("{}?{encoded}", filled.action.split('?').next().unwrap_or("/")), String::new())
-        };
-        self.page_started_ns = now_ns;
-        self.state = State::Document { purpose: Purpose::FormAnswer, redirects: 0 };
-        out.push(Effect::Fetch(Fetch { step, role: Role::Document, post: filled.post, path, body, condition: None }));
-        Ok(())
-    }
-
-    fn document(
-        &mut self,
-        world: &World<'_>,
-        fetch: &Fetch,
-        status: u16,
-        incoming: &mut Incoming,
-        now_ns: u64,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Failure> {
-        let State::Document { purpose, redirects } = self.state else { return Err(Failure::Validation) };
-        let redirect = matches!(status, 301 | 302 | 303 | 307 | 308) && incoming.location.is_some();
-        let expect: &[u16] = match purpose {
-            Purpose::Get if !redirect => world.scenario.operations[self.at].expect(),
-            Purpose::FormAnswer => world.scenario.operations[self.at].expect(),
-            Purpose::Get | Purpose::FormPage | Purpose::FormRedirect | Purpose::Poll => &[],
-        };
-        if !(if expect.is_empty() { status < 400 } else { expect.contains(&status) }) {
-            return Err(Failure::Status);
-        }
-        if redirect {
-            return self.redirect(world, fetch, status, incoming, (purpose, redirects), out);
-        }
-        self.address.clone_from(&fetch.path);
-        std::mem::swap(&mut self.body, &mut incoming.body);
-        if purpose == Purpose::Poll {
-            return self.polled(world, fetch.step, now_ns, out);
-        }
-        self.page = Page::default();
-        let mut fetches = Vec::new();
-        if incoming.html {
-            let html = String::from_utf8_lossy(&self.body);
-            self.page = Page::read(&html, world.authority, &self.address);
-            if world.scenario.assets {
-                self.foreign_assets += self.page.foreign_assets;
-                fetches = self.assets(fetch.step, now_ns, out);
-            }
-        }
-        self.extract(world, purpose)?;
-        self.state = State::Assets { purpose, left: fetches.len() };
-        if fetches.is_empty() {
-            self.page_complete(world, fetch.step, purpose, now_ns, out);
-        } else {
-            out.extend(fetches.into_iter().map(Effect::Fetch));
-        }
-        Ok(())
-    }
-
-    fn redirect(
-        &mut self,
-        world: &World<'_>,
-        fetch: &Fetch,
-        status: u16,
-        incoming: &Incoming,
-        (purpose, redirects): (Purpose, u32),
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Failure> {
-        let location = incoming.location.as_deref().unwrap_or("");
-        // Round in a circle, or off to a host that is not under test.
-        let path = resolve(world.authority, &fetch.path, location)
-            .filter(|_| redirects < REDIRECTS_MAX)
-            .ok_or(Failure::Validation)?;
-        let purpose = if purpose == Purpose::FormAnswer { Purpose::FormRedirect } else { purpose };
-        self.state = State::Document { purpose, redirects: redirects + 1 };
-        // 307 and 308 repeat the request, the others turn it into a GET (RFC 9110 section 15.4).
-        let repeats = fetch.post && matches!(status, 307 | 308);
-        let body = if repeats { fetch.body.clone() } else { String::new() };
-        out.push(Effect::Fetch(Fetch {
-            step: fetch.step,
-            role: Role::Document,
-            post: repeats,
-            path,
-            body,
-            condition: None,
-        }));
-        Ok(())
-    }
-
-    /// The assets of the current page that the cache does not spare.
-    fn assets(&self, step: usize, now_ns: u64, out: &mut Vec<Effect>) -> Vec<Fetch> {
-        let mut fetches = Vec::new();
-        for path in &self.page.assets {
-            let condition = match self.cache.lookup(path, now_ns) {
-                Lookup::Fresh => {
-                    out.push(Effect::CacheHit);
-                    continue;
-                }
-                Lookup::Revalidate(name, value) => Some((name, value)),
-                Lookup::Miss => None,
-            };
-            fetches.push(Fetch {
-                step,
-                role: Role::Asset,
-                post: false,
-                path: path.clone(),
-                body: String::new(),
-                condition,
-            });
-        }
-        fetches
-    }
-
-    fn asset_ended(&mut self, world: &World<'_>, now_ns: u64, out: &mut Vec<Effect>) {
-        let State::Assets { purpose, left } = self.state else { return };
-        let left = left.saturating_sub(1);
-        self.state = State::Assets { purpose, left };
-        if left == 0 {
-            let step = world.scenario.operations[self.at].step().unwrap_or(0);
-            self.page_complete(world, step, purpose, now_ns, out);
-        }
-    }
-
-    fn page_complete(&mut self, world: &World<'_>, step: usize, purpose: Purpose, now_ns: u64, out: &mut Vec<Effect>) {
-        out.push(Effect::PageLoaded { step, started_ns: self.page_started_ns });
-        if let (Purpose::FormPage, Operation::Form { step, form }) = (purpose, &world.scenario.operations[self.at]) {
-            if self.submit(world, *step, form, now_ns, out).is_err() {
-                self.fail(*step, out);
-            }
-            return;
-        }
-        self.at += 1;
-        self.advance(world, now_ns, out);
-    }
-
-    /// Looks at the answer to a poll: goes on, asks again later, or gives up.
-    fn polled(&mut self, world: &World<'_>, step: usize, now_ns: u64, out: &mut Vec<Effect>) -> Result<(), Failure> {
-        let Operation::Poll { poll, .. } = &world.scenario.operations[self.at] else { return Err(Failure::Validation) };
-        let text = String::from_utf8_lossy(&self.body);
-        let done = match &poll.pointer {
-            Some(pointer) => json_text(&text, pointer).is_some_and(|value| poll.until.contains(&value)),
-            None => poll.until.iter().any(|wanted| text.contains(wanted.as_str())),
-        };
-        if done {
-            out.push(Effect::PageLoaded { step, started_ns: self.page_started_ns });
-            self.at += 1;
-            self.advance(world, now_ns, out);
-            return Ok(());
-        }
-        if now_ns + poll.every_ns > self.poll_deadline_ns {
-            return Err(Failure::Validation);
-        }
-        self.state = State::Waiting;
-        out.push(Effect::Wait { until_ns: now_ns + poll.every_ns });
-        Ok(())
-    }
-}
-
-fn unix_s(world: &World<'_>, now_ns: u64) -> u64 {
-    (now_ns + world.unix_offset_ns) / 1_000_000_000
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! Values on their way through a session: out of pages, into paths and forms.
 
 use super::url::encode;
-use super::{Browser, Purpose, World};
+use super::{Browser, Purpose, World, Wrong, wrong};
 use crate::arrivals::{below, index_below};
 use crate::failure::Failure;
 use crate::scenario::{Extract, Part, Pick, Source, Template};
 
 impl Browser {
     /// Takes the values that the step wants from the page it ended on.
-    pub(super) fn extract(&mut self, world: &World<'_>, purpose: Purpose) -> Result<(), Failure> {
+    pub(super) fn extract(&mut self, world: &World<'_>, purpose: Purpose) -> Result<(), Wrong> {
         let extracts: &[Extract] = match purpose {
             Purpose::Get | Purpose::FormAnswer | Purpose::FormRedirect => world.scenario.operations[self.at].extract(),
             Purpose::FormPage | Purpose::Poll => &[],
@@ -34,7 +34,10 @@ impl Browser {
             match value {
                 Some(value) => self.variables[extract.variable] = value,
                 None if extract.optional => {}
-                None => return Err(Failure::Validation),
+                None => {
+                    let name = world.scenario.variables[extract.variable].as_str();
+                    return Err(wrong(Failure::Validation, format!("no value for `{name}` on the page")));
+                }
             }
         }
         Ok(())

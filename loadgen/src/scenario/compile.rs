@@ -3,97 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Extract, FormStep, Operation, Part, Pick, PollStep, Scenario, Source, Template, User};
+use super::raw::{From, Kind, RawExtract, RawScenario, RawSlo, RawStep};
+use super::{Extract, FormStep, Operation, Part, PollStep, Scenario, Source, Template, User};
+use crate::check::{Check, Checks};
+use crate::page_slo::{PageSlo, share_of};
+use crate::slo::duration_ns;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawScenario {
-    name: String,
-    #[serde(default)]
-    users: Vec<User>,
-    #[serde(default)]
-    words: BTreeMap<String, Vec<String>>,
-    #[serde(default = "yes")]
-    assets: bool,
-    #[serde(default)]
-    returning: bool,
-    steps: Vec<RawStep>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Get,
-    Form,
-    Poll,
-    Think,
-    Choice,
-    Repeat,
-}
-
-/// Every key of every kind, so that a key which is unknown is found with its place in the file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStep {
-    kind: Spanned<Kind>,
-    name: Option<String>,
-    path: Option<Spanned<String>>,
-    action: Option<Spanned<String>>,
-    #[serde(default)]
-    fields: BTreeMap<String, Spanned<String>>,
-    #[serde(default)]
-    expect: Vec<u16>,
-    #[serde(default)]
-    extract: Vec<RawExtract>,
-    pointer: Option<String>,
-    #[serde(default)]
-    until: Vec<String>,
-    every_s: Option<f64>,
-    timeout_s: Option<f64>,
-    mean_s: Option<f64>,
-    constant_s: Option<f64>,
-    times: Option<[u32; 2]>,
-    #[serde(default)]
-    steps: Vec<RawStep>,
-    #[serde(default)]
-    options: Vec<RawOption>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawOption {
-    weight: u32,
-    #[serde(default)]
-    steps: Vec<RawStep>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawExtract {
-    name: String,
-    from: Spanned<From>,
-    prefix: Option<Spanned<String>>,
-    pointer: Option<String>,
-    #[serde(default)]
-    pick: Pick,
-    #[serde(default)]
-    optional: bool,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum From {
-    Link,
-    Address,
-    Json,
-}
+/// Times that a `repeat` step may be repeated.
+const TIMES_MAX: u32 = 1_000_000;
 
 impl Scenario {
     /// Reads a scenario; `file` is its name in messages.
@@ -110,31 +29,25 @@ impl Scenario {
             format!("{}: {}", place(error.span().map_or(0, |span| span.start)), error.message().trim())
         })?;
         let mut compiler = Compiler::new(&raw.words);
-        compiler.steps(&raw.steps).map_err(|(at, words)| format!("{}: {words}", place(at.start)))?;
-        let users = if raw.users.is_empty() {
-            vec![User { name: "visitor".into(), password: String::new(), role: String::new() }]
-        } else {
-            raw.users
-        };
-        let Compiler { operations, step_names, variables, loop_count, .. } = compiler;
+        let compiled = compiler.whole(&raw).map_err(|(at, words)| format!("{}: {words}", place(at.start)))?;
+        let Compiler { operations, step_names, variables, loop_count, checks, .. } = compiler;
         if step_names.is_empty() {
             return Err(format!(
                 "{file}:1:1: no step makes a request; write at least one step of kind get, form or poll"
             ));
         }
-        if let Some((name, words)) = raw.words.iter().find(|(_, words)| words.is_empty()) {
-            return Err(format!("{file}:1:1: the word list `{name}` has {} words; write at least one", words.len()));
-        }
         Ok(Self {
             name: raw.name,
-            users,
-            words: raw.words.into_values().collect(),
+            users: compiled.users,
+            words: raw.words.into_values().map(Spanned::into_inner).collect(),
             assets: raw.assets,
             returning: raw.returning,
+            page_slo: compiled.page_slo,
             operations,
             steps: step_names,
-            variable_count: variables.len(),
+            variables,
             loop_count,
+            checks,
         })
     }
 }
@@ -143,16 +56,44 @@ impl Scenario {
 type Wrong = (Range<usize>, String);
 
 struct Compiler<'a> {
-    words: &'a BTreeMap<String, Vec<String>>,
+    words: &'a BTreeMap<String, Spanned<Vec<String>>>,
     operations: Vec<Operation>,
     step_names: Vec<String>,
     variables: Vec<String>,
     loop_count: usize,
+    checks: Vec<Checks>,
+}
+
+/// What is not a step.
+struct Frame {
+    users: Vec<User>,
+    page_slo: Option<PageSlo>,
 }
 
 impl<'a> Compiler<'a> {
-    fn new(words: &'a BTreeMap<String, Vec<String>>) -> Self {
-        Self { words, operations: Vec::new(), step_names: Vec::new(), variables: Vec::new(), loop_count: 0 }
+    fn new(words: &'a BTreeMap<String, Spanned<Vec<String>>>) -> Self {
+        Self {
+            words,
+            operations: Vec::new(),
+            step_names: Vec::new(),
+            variables: Vec::new(),
+            loop_count: 0,
+            checks: Vec::new(),
+        }
+    }
+
+    fn whole(&mut self, raw: &RawScenario) -> Result<Frame, Wrong> {
+        let visitor = || vec![User { name: "visitor".into(), password: String::new(), role: String::new() }];
+        let users = raw.users.as_ref().map_or_else(visitor, |users| users.get_ref().clone());
+        if let Some(list) = raw.users.as_ref().filter(|_| users.is_empty()) {
+            return Err((list.span(), "the list of users is empty; name one, or leave `users` out".into()));
+        }
+        for (name, list) in raw.words.iter().filter(|(_, list)| list.get_ref().is_empty()) {
+            return Err((list.span(), format!("the word list `{name}` is empty; write at least one word")));
+        }
+        let page_slo = raw.slo.as_ref().map(page_slo).transpose()?;
+        self.steps(&raw.steps)?;
+        Ok(Frame { users, page_slo })
     }
 
     fn steps(&mut self, steps: &[RawStep]) -> Result<(), Wrong> {
@@ -160,79 +101,109 @@ impl<'a> Compiler<'a> {
     }
 
     fn step(&mut self, raw: &RawStep) -> Result<(), Wrong> {
+        if let Some(stray) = raw.stray_key() {
+            return Err(stray);
+        }
         let span = raw.kind.span();
         match raw.kind.get_ref() {
             Kind::Get => {
-                let path = self.required(raw.path.as_ref(), &span, "a `get` step needs `path`")?;
+                let path = self.path(raw.path.as_ref(), &span, "a `get` step needs `path`")?;
                 let step = self.name(raw, &path);
-                let extract = self.extracts(&raw.extract)?;
-                self.operations.push(Operation::Get { step, path, expect: raw.expect.clone(), extract });
+                let (expect, checks) = (expected(raw)?, self.checks(raw)?);
+                let extract = self.extracts(raw)?;
+                self.operations.push(Operation::Get { step, path, expect, checks, extract });
             }
-            Kind::Form => {
-                let path = raw.path.as_ref().map(|path| self.template(path)).transpose()?;
-                let action = raw.action.as_ref().map(|action| self.template(action)).transpose()?.unwrap_or_default();
-                let fields = raw
-                    .fields
-                    .iter()
-                    .map(|(name, text)| Ok((name.clone(), self.template(text)?)))
-                    .collect::<Result<_, Wrong>>()?;
-                let step = self.name(raw, path.as_ref().unwrap_or(&action));
-                let extract = self.extracts(&raw.extract)?;
-                self.operations.push(Operation::Form {
-                    step,
-                    form: FormStep { path, action, fields, expect: raw.expect.clone(), extract },
-                });
+            Kind::Form => self.form(raw)?,
+            Kind::Poll => self.poll(raw, &span)?,
+            Kind::Think => {
+                let (seconds, constant) = match (&raw.mean_s, &raw.constant_s) {
+                    (Some(seconds), None) => (seconds, false),
+                    (None, Some(seconds)) => (seconds, true),
+                    (Some(_), Some(_)) | (None, None) => {
+                        return Err((
+                            span,
+                            "a `think` step needs one of `mean_s` (exponential) and `constant_s`".into(),
+                        ));
+                    }
+                };
+                self.operations.push(Operation::Think { mean_ns: nanoseconds(seconds)?, constant });
             }
-            Kind::Poll => {
-                let path = self.required(raw.path.as_ref(), &span, "a `poll` step needs `path`")?;
-                let step = self.name(raw, &path);
-                if raw.until.is_empty() {
-                    return Err((span, "a `poll` step needs `until`: the texts that end the wait".into()));
-                }
-                let every_ns = nanoseconds(raw.every_s.unwrap_or(0.2), &span)?.max(1_000_000);
-                let timeout_ns = nanoseconds(raw.timeout_s.unwrap_or(10.0), &span)?;
-                let poll =
-                    PollStep { path, pointer: raw.pointer.clone(), until: raw.until.clone(), every_ns, timeout_ns };
-                self.operations.push(Operation::Poll { step, poll });
-            }
-            Kind::Think => match (raw.mean_s, raw.constant_s) {
-                (Some(seconds), None) => {
-                    self.operations.push(Operation::Think { mean_ns: nanoseconds(seconds, &span)?, constant: false })
-                }
-                (None, Some(seconds)) => {
-                    self.operations.push(Operation::Think { mean_ns: nanoseconds(seconds, &span)?, constant: true })
-                }
-                (Some(_), Some(_)) | (None, None) => {
-                    return Err((span, "a `think` step needs one of `mean_s` (exponential) and `constant_s`".into()));
-                }
-            },
             Kind::Choice => self.choice(raw, &span)?,
-            Kind::Repeat => {
-                let times = raw.times.filter(|[low, high]| low <= high && *high <= 1_000_000);
-                let times = times.ok_or((span, "a `repeat` step needs `times = [least, most]`".to_owned()))?;
-                let counter = self.loop_count;
-                self.loop_count += 1;
-                self.operations.push(Operation::Begin { counter, times });
-                let body = self.operations.len();
-                // The jump to the end is tested first, so that zero times is possible.
-                self.operations.push(Operation::Jump { to: 0 });
-                self.steps(&raw.steps)?;
-                let test = self.operations.len();
-                self.operations[body] = Operation::Jump { to: test };
-                self.operations.push(Operation::Again { counter, to: body + 1 });
-            }
+            Kind::Repeat => self.repeat(raw, &span)?,
         }
         Ok(())
     }
 
+    fn form(&mut self, raw: &RawStep) -> Result<(), Wrong> {
+        let path = raw.path.as_ref().map(|path| self.path_of(path)).transpose()?;
+        let action = raw.action.as_ref().map(|action| self.template(action)).transpose()?.unwrap_or_default();
+        let fields = raw.fields.iter().flat_map(|fields| fields.get_ref());
+        let fields =
+            fields.map(|(name, text)| Ok((name.clone(), self.template(text)?))).collect::<Result<_, Wrong>>()?;
+        let step = self.name(raw, path.as_ref().unwrap_or(&action));
+        let (expect, checks) = (expected(raw)?, self.checks(raw)?);
+        let extract = self.extracts(raw)?;
+        let form = FormStep { path, action, fields, expect, checks, extract };
+        self.operations.push(Operation::Form { step, form });
+        Ok(())
+    }
+
+    fn poll(&mut self, raw: &RawStep, span: &Range<usize>) -> Result<(), Wrong> {
+        let path = self.path(raw.path.as_ref(), span, "a `poll` step needs `path`")?;
+        let step = self.name(raw, &path);
+        let needs = "a `poll` step needs `until`: the texts that end the wait, none of them empty";
+        let until = match &raw.until {
+            Some(texts) if texts.get_ref().is_empty() || texts.get_ref().iter().any(String::is_empty) => {
+                return Err((texts.span(), needs.into()));
+            }
+            Some(texts) => texts.get_ref().clone(),
+            None => return Err((span.clone(), needs.into())),
+        };
+        let pointer = raw.pointer.as_ref().map(pointer_of).transpose()?;
+        let every_ns = raw.every_s.as_ref().map_or(Ok(200_000_000), nanoseconds)?.max(1_000_000);
+        let timeout_ns = raw.timeout_s.as_ref().map_or(Ok(10_000_000_000), nanoseconds)?;
+        self.operations.push(Operation::Poll { step, poll: PollStep { path, pointer, until, every_ns, timeout_ns } });
+        Ok(())
+    }
+
+    fn repeat(&mut self, raw: &RawStep, span: &Range<usize>) -> Result<(), Wrong> {
+        let wrong = format!("a `repeat` step needs `times = [least, most]`, at most {TIMES_MAX}");
+        let times = match &raw.times {
+            Some(times) => match *times.get_ref() {
+                times @ [low, high] if low <= high && high <= TIMES_MAX => times,
+                _ => return Err((times.span(), wrong)),
+            },
+            None => return Err((span.clone(), wrong)),
+        };
+        let steps = raw.steps.as_ref().map_or(&[][..], |steps| steps.get_ref());
+        let counter = self.loop_count;
+        self.loop_count += 1;
+        self.operations.push(Operation::Begin { counter, times });
+        let body = self.operations.len();
+        // The jump to the end is tested first, so that zero times is possible.
+        self.operations.push(Operation::Jump { to: 0 });
+        self.steps(steps)?;
+        let acts = |operation: &Operation| operation.step().is_some() || matches!(operation, Operation::Think { .. });
+        if !self.operations[body..].iter().any(acts) {
+            let words =
+                "its steps neither request nor wait; give this `repeat` a step of kind get, form, poll or think";
+            return Err((span.clone(), words.into()));
+        }
+        let test = self.operations.len();
+        self.operations[body] = Operation::Jump { to: test };
+        self.operations.push(Operation::Again { counter, to: body + 1 });
+        Ok(())
+    }
+
     fn choice(&mut self, raw: &RawStep, span: &Range<usize>) -> Result<(), Wrong> {
-        if raw.options.iter().all(|option| option.weight == 0) {
+        let options = raw.options.as_ref().map_or(&[][..], |options| options.get_ref());
+        if options.iter().all(|option| option.weight == 0) {
             return Err((span.clone(), "a `choice` step needs `options` with a weight above 0".into()));
         }
         let at = self.operations.len();
         self.operations.push(Operation::Choose { targets: Vec::new() });
         let (mut targets, mut ends, mut weight) = (Vec::new(), Vec::new(), 0);
-        for option in &raw.options {
+        for option in options {
             weight += u64::from(option.weight);
             targets.push((weight, self.operations.len()));
             self.steps(&option.steps)?;
@@ -253,45 +224,76 @@ impl<'a> Compiler<'a> {
             Some(Part::Text(text)) => text.clone(),
             _ => "step".to_owned(),
         };
-        let name = raw.name.clone().unwrap_or_else(fallback);
+        let name = raw.name.as_ref().map_or_else(fallback, |name| name.get_ref().clone());
         position_or_push(&mut self.step_names, name)
     }
 
-    fn required(
-        &mut self,
-        text: Option<&Spanned<String>>,
-        span: &Range<usize>,
-        words: &str,
-    ) -> Result<Template, Wrong> {
-        self.template(text.ok_or((span.clone(), words.to_owned()))?)
+    fn path(&self, text: Option<&Spanned<String>>, span: &Range<usize>, words: &str) -> Result<Template, Wrong> {
+        self.path_of(text.ok_or((span.clone(), words.to_owned()))?)
     }
 
-    fn extracts(&mut self, raw: &[RawExtract]) -> Result<Vec<Extract>, Wrong> {
-        raw.iter()
-            .map(|extract| {
-                let span = extract.from.span();
-                let prefix = "an extract from a link or address needs `prefix`";
-                let from = match extract.from.get_ref() {
-                    From::Link => Source::Link {
-                        prefix: self.required(extract.prefix.as_ref(), &span, prefix)?,
-                        pick: extract.pick,
-                    },
-                    From::Address => Source::Address { prefix: self.required(extract.prefix.as_ref(), &span, prefix)? },
-                    From::Json => {
-                        let pointer = extract.pointer.clone();
-                        Source::Json {
-                            pointer: pointer
-                                .ok_or((span, "an extract from JSON needs `pointer`, as in /row/state".to_owned()))?,
-                        }
-                    }
-                };
-                Ok(Extract {
-                    variable: position_or_push(&mut self.variables, extract.name.clone()),
-                    from,
-                    optional: extract.optional,
-                })
-            })
-            .collect()
+    fn path_of(&self, text: &Spanned<String>) -> Result<Template, Wrong> {
+        if !text.get_ref().starts_with('/') || text.get_ref().starts_with("//") {
+            let words = format!("`{}` is no path; write one as in /items, without the host", text.get_ref());
+            return Err((text.span(), words));
+        }
+        if let Some(found) = text.get_ref().chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+            let words = format!("{found:?} in a path; write it percent-encoded, and no fragment");
+            return Err((text.span(), words));
+        }
+        self.template(text)
+    }
+
+    /// The index of what the page must have that a step ends on.
+    fn checks(&mut self, raw: &RawStep) -> Result<Option<usize>, Wrong> {
+        let mut checks = Vec::new();
+        let mut take = |text: &Spanned<String>, read: fn(&str) -> Result<Check, String>| {
+            checks.push(read(text.get_ref()).map_err(|words| (text.span(), words))?);
+            Ok::<_, Wrong>(())
+        };
+        for text in raw.expect_header.iter().flat_map(|list| list.get_ref()) {
+            take(text, Check::header)?;
+        }
+        for text in raw.expect_body.iter().flat_map(|list| list.get_ref()) {
+            take(text, Check::body_text)?;
+        }
+        if let Some(text) = &raw.expect_sha256 {
+            take(text, Check::body_sha256)?;
+        }
+        checks.extend(raw.expect_body_bytes.as_ref().map(|bytes| Check::BodyBytes(*bytes.get_ref())));
+        if checks.is_empty() {
+            return Ok(None);
+        }
+        self.checks.push(Checks::new(checks).map_err(|words| (raw.kind.span(), words))?);
+        Ok(Some(self.checks.len() - 1))
+    }
+
+    fn extracts(&mut self, raw: &RawStep) -> Result<Vec<Extract>, Wrong> {
+        raw.extract.iter().flat_map(|list| list.get_ref()).map(|extract| self.extract(extract)).collect()
+    }
+
+    fn extract(&mut self, raw: &RawExtract) -> Result<Extract, Wrong> {
+        let name = raw.name.get_ref();
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(word) || ["user", "password", "role"].contains(&name.as_str()) {
+            let words =
+                format!("`{name}` cannot name a value; write letters, digits and _, and not user, password or role");
+            return Err((raw.name.span(), words));
+        }
+        let span = raw.from.span();
+        let prefix = |compiler: &Self| {
+            let words = "an extract from a link or address needs `prefix`";
+            compiler.template(raw.prefix.as_ref().ok_or((span.clone(), words.to_owned()))?)
+        };
+        let from = match raw.from.get_ref() {
+            From::Link => Source::Link { prefix: prefix(self)?, pick: raw.pick },
+            From::Address => Source::Address { prefix: prefix(self)? },
+            From::Json => match &raw.pointer {
+                Some(pointer) => Source::Json { pointer: pointer_of(pointer)? },
+                None => return Err((span, "an extract from JSON needs `pointer`, as in /row/state".to_owned())),
+            },
+        };
+        Ok(Extract { variable: position_or_push(&mut self.variables, name.clone()), from, optional: raw.optional })
     }
 
     fn template(&self, text: &Spanned<String>) -> Result<Template, Wrong> {
@@ -342,12 +344,44 @@ fn position_or_push(names: &mut Vec<String>, name: String) -> usize {
     })
 }
 
-fn nanoseconds(seconds: f64, span: &Range<usize>) -> Result<u64, Wrong> {
-    if !(0.0..=1e6).contains(&seconds) {
-        return Err((span.clone(), "seconds must lie between 0 and 1000000".into()));
+fn page_slo(raw: &Spanned<RawSlo>) -> Result<PageSlo, Wrong> {
+    let RawSlo { page, share } = raw.get_ref();
+    let page = page.as_ref().ok_or((raw.span(), "objectives need `page`, a time as in \"1s\"".to_owned()))?;
+    let wrong = |text: &Spanned<String>, what: &str| (text.span(), format!("`{}` is no {what}", text.get_ref()));
+    let limit_ns = duration_ns(page.get_ref().trim());
+    let limit_ns = limit_ns.ok_or_else(|| wrong(page, "time; write one as in \"800ms\" or \"1s\""))?;
+    let share_min = share
+        .as_ref()
+        .map(|text| share_of(text.get_ref()).ok_or_else(|| wrong(text, "share; write one as in \"95%\"")))
+        .transpose()?;
+    Ok(PageSlo { limit_ns, share_min })
+}
+
+/// The statuses that are right.
+fn expected(raw: &RawStep) -> Result<Vec<u16>, Wrong> {
+    let Some(statuses) = &raw.expect else { return Ok(Vec::new()) };
+    match statuses.get_ref().iter().find(|status| !(200..=599).contains(*status)) {
+        Some(status) => {
+            Err((statuses.span(), format!("{status} is no status of an answer; write one from 200 to 599")))
+        }
+        None => Ok(statuses.get_ref().clone()),
+    }
+}
+
+fn pointer_of(pointer: &Spanned<String>) -> Result<String, Wrong> {
+    let text = pointer.get_ref();
+    if text.is_empty() || text.starts_with('/') {
+        return Ok(text.clone());
+    }
+    Err((pointer.span(), format!("`{text}` is no JSON pointer; write one as in /row/state")))
+}
+
+fn nanoseconds(seconds: &Spanned<f64>) -> Result<u64, Wrong> {
+    if !(0.0..=1e6).contains(seconds.get_ref()) {
+        return Err((seconds.span(), "seconds must lie between 0 and 1000000".into()));
     }
     // The bounds were checked: below 2^53.
-    Ok((seconds * 1e9).round() as u64)
+    Ok((seconds.get_ref() * 1e9).round() as u64)
 }
 
 #[cfg(test)]
@@ -425,28 +459,91 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_place() {
+    fn mistakes_are_named_with_their_place_and_cure() {
+        let step = |lines: &str| format!("name = \"x\"\n[[steps]]\n{lines}\n");
         let cases = [
-            ("name = \"x\"\n[[steps]]\nkind = \"dance\"\n", "s.toml:3:8: ", "unknown variant `dance`"),
-            ("name = \"x\"\n[[steps]]\nkind = \"get\"\n", "s.toml:3:8: ", "needs `path`"),
+            (step("kind = \"dance\""), "3:8", "unknown variant `dance`, expected one of `get`, `form`"),
+            (step("kind = \"get\""), "3:8", "needs `path`"),
+            (step("kind = \"get\"\npath = \"/{item}\""), "4:8", "`{item}` is not known here"),
+            (step("kind = \"get\"\npath = \"/{word:a}\""), "4:8", "no word list `a`; write it below [words]"),
+            (step("kind = \"get\"\npath = \"items\""), "4:8", "`items` is no path; write one as in /items"),
+            (step("kind = \"get\"\npath = \"http://h/\""), "4:8", "without the host"),
+            (step("kind = \"get\"\npath = \"/a b\""), "4:8", "percent-encoded"),
+            (step("kind = \"get\"\npath = \"/\"\npaht = \"/\""), "5:1", "unknown field `paht`, expected one of"),
             (
-                "name = \"x\"\n[[steps]]\nkind = \"get\"\npath = \"/{item}\"\n",
-                "s.toml:4:8: ",
-                "`{item}` is not known here",
+                step("kind = \"get\"\npath = \"/\"\nuntil = [\"x\"]"),
+                "5:9",
+                "`until` is no key of a `get` step; it may have `name`",
+            ),
+            (step("kind = \"get\"\npath = \"/\"\nexpect = [2000]"), "5:10", "2000 is no status of an answer"),
+            (step("kind = \"get\"\npath = \"/\"\nexpect_header = [\"a b\"]"), "5:18", "write a field as"),
+            (step("kind = \"get\"\npath = \"/\"\nexpect_sha256 = \"1\""), "5:17", "64 hexadecimal digits"),
+            (
+                step("kind = \"get\"\npath = \"/\"\nextract = [{ name = \"user\", from = \"link\", prefix = \"/\" }]"),
+                "5:21",
+                "`user` cannot name a value",
             ),
             (
-                "name = \"x\"\n[[steps]]\nkind = \"get\"\npath = \"/\"\npaht = \"/\"\n",
-                "s.toml:5:1: ",
-                "unknown field `paht`",
+                step("kind = \"get\"\npath = \"/\"\nextract = [{ name = \"a\", from = \"json\", pointer = \"row\" }]"),
+                "5:51",
+                "is no JSON pointer",
             ),
-            ("name = \"x\"\n[[steps]]\nkind = \"poll\"\npath = \"/\"\n", "s.toml:3:8: ", "needs `until`"),
-            ("name = \"x\"\n[[steps]]\nkind = \"choice\"\n", "s.toml:3:8: ", "weight above 0"),
-            ("name = \"x\"\n[[steps]]\nkind = \"think\"\nmean_s = 1\n", "s.toml:1:1: ", "no step makes a request"),
-            ("name = \"x\"\n[[steps]]\nkind = \"repeat\"\ntimes = [3, 1]\n", "s.toml:3:8: ", "times = [least, most]"),
+            (step("kind = \"poll\"\npath = \"/\""), "3:8", "needs `until`"),
+            (step("kind = \"poll\"\npath = \"/\"\nuntil = [\"\"]"), "5:9", "none of them empty"),
+            (
+                step("kind = \"poll\"\npath = \"/\"\nuntil = [\"x\"]\ntimeout_s = -1"),
+                "6:13",
+                "seconds must lie between",
+            ),
+            (step("kind = \"choice\""), "3:8", "weight above 0"),
+            (
+                step("kind = \"choice\"\noptions = [{ weight = 0, steps = [] }, { weight = 0 }]"),
+                "3:8",
+                "weight above 0",
+            ),
+            (step("kind = \"think\"\nmean_s = 1"), "1:1", "no step makes a request"),
+            (step("kind = \"think\"\nmean_s = 1\nconstant_s = 1"), "3:8", "one of `mean_s`"),
+            (step("kind = \"repeat\"\ntimes = [3, 1]"), "4:9", "times = [least, most]"),
+            (
+                step(
+                    "kind = \"repeat\"\ntimes = [1000000, 1000000]\nsteps = [{ kind = \"choice\", options = [{ weight = 1 }] }]",
+                ),
+                "3:8",
+                "neither request nor wait",
+            ),
+            (
+                "name = \"x\"\nusers = []\nsteps = [{ kind = \"get\", path = \"/\" }]\n".into(),
+                "2:9",
+                "the list of users is empty",
+            ),
+            (
+                "name = \"x\"\nwords = { a = [] }\nsteps = [{ kind = \"get\", path = \"/\" }]\n".into(),
+                "2:15",
+                "the word list `a` is empty",
+            ),
+            (
+                "name = \"x\"\nslo = { page = \"fast\" }\nsteps = [{ kind = \"get\", path = \"/\" }]\n".into(),
+                "2:16",
+                "`fast` is no time",
+            ),
+            (
+                "name = \"x\"\nslo = { share = \"9%\" }\nsteps = [{ kind = \"get\", path = \"/\" }]\n".into(),
+                "2:7",
+                "objectives need `page`",
+            ),
+            ("name = \"x\"\nsteps = []\n".into(), "1:1", "no step makes a request"),
+            ("name = \"x\n".into(), "1:", ""),
         ];
         for (text, place, words) in cases {
-            let error = Scenario::parse("s.toml", text).unwrap_err();
-            assert!(error.starts_with(place) && error.contains(words), "{error}");
+            let error = Scenario::parse("s.toml", &text).unwrap_err();
+            assert!(error.starts_with(&format!("s.toml:{place}")) && error.contains(words), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn objectives_of_pages_are_read() {
+        let text = "name = 'x'\nslo = { page = '800ms', share = '95%' }\nsteps = [{ kind = 'get', path = '/' }]\n";
+        let slo = Scenario::parse("s.toml", text).unwrap().page_slo.unwrap();
+        assert_eq!((slo.limit_ns, slo.share_min), (800_000_000, Some(0.95)));
     }
 }

@@ -9,8 +9,12 @@
 //! earlier step extracted.
 
 mod compile;
+mod raw;
 
 use serde::Deserialize;
+
+use crate::check::Checks;
+use crate::page_slo::PageSlo;
 
 /// A compiled scenario.
 #[derive(Clone, Debug)]
@@ -23,12 +27,16 @@ pub struct Scenario {
     pub assets: bool,
     /// Whether a user slot keeps its cache from one session to the next: returning visitors.
     pub returning: bool,
+    pub page_slo: Option<PageSlo>,
     pub operations: Vec<Operation>,
     /// Names of the steps that make requests, by index.
     pub steps: Vec<String>,
-    /// How many values and loops the program needs.
-    pub variable_count: usize,
+    /// Names of the values that steps extract, by index.
+    pub variables: Vec<String>,
+    /// How many loops the program needs.
     pub loop_count: usize,
+    /// What the pages of steps must have, by index.
+    pub checks: Vec<Checks>,
 }
 
 /// Someone who signs in.
@@ -49,6 +57,8 @@ pub enum Operation {
         step: usize,
         path: Template,
         expect: Vec<u16>,
+        /// Index of the checks of the page that it ends on.
+        checks: Option<usize>,
         extract: Vec<Extract>,
     },
     Form {
@@ -131,6 +141,8 @@ pub struct FormStep {
     pub fields: Vec<(String, Template)>,
     /// Statuses of the answer to the form, before redirects are followed.
     pub expect: Vec<u16>,
+    /// Index of the checks of the page that it ends on.
+    pub checks: Option<usize>,
     pub extract: Vec<Extract>,
 }
 

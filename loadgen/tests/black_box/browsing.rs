@@ -150,8 +150,50 @@ fn a_step_that_fails_ends_its_session_and_is_named() {
         (&summary["browse"]["failed_steps"]["/broken"], &summary["browse"]["failed_steps"]["/circle"]);
     assert_eq!(broken.as_u64().unwrap() + circle.as_u64().unwrap(), failed);
     assert_eq!(number(&summary, "/errors_by_kind/status"), broken.as_u64().unwrap());
-    assert_eq!(number(&summary, "/errors_by_kind/validation"), circle.as_u64().unwrap());
+    assert_eq!(number(&summary, "/errors_by_kind/redirect_circle"), circle.as_u64().unwrap());
+    let why = |step: &str| {
+        let failures = summary["browse"]["failures"].as_array().unwrap().iter();
+        failures.filter(|failure| failure["step"] == step).map(|failure| failure["why"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(why("/broken"), ["status 500"]);
+    assert_eq!(why("/circle"), ["more than 20 redirects, the last one to /circle"]);
     assert_eq!(number(&summary, "/browse/sessions_completed"), 0);
+}
+
+#[test]
+fn a_page_that_fails_its_check_or_its_objective_is_told() {
+    let (address, _) = serve(|request: &Request, stream: &mut TcpStream| match request.path.as_str() {
+        "/" => respond(stream, 200, HTML, "<img src=/a.png>welcome"),
+        "/other" => respond(stream, 200, HTML, "this is not what was asked for"),
+        _ => respond(stream, 200, "Cache-Control: max-age=60\r\n", "a"),
+    });
+    let out = Scratch::new();
+    let file = out.join("scenario.toml");
+    let text = "name = 'x'\nreturning = true\nslo = { page = '1ns', share = '50%' }\n[[steps]]\nkind = 'get'\nname = 'home'\npath = '/'\n\
+                expect_body = ['welcome']\nexpect_header = ['Content-Type: text/html; charset=utf-8']\n\
+                [[steps]]\nkind = 'get'\npath = '/other'\nexpect_body = ['welcome']\n";
+    std::fs::write(&file, text).unwrap();
+    let url = format!("http://{address}");
+    let (summary, code) = summary(&out, &["browse", &file, &url, "--users", "2", "--duration", "1"]);
+    assert_balanced(&summary);
+    let browse = &summary["browse"];
+    let (failed, pages) = (number(browse, "/sessions_failed"), number(browse, "/pages"));
+    assert!(failed > 1 && pages > 1, "{browse}");
+    assert_eq!(browse["failures"].as_array().unwrap().len(), 1, "{browse}");
+    assert_eq!(
+        (&browse["failures"][0]["step"], &browse["failures"][0]["why"]),
+        (&"/other".into(), &"no body text welcome".into())
+    );
+    assert_eq!(number(&summary, "/errors_by_kind/validation"), failed);
+    // Each user asked for the picture once and had it from then on.
+    assert_eq!((number(browse, "/asset_responses"), number(browse, "/cache_fresh")), (2, pages - 2));
+    assert_eq!(number(browse, "/page_load_ns/count"), pages);
+    assert_eq!(number(browse, "/steps/home/page_load_ns/count"), pages);
+    // No session went the whole way, which is worse than a missed objective.
+    assert_eq!((code, browse["pages_within_share"].as_f64()), (4, Some(0.0)));
+    let objective = &summary["slo"][0];
+    assert_eq!((&objective["objective"], &objective["met"]), (&"pages<1.00 ns>50%".into(), &false.into()));
+    assert_eq!(browse["apdex"].as_f64(), Some(0.0));
 }
 
 #[test]

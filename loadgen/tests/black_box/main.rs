@@ -2,9 +2,13 @@
 
 mod accounting;
 mod browsing;
+mod checks;
 mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod plans;
+mod portability;
+mod schema;
 mod stall;
 mod support;

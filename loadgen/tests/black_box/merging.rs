@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Request, Scratch, assert_balanced, loadgen, number, respond, serve, summary};
 
@@ -71,4 +71,48 @@ fn what_is_no_run_is_refused() {
     let output = loadgen(&["merge", &out.join(""), "--out", &out.join("merged")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("summary.json"));
+}
+
+#[test]
+fn a_killed_generator_counts_with_what_it_wrote_down() {
+    let (address, _) = serve(|_: &Request, stream: &mut TcpStream| respond(stream, 200, "", "fine"));
+    let (url, scratch) = (format!("http://{address}/"), Scratch::new());
+    let whole = Scratch::new();
+    let (complete, _) = summary(&whole, &["run", &url, "--rate", "100", "--duration", "1"]);
+    let killed = scratch.join("killed");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["run", &url, "--rate", "100", "--duration", "60", "--quiet", "--out", &killed])
+        .spawn()
+        .unwrap();
+    let table = scratch.path().join("killed/intervals.csv");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while std::fs::read_to_string(&table).map_or(0, |text| text.lines().count()) < 3 {
+        assert!(Instant::now() < deadline, "no interval came");
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What a kill in the middle of a write leaves.
+    for name in ["killed/latency.hlog", "killed/intervals.csv"] {
+        let path = scratch.path().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text + "9.000,1.0").unwrap();
+    }
+    let output = loadgen(&["merge", &killed, &whole.join(""), "--out", &scratch.join("merged")]);
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(scratch.path().join("merged/summary.json")).unwrap();
+    let merged: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let planned = number(&merged, "/planned");
+    assert!(planned >= 100 + number(&complete, "/planned"), "{planned}");
+    assert_eq!(
+        planned,
+        ["/completed", "/errors", "/timed_out", "/shed", "/in_flight_at_end"]
+            .iter()
+            .map(|term| number(&merged, term))
+            .sum::<u64>()
+    );
+    assert!(merged["reasons"].to_string().contains("did not end"), "{}", merged["reasons"]);
+    let alone = loadgen(&["merge", &killed, "--out", &scratch.join("alone")]);
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&alone.stderr).contains("none of these runs ended"));
 }
