@@ -471,6 +471,42 @@ fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
+/// Wall time can be set while a run goes on: where it is read is where it cannot move a figure.
+#[test]
+fn the_generator_measures_by_the_monotonic_clock() {
+    /// Each with what it wants the wall time for.
+    const WALL: &[(&str, &str)] = &[
+        ("loadgen/src/stage.rs", "the stamp of the start, and the start that generators agree on"),
+        ("loadgen/src/browse.rs", "cookies and caches expire by date"),
+    ];
+    let sources = sources();
+    let program: Vec<&Source> = sources.iter().filter(|source| source.path.starts_with("loadgen/src/")).collect();
+    let reads = |source: &Source, words: &[&str]| {
+        source
+            .program()
+            .filter(|(_, line)| words.iter().any(|word| line.contains(word)))
+            .map(|(number, line)| format!("{}:{number}: {}", source.path, line.trim()))
+            .collect::<Vec<_>>()
+    };
+    let mut offenders = Vec::new();
+    for source in &program {
+        let found = reads(source, &["SystemTime", " unix_ms()", "(unix_ms()", "UNIX_EPOCH", "Utc::now", "Local::now"]);
+        match WALL.iter().any(|(path, _)| *path == source.path) {
+            true if found.is_empty() => offenders.push(format!("{}: reads no wall time any more", source.path)),
+            true => {}
+            false => offenders.extend(found),
+        }
+        // Whole nanoseconds of one clock, which is an argument.
+        if source.path != "loadgen/src/hold.rs" {
+            offenders.extend(reads(source, &["Instant::now", "elapsed()"]));
+        }
+    }
+    assert_none(
+        &offenders,
+        "take the time as an argument: monotonic nanoseconds of twintier::clock; wall time is for stamps only",
+    );
+}
+
 /// `loadgen/RULES.md` says which test breaks with which rule: a test that it names exists, and so does a file.
 #[test]
 fn every_rule_of_the_generator_names_what_shows_it() {

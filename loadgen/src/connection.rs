@@ -16,6 +16,9 @@ use twintier::engine::{Address, Chunk, Close, CloseReason, Config, Conn, Engine,
 use crate::failure::Failure;
 use crate::response::{ResponseReader, Sink};
 
+/// Requests of a line in the mean, below which their spread is that of chance.
+const SPREAD_REQUESTS_MIN: f64 = 1000.0;
+
 /// What a line is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -56,6 +59,8 @@ pub struct Line {
     pub request_count: u64,
     /// The same, on its present connection.
     connection_request_count: u32,
+    /// The turn after which its request was ordered: no event of that turn can answer it.
+    sent_in_turn: u64,
 }
 
 /// All lines of one thread, on one engine.
@@ -67,6 +72,8 @@ pub struct Lines<E: Engine> {
     owners: Vec<Option<(u32, u32)>>,
     opened: u64,
     connection_requests_max: u32,
+    turn_count: u64,
+    unasked: u64,
 }
 
 impl<E: Engine> Lines<E> {
@@ -84,6 +91,7 @@ impl<E: Engine> Lines<E> {
             first_byte_seen: false,
             request_count: 0,
             connection_request_count: 0,
+            sent_in_turn: 0,
         };
         Ok(Self {
             engine,
@@ -92,6 +100,8 @@ impl<E: Engine> Lines<E> {
             owners: vec![None; usize::try_from(config.connections_max).expect("invariant: a u32 fits")],
             opened: 0,
             connection_requests_max: u32::MAX,
+            turn_count: 0,
+            unasked: 0,
         })
     }
 
@@ -109,6 +119,11 @@ impl<E: Engine> Lines<E> {
         &self.lines[position(index)]
     }
 
+    /// The numbers of all lines.
+    pub fn indexes(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.lines.len()).expect("invariant: made from a u32")
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter()
     }
@@ -122,11 +137,28 @@ impl<E: Engine> Lines<E> {
         self.opened
     }
 
+    /// Times that a connection brought bytes without a request to answer.
+    pub fn unasked(&self) -> u64 {
+        self.unasked
+    }
+
+    /// Fewest and most requests of a line, and how far the further of the two is from the mean, as a share of it;
+    /// without the latter if the mean is too small to tell chance from choice.
+    pub fn spread(&self) -> ([u64; 2], Option<f64>) {
+        let counts = || self.lines.iter().map(|line| line.request_count);
+        let (fewest, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+        // Counts of one run are far below 2^53.
+        let mean = counts().sum::<u64>() as f64 / self.lines.len().max(1) as f64;
+        let distance = (most as f64 - mean).max(mean - fewest as f64);
+        ([fewest, most], (mean >= SPREAD_REQUESTS_MIN).then_some(distance / mean))
+    }
+
     /// Submits and waits; see [`Engine::turn`].
     ///
     /// # Errors
     /// The engine itself failed.
     pub fn turn(&mut self, until_ns: u64, events: &mut Vec<Event>) -> io::Result<()> {
+        self.turn_count += 1;
         self.engine.turn(until_ns, events)
     }
 
@@ -155,6 +187,7 @@ impl<E: Engine> Lines<E> {
         assert!(line.state == State::Idle, "invariant: only an idle line takes a request");
         line.state = State::Busy;
         line.first_byte_seen = false;
+        line.sent_in_turn = self.turn_count;
         line.request_count += 1;
         line.connection_request_count = line.connection_request_count.saturating_add(1);
         line.reader.expect(head);
@@ -196,7 +229,11 @@ impl<E: Engine> Lines<E> {
                 return Progress::Connected;
             }
             Event::Connected { result: Err(error), .. } => Progress::Failed(Failure::of_io(&error, true)),
-            Event::Data { bytes, .. } => line.data(&bytes, sink),
+            Event::Data { bytes, .. } => {
+                let asked = line.state == State::Busy && line.sent_in_turn < self.turn_count;
+                self.unasked += u64::from(!asked);
+                line.data(&bytes, asked, sink)
+            }
             Event::Eof { .. } => line.eof(),
             Event::Closed { reason, .. } => line.closed(reason),
             Event::Accepted { .. } | Event::Sent { .. } | Event::Timer { .. } | Event::Woken => Progress::Nothing,
@@ -217,8 +254,10 @@ impl<E: Engine> Lines<E> {
 }
 
 impl Line {
-    fn data(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Progress {
+    fn data(&mut self, bytes: &[u8], asked: bool, sink: &mut impl Sink) -> Progress {
         match self.state {
+            // An answer that came before its request: it is the answer to something else.
+            State::Busy if !asked => Progress::Failed(Failure::Parse),
             State::Busy => {
                 self.first_byte_seen = true;
                 match self.reader.feed(bytes, sink) {

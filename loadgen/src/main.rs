@@ -4,6 +4,7 @@
 //! [`connection`], [`response`] reads the answer, which [`check`] judges, [`recorder`] keeps the six stamps, [`report`] writes them down, and
 //! [`verdict`] says whether the numbers may be quoted. [`hold`] keeps connections open beside a load and measures nothing.
 
+mod appending;
 mod arrivals;
 mod browse;
 mod browser;
@@ -11,7 +12,9 @@ mod check;
 mod cli;
 mod connection;
 mod failure;
+mod har;
 mod hgrm;
+mod hiccup;
 mod hlog;
 mod hold;
 mod merge;
@@ -28,6 +31,7 @@ mod schema;
 mod slo;
 mod stage;
 mod start;
+mod stationarity;
 mod summary;
 mod target;
 mod verdict;

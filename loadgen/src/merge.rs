@@ -265,6 +265,11 @@ fn add(sum: &mut Summary, other: &Summary) {
     sum.generator_cpu_us_per_request = (ended(sum) > 0.0).then(|| cpu_sum_us / ended(sum));
     sum.offered_rate = sum.offered_rate.zip(other.offered_rate).map(|(one, two)| one + two);
     sum.achieved_rate += other.achieved_rate;
+    // What cannot be added: the worst of all.
+    sum.connection_imbalance = sum.connection_imbalance.into_iter().chain(other.connection_imbalance).reduce(f64::max);
+    sum.unasked += other.unasked;
+    sum.hiccup_ns = None;
+    sum.stationary = None;
     // Shares are of a core each: the busiest generator is the one to look at.
     sum.generator_cpu_share = sum.generator_cpu_share.max(other.generator_cpu_share);
     sum.generator_wait_share = sum.generator_wait_share.max(other.generator_wait_share);

@@ -1,18 +1,20 @@
 //! The run directory and the live view: what the reporter makes of the intervals that the timing thread hands over.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::fs;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::appending::{Appending, told};
 use crate::failure::Failure;
 use crate::hgrm;
 use crate::hlog::LogWriter;
 use crate::recorder::{Counts, Exchange, Histograms, Interval, Phase, histogram};
 use crate::schedule::Window;
+use crate::stationarity::{Blocks, Stationarity};
 use crate::summary::{Summary, duration_text};
 
 /// The sums of all measured intervals.
@@ -26,6 +28,7 @@ pub struct Totals {
     pub tags: Vec<Option<Histogram<u64>>>,
     /// Completed within the measured window, whichever cohort they belong to.
     pub completed_in_window: u64,
+    blocks: Blocks,
 }
 
 impl Totals {
@@ -37,7 +40,13 @@ impl Totals {
             histograms: Histograms::new(),
             tags: (0..tag_count).map(|_| None).collect(),
             completed_in_window: 0,
+            blocks: Blocks::new(),
         }
+    }
+
+    /// Whether the window shows one state of the system.
+    pub fn stationarity(&self) -> Stationarity {
+        self.blocks.compare()
     }
 
     pub fn add(&mut self, interval: &Interval) {
@@ -56,17 +65,19 @@ impl Totals {
         }
         if interval.phase == Phase::Measure {
             self.completed_in_window += interval.counts.completed;
+            self.blocks.add(&interval.histograms.response);
         }
     }
 }
 
-/// The files of one run. They are written as the run goes on, so that a run that is killed leaves what it measured.
+/// The files of one run. They are written as the run goes on, so that a run that is killed, or whose disk fills, leaves
+/// what it measured.
 pub struct RunDirectory {
     path: PathBuf,
-    latency: LogWriter<BufWriter<File>>,
-    tags: LogWriter<BufWriter<File>>,
-    parts: LogWriter<BufWriter<File>>,
-    intervals: BufWriter<File>,
+    latency: LogWriter<Appending>,
+    tags: LogWriter<Appending>,
+    parts: LogWriter<Appending>,
+    intervals: Appending,
 }
 
 impl RunDirectory {
@@ -76,18 +87,26 @@ impl RunDirectory {
     /// # Errors
     /// What the file system says, with the path.
     pub fn create(path: &Path, measure_unix_ms: u64) -> io::Result<Self> {
-        let with_path = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        fs::create_dir_all(path).map_err(with_path)?;
-        let log = |name: &str| LogWriter::new(BufWriter::new(File::create(path.join(name))?), measure_unix_ms);
-        let mut intervals = BufWriter::new(File::create(path.join("intervals.csv")).map_err(with_path)?);
-        writeln!(intervals, "{INTERVALS_HEADER}").map_err(with_path)?;
-        Ok(Self {
+        fs::create_dir_all(path).map_err(|error| told(path, &error))?;
+        let log = |name: &str| LogWriter::new(Appending::create(&path.join(name))?, measure_unix_ms);
+        let mut intervals = Appending::create(&path.join("intervals.csv"))?;
+        writeln!(intervals, "{INTERVALS_HEADER}")?;
+        intervals.flush()?;
+        let mut directory = Self {
             path: path.to_owned(),
-            latency: log("latency.hlog").map_err(with_path)?,
-            tags: log("latency-tags.hlog").map_err(with_path)?,
-            parts: log("latency-parts.hlog").map_err(with_path)?,
+            latency: log("latency.hlog")?,
+            tags: log("latency-tags.hlog")?,
+            parts: log("latency-parts.hlog")?,
             intervals,
-        })
+        };
+        directory.flush_logs()?;
+        Ok(directory)
+    }
+
+    fn flush_logs(&mut self) -> io::Result<()> {
+        self.latency.flush()?;
+        self.tags.flush()?;
+        self.parts.flush()
     }
 
     /// Adds one interval. Warm-up goes to `intervals.csv` alone.
@@ -111,9 +130,7 @@ impl RunDirectory {
         for (name, histogram) in interval.histograms.parts() {
             self.parts.write(Some(name), start, length, histogram)?;
         }
-        self.latency.flush()?;
-        self.tags.flush()?;
-        self.parts.flush()
+        self.flush_logs()
     }
 
     /// Writes what is known at the end only.
@@ -121,16 +138,16 @@ impl RunDirectory {
     /// # Errors
     /// What the file system says.
     pub fn finish(&mut self, summary: &Summary, response: &Histogram<u64>) -> io::Result<()> {
-        let mut percentiles = BufWriter::new(File::create(self.path.join("latency.hgrm"))?);
-        hgrm::write(&mut percentiles, response)?;
-        percentiles.flush()?;
-        // Written beside and renamed: whoever sees the file sees all of it.
+        // First what is worth most, written beside and renamed: whoever sees the file sees all of it.
         let partial = self.path.join("summary.json.partial");
-        let mut file = BufWriter::new(File::create(&partial)?);
+        let mut file = Appending::create(&partial)?;
         serde_json::to_writer_pretty(&mut file, summary)?;
         file.write_all(b"\n")?;
         file.flush()?;
-        fs::rename(partial, self.path.join("summary.json"))
+        fs::rename(&partial, self.path.join("summary.json")).map_err(|error| told(&partial, &error))?;
+        let mut percentiles = Appending::create(&self.path.join("latency.hgrm"))?;
+        hgrm::write(&mut percentiles, response)?;
+        percentiles.flush()
     }
 }
 

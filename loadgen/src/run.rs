@@ -7,10 +7,15 @@
 //! Nothing is allocated per request: stamps live beside the lines, the queue is sized for all that can wait before it
 //! times out, and the request is constant bytes.
 
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use twintier::clock::monotonic_ns;
+use twintier::clock::Clocks;
 use twintier::engine::{Address, Chunk, Engine, Event};
 
 use crate::arrivals::Plan;
@@ -61,12 +66,13 @@ pub struct Variant {
 ///
 /// # Errors
 /// The engine failed.
-pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Result<Finished> {
+pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready, clocks: &impl Clocks) -> io::Result<Finished> {
     let mut lines = Lines::<E>::new(stage.connections, request.address.clone())?;
     lines.limit_requests(request.connection_requests_max);
     let mut events = Vec::with_capacity(2048);
-    preconnect(&mut lines, stage.connections, stage.timeout_ns.min(PRECONNECT_NS_MAX), &mut events)?;
-    let (window, recorder) = ready.begin()?;
+    let patience_ns = stage.timeout_ns.min(PRECONNECT_NS_MAX);
+    preconnect(&mut lines, clocks, clocks.monotonic_ns() + patience_ns, &mut events)?;
+    let (window, recorder) = ready.begin(clocks.monotonic_ns())?;
     let schedule = stage.plan.as_ref().map(|plan| Schedule::new(plan.arrivals(), window));
     // All that can wait: what arrives within a timeout, and some room for the variance of a Poisson process.
     let peak_per_s = stage.plan.as_ref().map(Plan::peak_per_s);
@@ -75,6 +81,7 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Re
     let count = position(stage.connections);
     let mut driver = Driver {
         request,
+        clocks,
         window,
         recorder,
         schedule,
@@ -118,24 +125,21 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready) -> io::Re
 /// Opens every line and waits until each is open or has failed.
 fn preconnect<E: Engine>(
     lines: &mut Lines<E>,
-    count: u32,
-    patience_ns: u64,
+    clocks: &impl Clocks,
+    deadline_ns: u64,
     events: &mut Vec<Event>,
 ) -> io::Result<()> {
-    let deadline_ns = monotonic_ns() + patience_ns;
-    let mut open = 0;
-    for index in 0..count {
+    for index in lines.indexes() {
         // The submission queue takes a limited number a turn; a line that cannot connect now does so when it is used.
         if lines.open(index).is_err() {
-            settle(lines, events, monotonic_ns())?;
+            settle(lines, events, clocks.monotonic_ns())?;
             let _ = lines.open(index);
         }
-        open += 1;
     }
-    while open > 0 && monotonic_ns() < deadline_ns && lines.iter().any(|line| line.state == State::Connecting) {
+    while clocks.monotonic_ns() < deadline_ns && lines.iter().any(|line| line.state == State::Connecting) {
         settle(lines, events, deadline_ns)?;
     }
-    for index in 0..count {
+    for index in lines.indexes() {
         if lines.line(index).state == State::Connecting {
             lines.give_up(index);
         }
@@ -175,8 +179,9 @@ struct Waiting {
     variant: u32,
 }
 
-struct Driver<'r, E: Engine> {
+struct Driver<'r, E: Engine, C: Clocks> {
     request: &'r Request,
+    clocks: &'r C,
     window: Window,
     recorder: Recorder,
     /// `None` in a closed loop.
@@ -212,11 +217,11 @@ struct Driver<'r, E: Engine> {
     end_sample: Option<Sample>,
 }
 
-impl<E: Engine> Driver<'_, E> {
+impl<E: Engine, C: Clocks> Driver<'_, E, C> {
     /// Turns until every planned request has ended; `true` if a signal ended it before.
     fn drive(&mut self, ready: &Ready, events: &mut Vec<Event>) -> io::Result<bool> {
         loop {
-            let now_ns = monotonic_ns();
+            let now_ns = self.clocks.monotonic_ns();
             self.recorder.roll(now_ns);
             self.sample(now_ns);
             self.take_arrivals(now_ns);
@@ -230,7 +235,7 @@ impl<E: Engine> Driver<'_, E> {
             }
             self.stamp_submissions();
             self.turn(events)?;
-            let now_ns = monotonic_ns();
+            let now_ns = self.clocks.monotonic_ns();
             for event in events.drain(..) {
                 if let Some(index) = self.lines.owner(&event) {
                     self.handle(index, event, now_ns);
@@ -343,7 +348,7 @@ impl<E: Engine> Driver<'_, E> {
         if self.fresh.is_empty() {
             return;
         }
-        let now_ns = monotonic_ns();
+        let now_ns = self.clocks.monotonic_ns();
         while let Some(index) = self.fresh.pop() {
             let exchange = &mut self.exchanges[position(index)];
             if exchange.outstanding && exchange.stamps.submitted_ns == 0 {
@@ -363,11 +368,11 @@ impl<E: Engine> Driver<'_, E> {
             return self.lines.turn(arrival_ns.min(other_ns), events);
         }
         self.lines.turn(arrival_ns.saturating_sub(self.spin_window_ns), events)?;
-        let mut before_ns = monotonic_ns();
+        let mut before_ns = self.clocks.monotonic_ns();
         while events.is_empty() && before_ns < arrival_ns && before_ns + self.spin_window_ns >= arrival_ns {
             std::hint::spin_loop();
             self.lines.turn(0, events)?;
-            let now_ns = monotonic_ns();
+            let now_ns = self.clocks.monotonic_ns();
             if events.is_empty() {
                 self.spin_ns += now_ns - before_ns;
             }
@@ -491,7 +496,7 @@ impl<E: Engine> Driver<'_, E> {
 
     /// Accounts for what has not ended and hands over the last interval.
     fn finish(mut self, interrupted: bool) -> Finished {
-        let now_ns = monotonic_ns();
+        let now_ns = self.clocks.monotonic_ns();
         for exchange in self.exchanges.iter().filter(|exchange| exchange.outstanding) {
             self.recorder.finish(&exchange.stamps, now_ns, Outcome::InFlight, TAG_NONE, 0);
         }
@@ -501,7 +506,7 @@ impl<E: Engine> Driver<'_, E> {
         }
         let last = Sample::take(now_ns, self.spin_ns, &self.lines.engine().statistics());
         let cost = Cost::between(&self.start_sample.unwrap_or(last), &self.end_sample.unwrap_or(last));
-        let request_counts = || self.lines.iter().map(|line| line.request_count);
+        let (requests_per_connection, connection_imbalance) = self.lines.spread();
         let late_intervals = self.recorder.late_rolls();
         let (counts, warm_up) = self.recorder.end(now_ns);
         assert!(
@@ -517,7 +522,9 @@ impl<E: Engine> Driver<'_, E> {
             late_intervals,
             interrupted,
             connections_opened: self.lines.opened(),
-            requests_per_connection: [request_counts().min().unwrap_or(0), request_counts().max().unwrap_or(0)],
+            requests_per_connection,
+            connection_imbalance,
+            unasked: self.lines.unasked(),
             checks: (!self.request.checks.is_empty()).then(|| self.checked.summary(self.request)),
             ..Finished::default()
         }

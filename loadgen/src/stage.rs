@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{io, thread};
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use twintier::clock::{monotonic_ns, unix_ms};
 use twintier::engine::thread::{pin_to_core, raise_descriptor_limit};
 
 use crate::arrivals::Plan;
+use crate::hiccup::HiccupMeter;
 use crate::meter::Cost;
 use crate::page_slo::PageSlo;
 use crate::recorder::{Counts, Exchange, Recorder};
@@ -39,7 +40,7 @@ const LEAD_NS: u64 = 5_000_000;
 const DESCRIPTORS_OWN: u64 = 64;
 
 /// How a run is performed, whatever it sends.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Stage {
     pub url: String,
     /// Arrivals of an open loop; `None` is a closed loop.
@@ -57,6 +58,8 @@ pub struct Stage {
     pub spin_ns: u64,
     pub out: Option<PathBuf>,
     pub quiet: bool,
+    /// Measure what the machine does to a thread that only wants to run.
+    pub hiccup_meter: bool,
     pub argv: Vec<String>,
     pub slo: Option<Slo>,
     pub page_slo: Option<PageSlo>,
@@ -76,12 +79,25 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// For a run on this stage, which starts at `start_ns` or as soon as it can, with the reporter's end.
+    pub fn new(stage: &Stage, start_ns: Option<u64>) -> (Self, Receiver<(Window, Exchange)>) {
+        let (start, started) = bounded(1);
+        let ready = Self {
+            warmup_ns: stage.warmup_ns,
+            duration_ns: stage.duration_ns,
+            tag_count: stage.tag_names.len(),
+            start_ns,
+            start,
+            stop: Arc::default(),
+        };
+        (ready, started)
+    }
+
     /// Fixes the window, which starts in a moment or when it was ordered to, and lets the reporter go.
     ///
     /// # Errors
     /// The ordered start has passed.
-    pub fn begin(&self) -> io::Result<(Window, Recorder)> {
-        let ready_ns = monotonic_ns();
+    pub fn begin(&self, ready_ns: u64) -> io::Result<(Window, Recorder)> {
         let start_ns = self.start_ns.unwrap_or(ready_ns + LEAD_NS);
         if start_ns < ready_ns {
             let late_s = (ready_ns - start_ns) as f64 / 1e9;
@@ -116,6 +132,10 @@ pub struct Finished {
     pub interrupted: bool,
     pub connections_opened: u64,
     pub requests_per_connection: [u64; 2],
+    /// How far the connections were from carrying the same number of requests, where they should.
+    pub connection_imbalance: Option<f64>,
+    /// Times that a connection brought bytes without a request to answer.
+    pub unasked: u64,
     pub browse: Option<BrowseSummary>,
     pub checks: Option<CheckSummary>,
 }
@@ -133,22 +153,13 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    let stop = Arc::new(AtomicBool::new(false));
+    let start_ns = stage.start_at.map(|at| at.monotonic_ns(unix_ms(), monotonic_ns())).transpose()?;
+    let (ready, started) = Ready::new(stage, start_ns);
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The first signal ends the run in order; a second one ends the process.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ready.stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&ready.stop))?;
     }
-    let start_ns = stage.start_at.map(|at| at.monotonic_ns(unix_ms(), monotonic_ns())).transpose()?;
-    let (start, started) = bounded(1);
-    let ready = Ready {
-        warmup_ns: stage.warmup_ns,
-        duration_ns: stage.duration_ns,
-        tag_count: stage.tag_names.len(),
-        start_ns,
-        start,
-        stop,
-    };
     thread::scope(|scope| {
         let timing = thread::Builder::new().name("timing".into()).spawn_scoped(scope, move || {
             if let Some(core) = stage.core {
@@ -178,11 +189,15 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
             Some(Ok(directory)) => (Some(directory), None),
             Some(Err(error)) => (None, Some(error)),
         };
+        // In a closed loop the timing thread keeps its own core busy: a meter there would measure that.
+        let meter_core = stage.core.filter(|_| stage.plan.is_some());
+        let meter = stage.hiccup_meter.then(|| HiccupMeter::start(window, meter_core));
         let live = Live::new(&window, stage.quiet);
         let (totals, write_failure) = collect(&exchange, &window, &stage.tag_names, directory.as_mut(), &live);
         failure = failure.or(write_failure);
         let finished = join(timing)?;
-        let summary = summarize(stage, &totals, finished, started_unix_ms);
+        let mut summary = summarize(stage, &totals, finished, started_unix_ms);
+        summary.hiccup_ns = meter.map(|meter| Quantiles::of(&meter.finish()));
         if let Some(directory) = &mut directory
             && let Err(error) = directory.finish(&summary, &totals.histograms.response)
         {
@@ -203,6 +218,10 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
     assert_eq!(counts, totals.counts, "invariant: the intervals add up to what the timing thread counted");
     let lag_p99_ns = totals.histograms.lag.value_at_quantile(0.99);
     let response_p99_ns = totals.histograms.response.value_at_quantile(0.99);
+    // A plan that moves moves the system.
+    let whole_ns = stage.warmup_ns + stage.duration_ns;
+    let steady = stage.plan.as_ref().is_none_or(|plan| plan.is_steady(stage.warmup_ns, whole_ns));
+    let stationary = steady.then(|| totals.stationarity());
     let (verdict, reasons) = judge(&Evidence {
         open_loop: stage.plan.is_some(),
         connections: u64::from(stage.connections),
@@ -218,6 +237,9 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         late_intervals: finished.late_intervals,
         overflow: counts.overflow,
         interrupted: finished.interrupted,
+        stationary: stationary.unwrap_or_default(),
+        connection_imbalance: finished.connection_imbalance,
+        unasked: finished.unasked,
         sessions_completed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_completed),
         sessions_failed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_failed),
     });
@@ -273,6 +295,10 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         merged: None,
         share: stage.plan.as_ref().and_then(|plan| Shares::of(plan.share())),
         checks: finished.checks,
+        hiccup_ns: None,
+        stationary,
+        connection_imbalance: finished.connection_imbalance,
+        unasked: finished.unasked,
     };
     summary.set_counts(&counts);
     summary.set_quantiles(&totals.histograms);

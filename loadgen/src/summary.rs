@@ -13,6 +13,7 @@ use crate::arrivals::Share;
 use crate::failure::Failure;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
 use crate::slo::Finding;
+use crate::stationarity::Stationarity;
 use crate::verdict::Verdict;
 
 /// Quantiles of one histogram in nanoseconds; `None` (JSON `null`) where there is no sample.
@@ -117,6 +118,18 @@ pub struct Summary {
     /// What came of `--expect-header`, `--expect-body` and their like.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub checks: Option<CheckSummary>,
+    /// How late the machine let threads run that only looked at the clock.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hiccup_ns: Option<Quantiles>,
+    /// Whether the window shows one state of the system.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stationary: Option<Stationarity>,
+    /// The greatest distance of a connection's requests from the mean of all, as a share of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub connection_imbalance: Option<f64>,
+    /// Times that a connection brought bytes without a request to answer; it was given up.
+    #[serde(default)]
+    pub unasked: u64,
 }
 
 /// Checked responses, and what they lacked.
@@ -166,6 +179,10 @@ pub fn definitions(open_loop: bool) -> BTreeMap<String, String> {
         ("client_queue_ns", "t2 − t1, noticed to free connection: the pool was busy"),
         ("first_byte_ns", "t4 − t3, submission to first byte of the response"),
         ("failed_ns", "t5 − t0, planned time to the end of a request that failed"),
+        (
+            "hiccup_ns",
+            "t1 − t0 of threads that only look at the clock, due each millisecond, less the timer's own lateness",
+        ),
         ("accounting", "planned = completed + errors + timed_out + shed + in_flight_at_end, exactly"),
         ("achieved_rate", "responses completed within the measured window, a second of it"),
     ]
@@ -260,6 +277,9 @@ impl Summary {
             let _ = writeln!(out, "queue      {}", quantiles_text(&self.client_queue_ns));
         }
         let _ = writeln!(out, "lag        {}", quantiles_text(&self.generator_lag_ns));
+        if let Some(hiccups) = &self.hiccup_ns {
+            let _ = writeln!(out, "hiccups    {}", quantiles_text(hiccups));
+        }
         let _ = writeln!(out, "{CLOCKS}");
         if let Some(browse) = &self.browse {
             out.push_str(&browse.text());

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stationarity::{self, Change, Stationarity};
+
 /// The share of planned requests that must have been submitted within the window.
 const SENT_SHARE_MIN: f64 = 0.99;
 /// Generator lag (p99) as a share of response time (p99) above which the figures carry a visible part of the tool...
@@ -16,6 +18,8 @@ const CORE_SHARE_MAX: f64 = 0.80;
 const WAIT_SHARE_TOLD: f64 = 0.02;
 /// The share of failed requests above which percentiles of the others describe a broken system.
 const FAILED_SHARE_SUSPECT: f64 = 0.01;
+/// The share of the mean by which a connection may carry more or fewer requests.
+const IMBALANCE_MAX: f64 = 0.20;
 
 /// From best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,6 +67,9 @@ pub struct Evidence {
     /// Users' sessions that went the whole way, and that a step ended; both 0 in a run without sessions.
     pub sessions_completed: u64,
     pub sessions_failed: u64,
+    pub stationary: Stationarity,
+    pub connection_imbalance: Option<f64>,
+    pub unasked: u64,
 }
 
 /// The verdict and its reasons, worst first.
@@ -122,9 +129,39 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
             format!("stopped by a signal with {} requests in flight", evidence.in_flight_at_end),
         ));
     }
+    found.extend(judge_system(evidence));
     found.sort_by_key(|(verdict, _)| std::cmp::Reverse(*verdict));
     let worst = found.first().map_or(Verdict::Valid, |(verdict, _)| *verdict);
     (worst, found.into_iter().map(|(_, reason)| reason).collect())
+}
+
+/// What the figures hide about the system: a change of its state, connections that were not alike, answers without a
+/// request.
+fn judge_system(evidence: &Evidence) -> Vec<(Verdict, String)> {
+    let mut found = Vec::new();
+    if evidence.stationary.finding == stationarity::Finding::NotStationary {
+        let Stationarity { mean, p99, .. } = evidence.stationary;
+        let changes = [("mean", mean), ("p99", p99)].into_iter().filter_map(|(name, change)| {
+            change.filter(Change::is_certain).map(|change| format!("the {name} of a second {change}"))
+        });
+        let changes = changes.collect::<Vec<_>>().join(" and ");
+        found.push((Verdict::Suspect, format!("not stationary: {changes}; a longer warm-up may help")));
+    }
+    if let Some(imbalance) = evidence.connection_imbalance.filter(|&imbalance| imbalance > IMBALANCE_MAX) {
+        let percent = imbalance * 100.0;
+        found.push((
+            Verdict::Suspect,
+            format!("a connection carried {percent:.0} % more or fewer requests than the mean of all"),
+        ));
+    }
+    if evidence.unasked > 0 {
+        let times = evidence.unasked;
+        found.push((
+            Verdict::Suspect,
+            format!("{times} times a connection brought bytes that no request had asked for; it was closed"),
+        ));
+    }
+    found
 }
 
 /// What only an open loop can be accused of: not having kept its own plan.
@@ -167,6 +204,7 @@ fn judge_pace(evidence: &Evidence, saturated: bool) -> Vec<(Verdict, String)> {
 #[cfg(test)]
 mod tests {
     use super::{Evidence, Verdict, judge};
+    use crate::stationarity::{Change, Finding, Stationarity};
 
     fn sound() -> Evidence {
         Evidence {
@@ -193,12 +231,23 @@ mod tests {
         assert_eq!(judge(&sound()), (Verdict::Valid, vec![]));
     }
 
+    fn drifted() -> Stationarity {
+        let moved = Change { at_share: 0.5, ratio: 1.5, ci_low: 1.3, ci_high: 1.7 };
+        let steady = Change { at_share: 0.3, ratio: 1.2, ci_low: 0.9, ci_high: 1.5 };
+        Stationarity { finding: Finding::NotStationary, blocks: 30, mean: Some(moved), p99: Some(steady) }
+    }
+
+    #[test]
+    fn connections_that_are_nearly_alike_are_alike() {
+        assert_eq!(verdict(|e| e.connection_imbalance = Some(0.20)).0, Verdict::Valid);
+    }
+
     /// The verdict that a change of a sound run must lead to, and words of its reason.
     type Case = (Verdict, &'static str, fn(&mut Evidence));
 
     #[test]
     fn each_rule_has_its_verdict_and_reason() {
-        let cases: [Case; 10] = [
+        let cases: [Case; 13] = [
             (Verdict::Invalid, "nothing completed", |e| e.completed = 0),
             (Verdict::Invalid, "generator-limited", |e| e.cpu_share = 0.81),
             (Verdict::Invalid, "generator-limited", |e| e.wait_share = 0.6),
@@ -209,6 +258,11 @@ mod tests {
             (Verdict::Suspect, "longer than a second", |e| e.late_intervals = 1),
             (Verdict::Suspect, "above one hour", |e| e.overflow = 1),
             (Verdict::Suspect, "signal", |e| e.interrupted = true),
+            (Verdict::Suspect, "not stationary: the mean of a second is 1.50 (1.30 to 1.70) times as long", |e| {
+                e.stationary = drifted();
+            }),
+            (Verdict::Suspect, "21 % more or fewer", |e| e.connection_imbalance = Some(0.21)),
+            (Verdict::Suspect, "no request had asked for", |e| e.unasked = 1),
         ];
         for (expected, words, change) in cases {
             let (found, reasons) = verdict(change);

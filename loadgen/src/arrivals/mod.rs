@@ -87,6 +87,15 @@ impl Plan {
         }
     }
 
+    /// Whether the rate stays the same between two offsets: only then may the system be expected to.
+    pub fn is_steady(&self, from_ns: u64, to_ns: u64) -> bool {
+        let Source::Curve(..) = self.source else { return false };
+        let step_ns = to_ns.saturating_sub(from_ns) / 16;
+        let parts = (0..16).map(|part| self.expected(from_ns + part * step_ns, from_ns + (part + 1) * step_ns));
+        let (least, most) = parts.fold((f64::INFINITY, 0.0), |(least, most), part| (part.min(least), part.max(most)));
+        most <= least * 1.01
+    }
+
     /// The highest rate of this generator's share, in arrivals a second.
     pub fn peak_per_s(&self) -> f64 {
         let whole = match &self.source {

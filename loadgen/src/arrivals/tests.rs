@@ -31,6 +31,17 @@ fn constant_offsets_are_exact_and_do_not_drift() {
 }
 
 #[test]
+fn a_steady_plan_is_told_from_one_that_moves() {
+    for (text, from_s, steady) in
+        [("ramp(10..5000, 4s)", 0, false), ("ramp(10..5000, 4s)", 4, true), ("sine(10..900, 3s)", 0, false)]
+    {
+        let (plan, _) = shaped(text, 1, Share::WHOLE);
+        assert_eq!(plan.is_steady(from_s * SECOND_NS, 10 * SECOND_NS), steady, "{text} from {from_s} s on");
+    }
+    assert!(Plan::steady(Process::Poisson, "0.1".parse().unwrap(), 1).is_steady(0, SECOND_NS));
+}
+
+#[test]
 fn constant_arrivals_stand_where_the_integral_of_the_shape_passes_their_number() {
     for text in ["ramp(0..5000, 7s)", "steps(100, 3000, 0, 50, 2s)", "sine(10..900, 3s)", "spike(50..5000, 4s, 1s)"] {
         let (plan, curve) = shaped(text, 1, Share::WHOLE);

@@ -173,6 +173,22 @@ fn a_signal_ends_the_run_in_order() {
 }
 
 #[test]
+fn a_closed_loop_says_what_it_is() {
+    let (address, _) = serve(ok);
+    let out = Scratch::new();
+    let arguments = ["run", &format!("http://{address}/"), "--closed", "--connections", "2", "--duration", "0.3"];
+    let output = loadgen(&[&arguments[..], &["--quiet", "--out", &out.join("run")]].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("closed loop, service time only: not comparable with open-loop percentiles"), "{text}");
+    assert!(text.contains("\nservice ") && !text.contains("\nresponse ") && !text.contains("offered"), "{text}");
+    let summary = std::fs::read_to_string(out.path().join("run/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!((&summary["mode"], &summary["offered_rate"]), (&"closed".into(), &serde_json::Value::Null));
+    let meaning = summary["definitions"]["response_ns"].as_str().unwrap();
+    assert!(meaning.contains("not comparable") && meaning.contains("not corrected"), "{meaning}");
+}
+
+#[test]
 fn a_missed_objective_has_its_exit_code() {
     let (address, _) = serve(ok);
     let out = Scratch::new();

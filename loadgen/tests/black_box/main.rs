@@ -1,14 +1,18 @@
 //! The generator as a black box: the binary against servers that tests script on std sockets.
 
 mod accounting;
+mod archives;
+mod bad_input;
 mod browsing;
 mod checks;
 mod foreign_readers;
 mod holding;
 mod memory;
 mod merging;
+mod nginx;
 mod plans;
 mod portability;
 mod schema;
 mod stall;
+mod stolen_time;
 mod support;
