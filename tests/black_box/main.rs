@@ -9,6 +9,7 @@ mod balance;
 mod catalog;
 mod claims;
 mod code_refusals;
+mod console;
 mod crash;
 mod deploys;
 mod disk;
