@@ -24,6 +24,8 @@ use self::figures::Figures;
 use crate::browser::{Browser, Effect, Ending, Fetch, Incoming, Reading, Role, World};
 use crate::connection::{Lines, Progress, State, position};
 use crate::failure::Failure;
+use crate::har::Archive;
+use crate::har::record::{End, Recording, SessionId};
 use crate::meter::{Cost, Sample};
 use crate::recorder::{Outcome, Recorder, Stamps};
 use crate::scenario::Scenario;
@@ -61,13 +63,22 @@ pub struct Site {
     pub authority: String,
     /// User slots: all users of a closed run, or the sessions at the same time of an open one.
     pub users: u32,
+    /// How many sessions are recorded for an HTTP archive.
+    pub recorded_sessions: usize,
 }
 
 /// Performs a run on the calling thread.
 ///
+/// With it comes the archive of the first sessions, of as many as are to be recorded.
+///
 /// # Errors
 /// The engine failed.
-pub fn run<E: Engine>(stage: &Stage, site: &Site, scenario: &Scenario, ready: &Ready) -> io::Result<Finished> {
+pub fn run<E: Engine>(
+    stage: &Stage,
+    site: &Site,
+    scenario: &Scenario,
+    ready: &Ready,
+) -> io::Result<(Finished, Option<Archive>)> {
     let lines = Lines::<E>::new(site.users * LINES_PER_USER, site.address.clone())?;
     let (window, recorder) = ready.begin(monotonic_ns())?;
     let schedule = stage.plan.as_ref().map(|plan| Schedule::new(plan.arrivals(), window));
@@ -83,7 +94,7 @@ pub fn run<E: Engine>(stage: &Stage, site: &Site, scenario: &Scenario, ready: &R
         recorder,
         lines,
         slots: (0..site.users)
-            .map(|_| Slot { browser: Browser::new(scenario), queue: VecDeque::new(), active: false })
+            .map(|_| Slot { browser: Browser::new(scenario), queue: VecDeque::new(), active: false, recorded: None })
             .collect(),
         jobs: (0..site.users * LINES_PER_USER)
             .map(|_| Line { job: None, incoming: Incoming::default(), free_ns: 0 })
@@ -100,6 +111,7 @@ pub fn run<E: Engine>(stage: &Stage, site: &Site, scenario: &Scenario, ready: &R
         tick_ns: (stage.timeout_ns / 20).clamp(1_000_000, 10_000_000),
         next_tick_ns: 0,
         figures: Figures::new(scenario, window, stage.page_slo),
+        recording: (site.recorded_sessions > 0).then(|| Recording::new(site.recorded_sessions)),
         start_sample: None,
         end_sample: None,
     };
@@ -117,9 +129,11 @@ pub fn run<E: Engine>(stage: &Stage, site: &Site, scenario: &Scenario, ready: &R
 struct Slot {
     browser: Browser,
     /// With planned and noticed time.
-    queue: VecDeque<(Fetch, Stamps)>,
+    queue: VecDeque<Job>,
     /// A session is under way.
     active: bool,
+    /// It is written down under this number.
+    recorded: Option<SessionId>,
 }
 
 /// What a line is busy with.
@@ -132,6 +146,10 @@ struct Line {
 struct Job {
     fetch: Fetch,
     stamps: Stamps,
+    /// When the connect that it needed was done; 0 if it needed none.
+    connected_ns: u64,
+    /// Its entry in the recording.
+    entry: Option<usize>,
 }
 
 struct Driver<'w, E: Engine> {
@@ -159,6 +177,7 @@ struct Driver<'w, E: Engine> {
     tick_ns: u64,
     next_tick_ns: u64,
     figures: Figures,
+    recording: Option<Recording>,
     start_sample: Option<Sample>,
     end_sample: Option<Sample>,
 }
@@ -224,6 +243,7 @@ impl<E: Engine> Driver<'_, E> {
         self.figures.summary.sessions_started += 1;
         let slot = &mut self.slots[position(user)];
         slot.active = true;
+        slot.recorded = self.recording.as_mut().and_then(Recording::begin_session);
         slot.browser.begin(&self.world, number, due_ns, &mut self.effects);
         self.perform(user, due_ns, now_ns);
     }
@@ -255,14 +275,19 @@ impl<E: Engine> Driver<'_, E> {
                     self.recorder.plan(due_ns);
                     self.outstanding += 1;
                     let stamps = Stamps { planned_ns: due_ns, noticed_ns: now_ns, ..Stamps::default() };
-                    self.slots[position(user)].queue.push_back((fetch, stamps));
+                    let entry = self.note_wanted(user, &fetch, due_ns);
+                    self.slots[position(user)].queue.push_back(Job { fetch, stamps, connected_ns: 0, entry });
                 }
                 Effect::Wait { until_ns } => self.waits.push(Reverse((until_ns, user))),
                 Effect::PageLoaded { step, started_ns, whole } => {
                     self.figures.loaded(step, started_ns, now_ns, whole);
+                    self.note(user, |recording, session| recording.page_reached(session, now_ns, true));
                     self.recorder.tagged(started_ns, now_ns.saturating_sub(started_ns), page_tag_of(step));
                 }
-                Effect::CacheHit { .. } => self.figures.spared(due_ns),
+                Effect::CacheHit { path } => {
+                    self.figures.spared(due_ns);
+                    self.note(user, |recording, session| recording.spared(session, &path, due_ns));
+                }
                 Effect::End(ending) => self.end_session(user, &ending, now_ns),
             }
         }
@@ -296,11 +321,12 @@ impl<E: Engine> Driver<'_, E> {
                     .find(|&index| self.jobs[position(index)].job.is_none() && self.lines.line(index).state == wanted)
             };
             let Some(index) = free(State::Idle).or_else(|| free(State::Vacant)) else { return };
-            let Some((fetch, mut stamps)) = self.slots[position(user)].queue.pop_front() else { return };
+            let Some(mut job) = self.slots[position(user)].queue.pop_front() else { return };
             let line = &mut self.jobs[position(index)];
-            stamps.free_ns = line.free_ns.max(stamps.noticed_ns);
-            line.incoming.expect(&fetch, fetch.checks.map(|checks| &self.world.scenario.checks[checks]));
-            line.job = Some(Job { fetch, stamps });
+            job.stamps.free_ns = line.free_ns.max(job.stamps.noticed_ns);
+            let checks = job.fetch.checks.map(|checks| &self.world.scenario.checks[checks]);
+            line.incoming.expect(&job.fetch, checks, job.entry.is_some());
+            line.job = Some(job);
             self.fresh.push(index);
             match self.lines.line(index).state {
                 State::Idle => self.send(index, now_ns),
@@ -337,6 +363,9 @@ impl<E: Engine> Driver<'_, E> {
             fields.into_iter().chain(optional.into_iter().flatten()),
             body.as_bytes(),
         );
+        if let Some((recording, entry)) = self.recording.as_mut().zip(job.entry) {
+            recording.sent(entry, &bytes);
+        }
         let length = bytes.len();
         self.lines.send(index, Chunk::Shared(Arc::from(bytes), 0..length), false);
     }
@@ -372,7 +401,12 @@ impl<E: Engine> Driver<'_, E> {
         }
         match progress {
             Progress::Nothing | Progress::Lost => {}
-            Progress::Connected => self.send(index, now_ns),
+            Progress::Connected => {
+                if let Some(job) = &mut self.jobs[position(index)].job {
+                    job.connected_ns = now_ns;
+                }
+                self.send(index, now_ns);
+            }
             Progress::Complete => self.complete(index, now_ns),
             Progress::Failed(why) => self.fail(index, why, now_ns),
         }
@@ -397,6 +431,10 @@ impl<E: Engine> Driver<'_, E> {
             self.figures.asset(job.stamps.planned_ns, status);
         }
         self.record(&job, now_ns, outcome, body_bytes);
+        self.note_ended(index, &job, now_ns, outcome, body_bytes);
+        if job.fetch.role == Role::Document && !(300..400).contains(&status) {
+            self.note(user, |recording, session| recording.page_reached(session, now_ns, false));
+        }
         self.perform(user, now_ns, now_ns);
     }
 
@@ -406,6 +444,7 @@ impl<E: Engine> Driver<'_, E> {
         line.free_ns = now_ns;
         let status = self.lines.line(index).reader.status();
         self.record(&job, now_ns, Outcome::Failed { why, status }, 0);
+        self.note_ended(index, &job, now_ns, Outcome::Failed { why, status }, 0);
         self.tell_failed(index / LINES_PER_USER, &job, why, now_ns);
     }
 
@@ -441,26 +480,62 @@ impl<E: Engine> Driver<'_, E> {
             }
         }
         for user in (0..).take(self.slots.len()) {
-            while let Some((_, stamps)) = self.slots[position(user)].queue.front()
-                && stamps.planned_ns + self.timeout_ns <= now_ns
-                && let Some((fetch, stamps)) = self.slots[position(user)].queue.pop_front()
+            while let Some(job) = self.slots[position(user)].queue.front()
+                && job.stamps.planned_ns + self.timeout_ns <= now_ns
+                && let Some(job) = self.slots[position(user)].queue.pop_front()
             {
-                let job = Job { fetch, stamps };
                 self.record(&job, now_ns, Outcome::Failed { why: Failure::QueueTimeout, status: None }, 0);
                 self.tell_failed(user, &job, Failure::QueueTimeout, now_ns);
             }
         }
     }
 
-    fn finish(mut self, interrupted: bool) -> Finished {
+    /// Tells the recording about a user whose session is written down.
+    fn note(&mut self, user: u32, what: impl FnOnce(&mut Recording, SessionId)) {
+        if let Some((recording, session)) = self.recording.as_mut().zip(self.slots[position(user)].recorded) {
+            what(recording, session);
+        }
+    }
+
+    fn note_wanted(&mut self, user: u32, fetch: &Fetch, planned_ns: u64) -> Option<usize> {
+        let (recording, session) = self.recording.as_mut().zip(self.slots[position(user)].recorded)?;
+        let kind = match fetch.role {
+            Role::Document => "document",
+            Role::Sheet => "stylesheet",
+            Role::Asset => "other",
+        };
+        if fetch.role == Role::Document && fetch.redirects == 0 {
+            recording.begin_page(session, &fetch.path, planned_ns);
+        }
+        recording.wanted(session, kind, &fetch.path, planned_ns)
+    }
+
+    fn note_ended(&mut self, index: u32, job: &Job, end_ns: u64, outcome: Outcome, body_bytes: u64) {
+        let Some((recording, entry)) = self.recording.as_mut().zip(job.entry) else { return };
+        let (status, why) = match outcome {
+            Outcome::Completed { status } => (Some(status), None),
+            Outcome::Failed { why, status } => (status, Some(why.name())),
+            Outcome::InFlight => (None, Some("in flight at the end")),
+        };
+        recording.ended(
+            entry,
+            &End {
+                stamps: job.stamps,
+                connected_ns: job.connected_ns,
+                end_ns,
+                connection: Some(index % LINES_PER_USER),
+                status,
+                why,
+                headers: self.jobs[position(index)].incoming.headers(),
+                body_bytes,
+            },
+        );
+    }
+
+    fn finish(mut self, interrupted: bool) -> (Finished, Option<Archive>) {
         let now_ns = monotonic_ns();
         let on_lines: Vec<Job> = self.jobs.iter_mut().filter_map(|line| line.job.take()).collect();
-        let queued: Vec<Job> = self
-            .slots
-            .iter_mut()
-            .flat_map(|slot| slot.queue.drain(..))
-            .map(|(fetch, stamps)| Job { fetch, stamps })
-            .collect();
+        let queued: Vec<Job> = self.slots.iter_mut().flat_map(|slot| slot.queue.drain(..)).collect();
         for job in on_lines.iter().chain(&queued) {
             self.record(job, now_ns, Outcome::InFlight, 0);
         }
@@ -480,7 +555,9 @@ impl<E: Engine> Driver<'_, E> {
             counts.balances() && warm_up.balances(),
             "invariant: every planned request is accounted for once: {counts:?}"
         );
-        Finished {
+        let archive =
+            self.recording.as_ref().map(|recording| recording.archive(self.world.authority, self.world.unix_offset_ns));
+        let finished = Finished {
             counts,
             warm_up,
             submitted: self.submitted,
@@ -493,7 +570,8 @@ impl<E: Engine> Driver<'_, E> {
             unasked: self.lines.unasked(),
             browse: Some(self.figures.end(self.world.scenario)),
             ..Finished::default()
-        }
+        };
+        (finished, archive)
     }
 }
 

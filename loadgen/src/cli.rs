@@ -1,5 +1,6 @@
 //! The command line. Everything that can be checked without sending a byte is checked here.
 
+mod archive;
 mod expect;
 mod pages;
 mod plan;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use twintier::clock::SystemClocks;
 use twintier::engine::{Address, Uring};
 
+use self::archive::{ArchiveOptions, ScenarioOptions};
 use self::expect::ExpectOptions;
 use self::pages::PageOptions;
 use self::plan::{PlanOptions, PrintOptions, StartOptions};
@@ -68,6 +70,8 @@ enum Command {
     Hold(HoldOptions),
     /// Add the runs of several generators to one report.
     Merge(MergeOptions),
+    /// Check a scenario file, or make one out of a session that a browser recorded.
+    Scenario(ScenarioOptions),
     /// Print the arrivals that a run with the same options would plan, and send nothing.
     Plan(PrintOptions),
     /// Print the JSON schema of summary.json: every field with its definition, every number with its unit.
@@ -160,6 +164,8 @@ struct BrowseOptions {
     #[command(flatten)]
     pages: PageOptions,
     #[command(flatten)]
+    archive: ArchiveOptions,
+    #[command(flatten)]
     common: CommonOptions,
 }
 
@@ -201,6 +207,7 @@ pub fn main() -> ExitCode {
         Command::Browse(options) => perform_browse(*options),
         Command::Hold(options) => return perform_hold(&options),
         Command::Plan(options) => return perform_plan(&options),
+        Command::Scenario(options) => return perform_scenario(&options),
         Command::Schema => {
             print!("{}", schema::SUMMARY);
             return ExitCode::SUCCESS;
@@ -226,6 +233,14 @@ fn perform_hold(options: &HoldOptions) -> ExitCode {
         core: options.core,
     };
     match hold::perform(&order) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, EXIT_USAGE),
+        Err(error) => complain(&error, EXIT_FAILED),
+    }
+}
+
+fn perform_scenario(options: &ScenarioOptions) -> ExitCode {
+    match archive::perform(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, EXIT_USAGE),
         Err(error) => complain(&error, EXIT_FAILED),
@@ -328,12 +343,24 @@ fn perform_browse(options: BrowseOptions) -> io::Result<Summary> {
         return Err(invalid("--users are a closed loop, which has no plan: leave --arrivals or --users out".into()));
     }
     let users = if plan.is_some() { options.sessions_max } else { options.users.unwrap_or(USERS) };
-    let site = Site { address: Address::Tcp(options.url.address), authority: options.url.authority.clone(), users };
+    let site = Site {
+        address: Address::Tcp(options.url.address),
+        authority: options.url.authority.clone(),
+        users,
+        recorded_sessions: options.archive.recorded_sessions(),
+    };
     let url = format!("http://{}", options.url.authority);
     let connections = users * browse::LINES_PER_USER;
     let mut stage = stage(url, plan, connections, common, browse::tag_names(&scenario));
     stage.page_slo = options.pages.page_slo.or(scenario.page_slo);
-    perform(&stage, |ready| browse::run::<Uring>(&stage, &site, &scenario, ready))
+    let mut archive = None;
+    let summary = perform(&stage, |ready| {
+        let (finished, recorded) = browse::run::<Uring>(&stage, &site, &scenario, ready)?;
+        archive = recorded;
+        Ok(finished)
+    });
+    options.archive.write(archive.as_ref())?;
+    summary
 }
 
 fn stage(url: String, plan: Option<Plan>, connections: u32, common: &CommonOptions, tag_names: Vec<String>) -> Stage {

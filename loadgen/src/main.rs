@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod connection;
 mod failure;
+mod har;
 mod hgrm;
 mod hiccup;
 mod hlog;

@@ -18,11 +18,15 @@ pub struct Incoming {
     pub body: Vec<u8>,
     keeps_body: bool,
     pub checker: Checker,
+    /// All fields, for a session that is recorded.
+    headers: Option<Vec<(String, String)>>,
 }
 
 impl Incoming {
     /// Makes room for the next response. Of assets only style sheets are kept.
-    pub fn expect(&mut self, fetch: &Fetch, checks: Option<&Checks>) {
+    /// `recorded` keeps all fields.
+    pub fn expect(&mut self, fetch: &Fetch, checks: Option<&Checks>, recorded: bool) {
+        self.headers = recorded.then(Vec::new);
         self.location = None;
         self.content_type.clear();
         self.cookies.clear();
@@ -37,6 +41,11 @@ impl Incoming {
         }
     }
 
+    /// All fields, if they were to be kept.
+    pub fn headers(&self) -> &[(String, String)] {
+        self.headers.as_deref().unwrap_or_default()
+    }
+
     pub fn is_html(&self) -> bool {
         let kind = self.content_type.split(';').next().unwrap_or("").trim();
         kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
@@ -44,6 +53,9 @@ impl Incoming {
 
     fn header(&mut self, name: &[u8], value: &[u8]) {
         let text = || String::from_utf8_lossy(value).into_owned();
+        if let Some(headers) = &mut self.headers {
+            headers.push((String::from_utf8_lossy(name).into_owned(), text()));
+        }
         if name.eq_ignore_ascii_case(b"location") {
             self.location = Some(text());
         } else if name.eq_ignore_ascii_case(b"set-cookie") {

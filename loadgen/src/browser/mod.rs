@@ -27,6 +27,7 @@ use self::cache::{Cache, Now};
 use self::cookies::Jar;
 use self::html::Page;
 pub use self::incoming::{Incoming, Reading};
+pub use self::values::percent_decoded;
 use crate::arrivals::{below, exponential};
 use crate::failure::Failure;
 use crate::scenario::{Operation, PollStep, Scenario};

@@ -62,7 +62,7 @@ fn session(
                 });
                 let answer = server(&fetch, cookie);
                 let checks = fetch.checks.map(|checks| &scenario.checks[checks]);
-                incoming.expect(&fetch, checks);
+                incoming.expect(&fetch, checks, false);
                 let mut reading = Reading { incoming: &mut incoming, checks };
                 for (name, value) in &answer.fields {
                     reading.header(name.as_bytes(), value.as_bytes());

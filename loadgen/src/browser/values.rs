@@ -80,7 +80,8 @@ fn behind<'a>(address: &'a str, prefix: &str) -> Option<&'a str> {
     (!value.is_empty()).then_some(value)
 }
 
-fn percent_decoded(text: &str) -> String {
+/// Text without percent-encoding.
+pub fn percent_decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, behind)) = rest.split_first() {

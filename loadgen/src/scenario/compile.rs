@@ -301,10 +301,16 @@ impl<'a> Compiler<'a> {
         let mut parts = Vec::new();
         let mut rest = text.get_ref().as_str();
         while let Some((before, behind)) = rest.split_once('{') {
-            let (hole, behind) = behind.split_once('}').ok_or_else(|| wrong("a `{` without `}`".into()))?;
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
+            if let Some(behind) = behind.strip_prefix('{') {
+                parts.push(Part::Text("{".to_owned()));
+                rest = behind;
+                continue;
+            }
+            let (hole, behind) =
+                behind.split_once('}').ok_or_else(|| wrong("a `{` without `}`; write {{ for a brace".into()))?;
             parts.push(self.hole(hole).map_err(wrong)?);
             rest = behind;
         }

@@ -1,6 +1,7 @@
 //! The generator as a black box: the binary against servers that tests script on std sockets.
 
 mod accounting;
+mod archives;
 mod bad_input;
 mod browsing;
 mod checks;

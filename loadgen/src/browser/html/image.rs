@@ -113,8 +113,9 @@ fn part_holds(part: &str) -> bool {
 
 /// Whether browsers show images of this type.
 pub fn type_is_shown(kind: &str) -> bool {
-    const TYPES: [&str; 10] = [
+    const TYPES: [&str; 11] = [
         "image/avif",
+        "image/jxl",
         "image/webp",
         "image/png",
         "image/apng",
@@ -166,6 +167,6 @@ mod tests {
         for query in ["print", "(max-width: 50em)", "(prefers-color-scheme: dark)", "(unknown: 1)", "not screen"] {
             assert!(!media_holds(query), "{query}");
         }
-        assert!(type_is_shown("image/WebP") && type_is_shown("") && !type_is_shown("image/jxl"));
+        assert!(type_is_shown("image/WebP") && type_is_shown("") && !type_is_shown("image/x-unknown"));
     }
 }
