@@ -106,6 +106,10 @@ pub struct CommonOptions {
     /// Objectives, as in p99<5ms,errors<0.1%: exit code 3 if one is missed.
     #[arg(long, value_name = "SLO")]
     pub slo: Option<Slo>,
+    /// First measure for a second what this generator can do here at most, against a server of its own that does next to
+    /// nothing: a run above half of that is suspect.
+    #[arg(long)]
+    pub calibrate: bool,
     /// Do not measure how late the machine lets threads run that only look at the clock.
     #[arg(long)]
     pub no_hiccup_meter: bool,
@@ -289,6 +293,7 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
         expected: options.expect.expect_status.clone(),
         checks: options.expect.checks().map_err(|message| io::Error::new(io::ErrorKind::InvalidInput, message))?,
         check_every: options.expect.check_every,
+        server_timing: options.expect.server_timing,
     };
     let url = format!("http://{}{}", options.url.authority, options.url.path);
     let stage = stage(url, plan, options.connections, common, run::tag_names());
@@ -379,6 +384,7 @@ fn stage(url: String, plan: Option<Plan>, connections: u32, common: &CommonOptio
         out: common.out.clone(),
         quiet: common.quiet,
         hiccup_meter: !common.no_hiccup_meter,
+        calibrate: common.calibrate,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
         page_slo: None,

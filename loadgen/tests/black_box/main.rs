@@ -13,6 +13,7 @@ mod nginx;
 mod plans;
 mod portability;
 mod schema;
+mod server_timing;
 mod stall;
 mod stolen_time;
 mod support;
