@@ -46,7 +46,10 @@ pub fn write(directory: &Path) -> io::Result<String> {
     if let Some(taken) = FILES.iter().map(|(path, _)| directory.join(path)).find(|path| path.exists()) {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            format!("{} is there already, and nothing was written; name a directory that is new or empty", taken.display()),
+            format!(
+                "{} is there already, and nothing was written; name a directory that is new or empty",
+                taken.display()
+            ),
         ));
     }
     for (path, text) in FILES {

@@ -11,10 +11,10 @@ use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ManArgs, ProfileArgs, P
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
 use twintier::http1::Method;
-use twintier::{init, simulate};
 use twintier::supervisor::{self, Failure};
 use twintier::tables::code::CodeVersion;
 use twintier::worker::solo;
+use twintier::{init, simulate};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
                 content_type: args.content_type.clone(),
                 fields: args.field.clone(),
                 delay_us: args.delay_us,
+                burn_ns: args.burn_ns,
                 stop,
                 waker,
             })

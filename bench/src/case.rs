@@ -105,6 +105,21 @@ impl Case {
         format!("{work}{} connections, {}{load}", self.connections, body_text(self.body_bytes))
     }
 
+    /// As short as pictures need it: `64 connections, 128 B, new connections`.
+    pub fn label(&self) -> String {
+        let work = match self.work {
+            Work::Proxy | Work::App => "",
+            Work::Origin => "origin, ",
+        };
+        let load = match self.load {
+            Load::KeepAlive => String::new(),
+            Load::NewConnections => ", new connections".to_owned(),
+            Load::Idle => format!(", {} idle", count_text(u64::from(self.idle_connections))),
+            Load::Rate => format!(", open loop {:.0} %", self.rate_share.unwrap_or(0.0) * 100.0),
+        };
+        format!("{work}{} connections, {}{load}", self.connections, body_text(self.body_bytes))
+    }
+
     /// The load whose throughput is the capacity that [`Load::Rate`] takes a share of.
     pub fn capacity_case(&self) -> Self {
         Self { load: Load::KeepAlive, rate_share: None, ..*self }
@@ -139,6 +154,14 @@ mod tests {
         );
         assert_eq!(idle.title(), "64 connections, 128 B, beside 10,000 idle connections");
         assert_eq!(rate.title(), "64 connections, 128 B, open loop at 70 % of capacity");
+        assert_eq!(
+            [idle.label(), rate.label(), origin.label()],
+            [
+                "64 connections, 128 B, 10,000 idle",
+                "64 connections, 128 B, open loop 70 %",
+                "origin, 64 connections, 128 B, new connections"
+            ]
+        );
         assert_eq!(rate.capacity_case(), plain);
         assert_eq!([0, 1000, 16_384, 1 << 20].map(body_text), ["0 B", "1000 B", "16 KiB", "1 MiB"]);
     }

@@ -23,7 +23,7 @@ use crate::process::{Interrupt, Order, Process};
 use crate::record::{RunRecord, make_folder, write_json};
 use crate::table::{Table, count_text, quantile_text, rate_text};
 use crate::trial::{GeneratorOrder, Lab};
-use crate::{books, build, job};
+use crate::{books, build, job, report};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// For one deploy, and for a replica to stop or to take traffic again.
@@ -105,6 +105,7 @@ pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> 
     record.write(&folder)?;
     print!("{}", faults.table().text());
     println!("run directory: {}", folder.display());
+    println!("report:        {}", report::write_page(&folder)?.display());
     faults.refuse()
 }
 
@@ -174,6 +175,7 @@ fn campaign(lab: &Lab, root: &Path, options: &Options) -> Result<Faults, Failure
         duration_s,
         seed: options.seed,
         folder,
+        server_timing: false,
     };
     let (calibration, loaded) = (lab.folder.join("calibration"), lab.folder.join("load"));
     let capacity_per_s = lab.generate(&load(&calibration, None, CALIBRATION_S), |_| {})?.achieved_rate;

@@ -183,6 +183,7 @@ fn ratio(samples: &[Sample], pairing: &Pairing) -> FigureRatio {
 #[cfg(test)]
 mod tests {
     use super::{Outcome, Pairing, Sample};
+    use crate::report::document::{Chapter, markdown};
     use crate::statistics::Verdict;
     use crate::target::{Holds, Target};
 
@@ -248,7 +249,10 @@ mod tests {
         for expected in ["one case", "messages/s", "1,200", "6.00 [6.00, 6.00]", "≥ 5.00", "holds", "does not hold"] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
-        let report = super::text::markdown(&outcome());
+        let chapters = super::text::chapters(&outcome());
+        let text =
+            |chapter: &Chapter| format!("### {}\n{}", chapter.title, markdown(&chapter.blocks, "", &mut Vec::new()));
+        let report: String = chapters.iter().map(text).collect();
         for expected in ["### Targets", "| ours | 1,200 |", "### one case"] {
             assert!(report.contains(expected), "{expected} is not in\n{report}");
         }

@@ -154,7 +154,7 @@ pub fn perform(options: &Options, interrupt: &Interrupt) -> Result<(), Failure> 
 
     println!("\n{}", report::terminal(&record, &comparison, Some(&appliance)));
     println!("run directory: {}  ({:.0} s)", folder.display(), started.elapsed().as_secs_f64());
-    println!("report:        bench report {}", folder.display());
+    println!("report:        {}", report::write_page(&folder)?.display());
     if appliance.browse.verdict == "invalid" {
         return Err(Failure::Invalid(format!("the browser load is invalid: {}", appliance.browse.reasons.join("; "))));
     }
@@ -176,6 +176,7 @@ fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance,
         answer: Answer::Bytes(BODY_BYTES),
         folder: &folder,
         env_padding_bytes: 0,
+        burn_ns: 0,
     };
     let (suppliers, suppliers_address) = start_origin(&lab.programs, &lab.interrupt, &suppliers)?;
     say("appliance: profiles/quickstart.toml, a fresh database");

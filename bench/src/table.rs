@@ -1,15 +1,35 @@
 //! Tables and numbers for people, on a terminal and in Markdown.
 
-/// A table whose first column is text and whose other columns are figures.
-#[derive(Clone, Debug, Default)]
+/// A table whose first column is text and whose other columns are figures, but for those that are said to be words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
+    words: Vec<usize>,
 }
 
 impl Table {
     pub fn new(header: &[&str]) -> Self {
-        Self { header: header.iter().map(|&cell| cell.to_owned()).collect(), rows: Vec::new() }
+        Self { header: header.iter().map(|&cell| cell.to_owned()).collect(), rows: Vec::new(), words: vec![0] }
+    }
+
+    /// Columns that hold words and stand to the left.
+    pub fn with_words(mut self, columns: &[usize]) -> Self {
+        self.words.extend_from_slice(columns);
+        self
+    }
+
+    pub fn header(&self) -> &[String] {
+        &self.header
+    }
+
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// Whether a column holds words.
+    pub fn is_text(&self, column: usize) -> bool {
+        self.words.contains(&column)
     }
 
     /// Adds a row; one that is too short leaves its last cells empty.
@@ -25,7 +45,7 @@ impl Table {
         }
     }
 
-    /// Columns padded to their widest cell, the first to the left, the others to the right, under a rule.
+    /// Columns padded to their widest cell, words to the left, figures to the right, under a rule.
     pub fn text(&self) -> String {
         let widths: Vec<usize> = (0..self.header.len())
             .map(|column| self.lines().map(|row| row[column].chars().count()).max().unwrap_or(0))
@@ -36,7 +56,7 @@ impl Table {
                 .iter()
                 .zip(&widths)
                 .enumerate()
-                .map(|(column, (cell, &width))| pad(cell, width, column > 0))
+                .map(|(column, (cell, &width))| pad(cell, width, !self.is_text(column)))
                 .collect();
             out.push_str(cells.join("  ").trim_end());
             out.push('\n');
@@ -53,8 +73,10 @@ impl Table {
         let line = |row: &Vec<String>| {
             format!("| {} |\n", row.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
         };
-        let rule =
-            (0..self.header.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect::<Vec<_>>().join("|");
+        let rule = (0..self.header.len())
+            .map(|column| if self.is_text(column) { "---" } else { "---:" })
+            .collect::<Vec<_>>()
+            .join("|");
         let rows: String = self.rows.iter().map(line).collect();
         format!("{}|{rule}|\n{rows}", line(&self.header))
     }

@@ -315,6 +315,7 @@ fn summarize(stage: &Stage, totals: &Totals, mut finished: Finished, started_uni
         service_by_tier_ns: tiers.service_by_tier_ns,
         slow: tiers.slow,
         exemplars: tiers.exemplars,
+        response_p99_ci_ns: totals.response_p99_ci_ns(),
     };
     summary.set_counts(&counts);
     summary.set_quantiles(&totals.histograms);

@@ -18,7 +18,9 @@ use super::{Cluster, claim, console, metrics, rejects, servers};
 pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
     let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
     match (asked.method, parts.as_slice()) {
-        (Method::Get | Method::Head, [""]) => console::page(cluster),
+        (Method::Get | Method::Head, [] | [""] | ["console", ..]) => {
+            console::file(&asked.path).unwrap_or_else(|| Reply::text(404, "the console has no such file"))
+        }
         (Method::Get | Method::Head, ["status"]) => Reply::json(&status(cluster).await),
         (Method::Get | Method::Head, ["metrics"]) => Reply {
             status: 200,
@@ -41,13 +43,16 @@ pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
             servers::front(cluster, number, order)
         }
         (Method::Post, ["deploy"]) => deploy(cluster, &asked.body).await,
-        (_, ["" | "status" | "metrics" | "replication" | "rejects" | "claim"] | ["rejects", "text"]) => {
-            Reply::text(405, "this can only be read (GET)")
-        }
+        (
+            _,
+            ["" | "events" | "status" | "metrics" | "replication" | "rejects" | "claim"]
+            | ["rejects", "text"]
+            | ["console", ..],
+        ) => Reply::text(405, "this can only be read (GET)"),
         (_, ["deploy"] | ["servers", _, _, _]) => Reply::text(405, "this is an order (POST)"),
         (_, _) => Reply::text(
             404,
-            "there are /status /metrics /rejects /claim /replication /deploy /servers/replica/N/stop|start|hang|hang-job|panic|crash /servers/front/N/drain|start",
+            "there are /events /status /metrics /rejects /claim /replication /deploy /servers/replica/N/stop|start|hang|hang-job|panic|crash /servers/front/N/drain|start",
         ),
     }
 }
@@ -77,7 +82,7 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
         "code_version": cluster.code().version,
         "site_version": cluster.site().version,
         "latency": latency,
-        "books": books(workers, health.writes.books(), cluster.storage.books().books()),
+        "books": books(cluster, workers),
         "servers": servers::lives(cluster),
         "workers": workers,
         "database": {
@@ -121,7 +126,9 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
 
 /// What was taken, less what was answered, refused, aborted and is in progress: by kind, each server's error counted
 /// whatever its sign. Each entry is 0, or something was lost or counted twice.
-fn books(workers: &[WorkerStatus], database: i64, agents: i64) -> Value {
+pub(super) fn books(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
+    let database = cluster.database_statistics.board.read(clock::monotonic_ns()).writes.books();
+    let agents = cluster.storage.books().books();
     let sum = |entries: &mut dyn Iterator<Item = i64>| entries.map(i64::unsigned_abs).sum::<u64>();
     let fronts = || workers.iter().filter_map(|worker| worker.front.as_ref());
     let replicas = || workers.iter().filter_map(|worker| worker.replica.as_ref());

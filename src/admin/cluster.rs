@@ -159,7 +159,12 @@ impl Cluster {
 
     /// The same for the admin thread, whose other connections go on meanwhile.
     pub async fn statuses(&self) -> Vec<WorkerStatus> {
-        let mut statuses = self.collect(&self.ask(), self.workers.len()).await;
+        self.statuses_within(REPORT_NS).await
+    }
+
+    /// The same with less patience: of those that do not answer in time another look tells more.
+    pub async fn statuses_within(&self, patience_ns: u64) -> Vec<WorkerStatus> {
+        let mut statuses = self.collect(&self.ask(), self.workers.len(), patience_ns).await;
         statuses.sort_by_key(|status| status.worker);
         statuses
     }
@@ -169,7 +174,7 @@ impl Cluster {
         let count = self.layout.front_workers.len();
         let (sender, reports) = channel::bounded(count);
         self.broadcast(|| Control::Rejects(sender.clone()));
-        let mut rejects = self.collect(&reports, count).await;
+        let mut rejects = self.collect(&reports, count, REPORT_NS).await;
         rejects.sort_by_key(|rejects| rejects.front);
         rejects
     }
@@ -181,7 +186,7 @@ impl Cluster {
     }
 
     /// `count` answers, or those that come in time. Those that hang get less of it.
-    async fn collect<T>(&self, reports: &channel::Receiver<T>, count: usize) -> Vec<T> {
+    async fn collect<T>(&self, reports: &channel::Receiver<T>, count: usize, patience_ns: u64) -> Vec<T> {
         let begun = clock::monotonic_ns();
         let mut answers = Vec::with_capacity(count);
         loop {
@@ -191,7 +196,7 @@ impl Cluster {
             let now = clock::monotonic_ns();
             let hung = (0..self.workers.len()).filter(|worker| self.vitals.is_late(*worker, now)).count();
             let some_hang = hung > 0 && answers.len() + hung >= count && now >= begun + HUNG_REPORT_NS;
-            if answers.len() >= count || some_hang || now >= begun + REPORT_NS {
+            if answers.len() >= count || some_hang || now >= begun + patience_ns {
                 return answers;
             }
             monoio::time::sleep(Duration::from_millis(1)).await;

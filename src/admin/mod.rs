@@ -8,9 +8,12 @@ pub mod claim;
 pub mod client;
 pub mod cluster;
 pub mod console;
+pub mod feed;
+pub mod guard;
 pub mod help;
 pub mod metrics;
 pub mod rejects;
+pub mod sample;
 pub mod server;
 pub mod servers;
 

@@ -136,6 +136,16 @@ pub(super) fn reset_on_close(socket: BorrowedFd<'_>) {
     };
 }
 
+/// Limits what the kernel holds of bytes that the peer has not taken (it allows about twice as many).
+///
+/// # Errors
+/// The descriptor is no socket.
+pub fn limit_send_buffer(socket: &impl AsRawFd, bytes: usize) -> io::Result<()> {
+    // SAFETY: the owner of the descriptor is borrowed for as long as this call takes.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, c_int::try_from(bytes).unwrap_or(c_int::MAX))
+}
+
 fn set_option(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<c_int>()).expect("invariant: a few bytes");
     // SAFETY: `value` is readable for the length given.

@@ -67,6 +67,18 @@ impl Histogram {
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
+    /// What was counted after `before`, an earlier state of the same histogram. Its longest one is not known: the longest
+    /// since the start stands for it.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut between = self.clone();
+        for (own, earlier) in between.buckets.iter_mut().zip(before.buckets.iter()) {
+            *own = own.saturating_sub(*earlier);
+        }
+        between.count = between.count.saturating_sub(before.count);
+        between.sum_ns = between.sum_ns.saturating_sub(before.sum_ns);
+        between
+    }
+
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -187,6 +199,18 @@ mod tests {
         }
         one.merge(&other);
         assert_eq!(one, both);
+    }
+
+    #[test]
+    fn what_came_after_a_moment_is_told_from_what_was_before() {
+        let mut histogram = Histogram::default();
+        (0..1000).for_each(|_| histogram.record(5_000));
+        let before = histogram.clone();
+        (0..10).for_each(|_| histogram.record(2_000_000));
+        let since = histogram.since(&before);
+        assert_eq!((since.count(), since.sum_ns()), (10, 20_000_000));
+        assert_eq!(since.quantile_ns(0.01), 2_000_000, "nothing of what was before");
+        assert_eq!(histogram.since(&histogram).quantile_ns(0.5), 0);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::tables::{Batch, ServerId, Update};
 #[derive(Debug)]
 pub struct DeltaLog {
     origin: ServerId,
+    /// The first number of this life of the log: no update has one below it.
+    begins: u64,
     /// Sealed batches, dense: each begins where the one before ends.
     batches: VecDeque<Arc<Batch>>,
     /// Appended since the last seal.
@@ -24,13 +26,14 @@ pub struct DeltaLog {
 impl DeltaLog {
     /// An empty log that keeps at most `held_max` sealed updates (the youngest batch always stays).
     pub fn new(origin: ServerId, held_max: usize) -> Self {
-        Self { origin, batches: VecDeque::new(), open: Vec::new(), open_first: 1, held: 0, held_max }
+        Self { origin, begins: 1, batches: VecDeque::new(), open: Vec::new(), open_first: 1, held: 0, held_max }
     }
 
     /// Empties the log; the next update gets the number `next`.
     pub fn restart_at(&mut self, next: u64) {
         self.batches.clear();
         self.open.clear();
+        self.begins = next;
         self.open_first = next;
         self.held = 0;
     }
@@ -104,6 +107,11 @@ impl DeltaLog {
         self.open_first + count(self.open.len()) - 1
     }
 
+    /// Updates that somebody lacks who holds those up to `id`. Between two lives of a log numbers are left out.
+    pub fn beyond(&self, id: u64) -> u64 {
+        self.head().saturating_sub(id.max(self.begins.saturating_sub(1)))
+    }
+
     /// Number of the last update in a sealed batch or dropped.
     pub fn sealed(&self) -> u64 {
         self.open_first - 1
@@ -153,6 +161,19 @@ mod tests {
             log.seal();
         }
         log
+    }
+
+    #[test]
+    fn numbers_that_were_left_out_between_two_lives_are_nobody_s_lag() {
+        let mut log = log(100, &[2]);
+        assert_eq!((log.beyond(0), log.beyond(1), log.beyond(2), log.beyond(9)), (2, 1, 0, 0));
+        log.restart_at(1_000_000);
+        assert_eq!((log.beyond(2), log.beyond(0)), (0, 0));
+        log.append(update(1));
+        log.seal();
+        assert_eq!((log.beyond(2), log.beyond(999_999), log.beyond(1_000_000)), (1, 1, 0));
+        log.truncate(1_000_000);
+        assert_eq!(log.beyond(2), 1, "what was dropped still lacks to whom a sweep has to repair");
     }
 
     #[test]

@@ -139,10 +139,9 @@ pub struct PeerReport {
 
 impl Replicator {
     pub fn report(&self) -> Report {
-        let head = self.log.head();
         let peers = (0..self.settings.replicas).filter(|peer| *peer != self.settings.me).map(|id| {
             let peer = &self.peers[usize::from(id)];
-            let lag = head.saturating_sub(peer.view.get(self.settings.me));
+            let lag = self.log.beyond(peer.view.get(self.settings.me));
             PeerReport { peer: id, live: peer.live, positions: peer.view, lag, dirty: peer.needs_repair }
         });
         Report {

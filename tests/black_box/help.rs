@@ -6,7 +6,8 @@ use crate::support::program::{run, twintier};
 #[test]
 fn help_texts() {
     let mut text = String::new();
-    for command in ["", "serve", "check", "claim", "deploy", "proxy", "origin", "forward", "init", "completions", "man"] {
+    for command in ["", "serve", "check", "claim", "deploy", "proxy", "origin", "forward", "init", "completions", "man"]
+    {
         let mut program = twintier();
         program.args(Some(command).filter(|command| !command.is_empty()));
         let help = run(program.arg("--help"));

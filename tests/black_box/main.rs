@@ -8,6 +8,7 @@ mod agents;
 mod balance;
 mod claims;
 mod code_refusals;
+mod console;
 mod crash;
 mod deploys;
 mod disk;

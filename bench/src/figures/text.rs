@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Figure, FigureRatio, Outcome};
+use crate::report::document::{Block, Chapter};
 use crate::statistics::Verdict;
 use crate::table::{Table, count_text, duration_text, rate_text};
 use crate::target::Holds;
@@ -22,24 +23,26 @@ pub fn terminal(outcome: &Outcome) -> String {
     out
 }
 
-/// The section of RESULTS.md.
-pub fn markdown(outcome: &Outcome) -> String {
-    let mut out = String::new();
+/// The chapters of the report.
+pub fn chapters(outcome: &Outcome) -> Vec<Chapter> {
+    let mut chapters = Vec::new();
     if let Some(table) = target_table(outcome) {
-        let _ = writeln!(out, "### Targets\n\n{}", table.markdown());
+        chapters.push(Chapter::of("Targets", [Block::Table(table)]));
     }
-    for case in cases(outcome) {
-        let _ = writeln!(out, "### {case}\n\n{}", case_table(outcome, case).markdown());
+    let mut of_cases = cases(outcome).into_iter().peekable();
+    while let Some(case) = of_cases.next() {
+        let mut chapter = Chapter::of(case, [Block::Table(case_table(outcome, case))]);
+        if of_cases.peek().is_none() {
+            chapter.push(Block::Notes(notes(outcome)));
+        }
+        chapters.push(chapter);
     }
-    for note in notes(outcome) {
-        let _ = writeln!(out, "- {note}");
-    }
-    let mut table = Table::new(&["system", "version", "what"]);
+    let mut table = Table::new(&["system", "version", "what"]).with_words(&[1, 2]);
     for system in &outcome.systems {
         table.push(vec![system.name.clone(), system.version.clone(), system.description.clone()]);
     }
-    let _ = writeln!(out, "\n### What ran\n\n{}", table.markdown().trim_end());
-    out
+    chapters.push(Chapter::of("What ran", [Block::Table(table)]));
+    chapters
 }
 
 /// In the order in which they were measured first.
@@ -93,7 +96,7 @@ fn case_table(outcome: &Outcome, case: &str) -> Table {
 
 /// What the project promises, beside what was found.
 fn target_table(outcome: &Outcome) -> Option<Table> {
-    let mut table = Table::new(&["figure", "measured in", "found", "blocks", "target", "verdict"]);
+    let mut table = Table::new(&["figure", "measured in", "found", "blocks", "target", "verdict"]).with_words(&[1, 5]);
     let mut any = false;
     for ratio in &outcome.ratios {
         let (Some(target), Some(holds)) = (ratio.target, ratio.holds) else { continue };

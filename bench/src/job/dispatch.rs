@@ -28,7 +28,7 @@ use crate::opponent::Programs;
 use crate::process::Interrupt;
 use crate::record::{PlanRecord, RunRecord, make_folder, read_json, write_json};
 use crate::trial::Lab;
-use crate::{build, clock, quick, store};
+use crate::{build, clock, quick, report, store};
 
 /// Options of this job alone.
 #[derive(Args, Clone, Debug)]
@@ -168,6 +168,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     store::add_dispatch(&args.store, &folder, &record, &outcome)?;
     println!("{}", text::terminal(&outcome));
     println!("run directory: {}", folder.display());
+    println!("report:        {}", report::write_page(&folder)?.display());
     refuse_invalid(&outcome)
 }
 

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::figures::{Outcome, Pairing, Sample, text};
 use crate::machine::Jiffies;
 use crate::record::{PlanRecord, RunRecord, make_folder, write_json};
-use crate::{build, clock, quick, store};
+use crate::{build, clock, quick, report, store};
 
 /// A run that has a directory.
 pub struct Study {
@@ -86,6 +86,7 @@ impl Study {
         store::add_figures(&args.store, &self.folder, &self.record, &self.outcome)?;
         println!("{}", text::terminal(&self.outcome));
         println!("run directory: {}", self.folder.display());
+        println!("report:        {}", report::write_page(&self.folder)?.display());
         self.outcome.refuse_invalid()
     }
 }

@@ -3,14 +3,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 
 use super::fixture::trial;
-use super::{refuse_invalid, terminal, write};
+use super::{Options, PAGE, refuse_invalid, terminal, write, write_page};
 use crate::case::{Case, Load, Work};
 use crate::compare::read_trials;
 use crate::evaluate::evaluate;
+use crate::failure::Failure;
 use crate::latency::{Quantiles, histogram};
 use crate::machine::{CoreMap, Machine};
 use crate::memory::{Held, Memory, Sample, Soak};
@@ -22,6 +26,12 @@ const BLOCKS: u32 = 3;
 
 fn folder(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("bench-report-{name}-{}", std::process::id()))
+}
+
+/// Writes RESULTS.md to `out`, and the plots beside it.
+fn report(run: &Path, out: &Path) -> Result<(), Failure> {
+    let options = Options { out: out.to_owned(), keep: false, html: None, plots: "plots".into() };
+    write(&[run.to_owned()], &options)
 }
 
 fn case() -> Case {
@@ -70,6 +80,18 @@ fn record() -> RunRecord {
     }
 }
 
+const INTERVALS: &str = "start_s,length_s,phase,planned,completed,errors,timed_out,shed,in_flight_at_end,completed_per_s,\
+    response_p50_ns,response_p90_ns,response_p99_ns,response_max_ns,service_p50_ns,service_p99_ns,lag_p99_ns,queue_p99_ns,body_bytes";
+
+/// One line of a log.
+pub fn write_log(path: &Path, histogram: &Histogram<u64>, tag: Option<Tag<'_>>) {
+    let mut bytes = Vec::new();
+    let mut serializer = V2DeflateSerializer::new();
+    let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut bytes, &mut serializer).unwrap();
+    log.write_histogram(histogram, Duration::ZERO, Duration::from_secs(1), tag).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
 /// One trial with its histogram log; nginx takes 1.4 times the CPU of twintier, scattered a little by block.
 fn add_trial(run: &Path, system: &str, case: Case, block: u32, verdict: &str) {
     let slower = if system == "nginx" { 1.4 } else { 1.0 };
@@ -80,11 +102,17 @@ fn add_trial(run: &Path, system: &str, case: Case, block: u32, verdict: &str) {
     for sample in 0..3000_u32 {
         histogram.record((f64::from(500_000 + sample * 100) * slower) as u64).unwrap();
     }
-    let mut bytes = Vec::new();
-    let mut serializer = V2DeflateSerializer::new();
-    let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut bytes, &mut serializer).unwrap();
-    log.write_histogram(&histogram, Duration::ZERO, Duration::from_secs(1), None).unwrap();
-    fs::write(folder.join("latency.hlog"), bytes).unwrap();
+    write_log(&folder.join("latency.hlog"), &histogram, None);
+    let mut service = self::histogram();
+    (0..3000_u32).for_each(|sample| service.record((f64::from(400_000 + sample * 10) * slower) as u64).unwrap());
+    write_log(&folder.join("latency-parts.hlog"), &service, Tag::new("service"));
+    let rate = 100_000.0 / slower;
+    let row = |second: u32, phase: &str| {
+        format!("{second}.000,1.000,{phase},0,0,0,0,0,0,{rate:.1},{0},{0},{1},{1},0,{0},0,0,0\n", 500_000, 800_000)
+    };
+    let intervals = format!("{INTERVALS}\n-{}{}{}", row(1, "warm-up"), row(0, "measure"), row(1, "measure"));
+    fs::write(folder.join("intervals.csv"), intervals).unwrap();
+    fs::write(folder.join(format!("{system}.conf")), format!("# how {system} was started <here>\n")).unwrap();
     trial.requests = (200_000.0 / slower) as u64;
     trial.throughput_per_s = 100_000.0 / slower;
     trial.cpu_us_per_request = 10.0 * slower * (1.0 + 0.01 * f64::from(block));
@@ -148,7 +176,7 @@ fn appliance() -> Appliance {
 }
 
 /// A run directory as `bench quick` leaves it.
-fn run_directory(name: &str, last_verdict: &str) -> PathBuf {
+pub fn run_directory(name: &str, last_verdict: &str) -> PathBuf {
     let run = folder(name);
     fs::create_dir_all(&run).unwrap();
     record().write(&run).unwrap();
@@ -165,8 +193,8 @@ fn run_directory(name: &str, last_verdict: &str) -> PathBuf {
 fn the_report_is_made_again_byte_for_byte() {
     let run = run_directory("again", "valid");
     let (first, second) = (run.join("first.md"), run.join("second.md"));
-    write(std::slice::from_ref(&run), &first, false).unwrap();
-    write(std::slice::from_ref(&run), &second, false).unwrap();
+    report(&run, &first).unwrap();
+    report(&run, &second).unwrap();
     let text = fs::read_to_string(&first).unwrap();
     assert_eq!(text, fs::read_to_string(&second).unwrap());
     // The name of the run directory is the only thing that differs between two runs of this test.
@@ -214,10 +242,10 @@ fn a_run_that_was_cut_short_says_so() {
     let run = folder("short");
     fs::create_dir_all(&run).unwrap();
     RunRecord { finished: false, ..record() }.write(&run).unwrap();
-    let failure = write(std::slice::from_ref(&run), &run.join("out.md"), false).unwrap_err();
+    let failure = report(&run, &run.join("out.md")).unwrap_err();
     assert!(failure.to_string().contains("before its first trial"), "{failure}");
     add_trial(&run, "twintier", case(), 0, "valid");
-    write(std::slice::from_ref(&run), &run.join("out.md"), false).unwrap();
+    report(&run, &run.join("out.md")).unwrap();
     let text = fs::read_to_string(run.join("out.md")).unwrap();
     assert!(text.contains("the run was cut short") && text.contains("100,000"), "{text}");
     fs::remove_dir_all(run).unwrap();
@@ -272,7 +300,7 @@ fn dimensions_have_tables_and_targets() {
     };
     fs::create_dir_all(run.join("soak/twintier")).unwrap();
     write_json(&run.join("soak/twintier/soak.json"), &soak).unwrap();
-    write(std::slice::from_ref(&run), &run.join("out.md"), false).unwrap();
+    report(&run, &run.join("out.md")).unwrap();
     let text = fs::read_to_string(run.join("out.md")).unwrap();
     let name = run.file_name().unwrap().to_str().unwrap();
     let found = text.replace(name, "compare-20261123-134700");
@@ -280,5 +308,117 @@ fn dimensions_have_tables_and_targets() {
         fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/dimensions.md"), &found).unwrap();
     }
     assert_eq!(found, include_str!("dimensions.md"), "the report reads now:\n{found}");
+    fs::remove_dir_all(run).unwrap();
+}
+
+/// Copies a folder, its entries in reverse order, so that nothing can depend on the order in which they were made.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    let mut entries: Vec<PathBuf> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for entry in entries.iter().rev() {
+        let target = to.join(entry.file_name().unwrap());
+        if entry.is_dir() {
+            copy(entry, &target);
+        } else {
+            fs::copy(entry, target).unwrap();
+        }
+    }
+}
+
+/// A copy of a run directory in another place gives the same page, the same section and the same pictures.
+#[test]
+fn a_copied_directory_gives_the_same_bytes() {
+    let run = run_directory("copied", "suspect");
+    let elsewhere = folder("copied-elsewhere");
+    let again = elsewhere.join(run.file_name().unwrap());
+    copy(&run, &again);
+    let outputs = |run: &Path, out: &Path| {
+        report(run, out).unwrap();
+        let mut plots: Vec<PathBuf> = Vec::new();
+        let folder = out.parent().unwrap().join("plots").join(run.file_name().unwrap());
+        plots.extend(fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+        plots.sort();
+        let pictures = plots.iter().map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap()));
+        (fs::read(out).unwrap(), fs::read(run.join(PAGE)).unwrap(), pictures.collect::<Vec<_>>())
+    };
+    let (first, second) = (outputs(&run, &folder("out-1/r.md")), outputs(&again, &folder("out-2/r.md")));
+    assert!(!first.2.is_empty() && first == second);
+    fs::remove_dir_all(run).unwrap();
+    fs::remove_dir_all(elsewhere).unwrap();
+}
+
+/// What stands in the page is what the raw files hold: quantiles of the added logs, ratios of the trials' figures.
+#[test]
+fn every_kind_of_number_comes_from_the_raw_files() {
+    let run = run_directory("numbers", "valid");
+    let page = fs::read_to_string(write_page(&run).unwrap()).unwrap();
+    let trials = read_trials(&run).unwrap();
+    let shown = |text: &str| assert!(page.contains(&format!(">{text}<")), "{text} is not in the page");
+    for system in ["twintier", "nginx"] {
+        let own: Vec<&Trial> = trials.iter().filter(|trial| trial.system == system).collect();
+        let mut sum = histogram();
+        for trial in &own {
+            crate::latency::add_log(&mut sum, &run.join(&trial.folder).join("latency.hlog")).unwrap();
+        }
+        for quantile in [0.5, 0.99, 0.999] {
+            shown(&crate::table::duration_text(sum.value_at_quantile(quantile)));
+        }
+        shown(&crate::table::duration_text(sum.max()));
+        let requests: u64 = own.iter().map(|trial| trial.requests).sum();
+        let window_s: f64 = own.iter().map(|trial| trial.window_s).sum();
+        shown(&crate::table::rate_text(requests as f64 / window_s));
+        shown(&format!("{:.2}", own.iter().map(|trial| trial.cpu_ns).sum::<u64>() as f64 / 1e3 / requests as f64));
+    }
+    // The ratio, from the trials by hand: the mean of logarithms over blocks.
+    let value = |system: &str, block: u32| {
+        trials.iter().find(|trial| trial.system == system && trial.block == block).unwrap().cpu_us_per_request
+    };
+    let logs = (0..BLOCKS).map(|block| (value("twintier", block) / value("nginx", block)).ln());
+    let ratio = (logs.sum::<f64>() / f64::from(BLOCKS)).exp();
+    shown(&format!("{ratio:.3}"));
+    shown(&format!("{ratio:.2} ×"));
+    fs::remove_dir_all(run).unwrap();
+}
+
+/// The JSON of an element of a page.
+fn embedded(page: &str, id: &str) -> serde_json::Value {
+    let start = format!("id=\"{id}\">");
+    let json = page.split(&start).nth(1).unwrap().split("</script>").next().unwrap();
+    serde_json::from_str(json).unwrap()
+}
+
+/// The histograms in the page are those of the logs, read back as any other program would.
+#[test]
+fn the_page_carries_the_raw_histograms() {
+    let run = run_directory("raw", "valid");
+    let page = fs::read_to_string(write_page(&run).unwrap()).unwrap();
+    let data = embedded(&page, "histograms");
+    let trials = data["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), usize::try_from(2 * BLOCKS).unwrap());
+    for trial in trials {
+        let log = run.join(trial["trial"].as_str().unwrap()).join("latency.hlog");
+        let mut recorded = histogram();
+        crate::latency::add_log(&mut recorded, &log).unwrap();
+        let bytes = STANDARD.decode(trial["response_ns"].as_str().unwrap()).unwrap();
+        let decoded: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap();
+        assert_eq!((decoded.len(), decoded.max()), (recorded.len(), recorded.max()));
+        assert!([0.5, 0.9, 0.99].iter().all(|q| decoded.value_at_quantile(*q) == recorded.value_at_quantile(*q)));
+        assert!(trial["service_ns"].as_str().unwrap().starts_with("HISTFAAA"));
+    }
+    fs::remove_dir_all(run).unwrap();
+}
+
+/// Nothing in a page can load anything, and what a configuration says is text.
+#[test]
+fn a_page_needs_nothing_else() {
+    let run = run_directory("alone", "valid");
+    let page = fs::read_to_string(write_page(&run).unwrap()).unwrap();
+    for reach in ["src=", "url(", "@import", "<link", "<iframe", "<img", "http://", "https://"] {
+        let text = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!text.contains(reach), "{reach} in the page");
+    }
+    assert!(page.contains("Content-Security-Policy") && page.contains("default-src 'none'"));
+    assert!(page.contains("# how nginx was started &lt;here&gt;"));
     fs::remove_dir_all(run).unwrap();
 }

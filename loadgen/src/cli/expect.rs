@@ -24,9 +24,6 @@ pub struct ExpectOptions {
     /// Check one response in N, except for its status, which is always checked.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     pub check_every: u64,
-    /// Read `Server-Timing` of the answers: what the slow ones are made of.
-    #[arg(long)]
-    pub server_timing: bool,
 }
 
 impl ExpectOptions {

@@ -3,7 +3,9 @@
 mod accounting;
 mod archives;
 mod bad_input;
+mod bad_sites;
 mod browsing;
+mod capacity;
 mod checks;
 mod foreign_readers;
 mod holding;
@@ -16,4 +18,5 @@ mod schema;
 mod server_timing;
 mod stall;
 mod stolen_time;
+mod stopped_server;
 mod support;

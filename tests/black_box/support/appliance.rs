@@ -160,7 +160,9 @@ impl Appliance {
     #[track_caller]
     pub fn admin(&self, method: &str, path: &str) -> Answer {
         let mut wire = Wire::open(self.admin);
-        wire.send(format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"));
+        wire.send(format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        ));
         wire.answer()
     }
 

@@ -8,6 +8,7 @@ pub mod origin;
 pub mod program;
 pub mod site;
 pub mod small_disk;
+pub mod webdriver;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::PATIENCE;
 
@@ -52,9 +53,15 @@ pub struct Wire {
 impl Wire {
     #[track_caller]
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self::open_with(address, PATIENCE)
+    }
+
+    /// To a server that may take longer.
+    #[track_caller]
+    pub fn open_with(address: SocketAddr, patience: Duration) -> Self {
+        let stream = TcpStream::connect_timeout(&address, patience).unwrap();
+        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.set_write_timeout(Some(patience)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }
@@ -153,6 +160,13 @@ impl Wire {
             }
             line.strip_suffix("\r\n")?;
         }
+    }
+
+    /// One line of whatever follows, without its end; `None` at the end of the connection.
+    pub fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let bytes = self.stream.read_line(&mut line).unwrap_or(0);
+        (bytes > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
     }
 
     /// So many bytes of whatever follows.

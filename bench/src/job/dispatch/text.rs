@@ -6,6 +6,7 @@ use super::Outcome;
 use super::live::{Live, LiveRatio};
 use super::study::{IDEAL, SimulatedRatio};
 use super::trace::Service;
+use crate::report::document::{Block, Chapter};
 use crate::statistics::Verdict;
 use crate::table::{Table, count_text, duration_text, quantile_text};
 
@@ -32,38 +33,36 @@ pub fn terminal(outcome: &Outcome) -> String {
     out
 }
 
-/// The section of RESULTS.md.
-pub fn markdown(outcome: &Outcome) -> String {
-    let mut out = String::new();
+/// The chapters of the report.
+pub fn chapters(outcome: &Outcome) -> Vec<Chapter> {
+    let table = |title: String, table: Table| Chapter::of(title, [Block::Table(table)]);
+    let mut chapters = Vec::new();
     for service in Service::ALL {
         for (servers, load) in conditions(outcome, service) {
-            let _ = writeln!(
-                out,
-                "\n### Dispatch, simulated: {} service, {servers} servers, load {load} %\n",
-                service.name()
-            );
-            let _ = writeln!(out, "{}", condition_table(outcome, service, servers, load).markdown().trim_end());
+            let title = format!("Dispatch, simulated: {} service, {servers} servers, load {load} %", service.name());
+            chapters.push(table(title, condition_table(outcome, service, servers, load)));
         }
     }
-    let _ = writeln!(out, "\n### Largest load with p99 ≤ 10 mean service times, as a share of the ideal queue's\n");
-    let _ = writeln!(out, "{}", capacity_table(outcome).markdown().trim_end());
-    let _ = writeln!(out, "\n### n of JBSQ(n) by hand-off time: p99 ÷ ideal, bimodal service, 4 servers at 80 %\n");
-    let _ = writeln!(out, "{}", credit_table(outcome).markdown().trim_end());
-    let _ = writeln!(out, "\n### Length of the queue at 120 % load, patience 10 ms\n");
-    let _ = writeln!(out, "{}", queue_table(outcome).markdown().trim_end());
+    chapters.push(table(
+        "Largest load with p99 ≤ 10 mean service times, as a share of the ideal queue's".to_owned(),
+        capacity_table(outcome),
+    ));
+    chapters.push(table(
+        "n of JBSQ(n) by hand-off time: p99 ÷ ideal, bimodal service, 4 servers at 80 %".to_owned(),
+        credit_table(outcome),
+    ));
+    chapters.push(table("Length of the queue at 120 % load, patience 10 ms".to_owned(), queue_table(outcome)));
     if let Some(live) = &outcome.live {
-        let _ = writeln!(
-            out,
-            "\n### Dispatch, live: {} workers, {}/s of `{}` with {}/s of `{}`\n",
+        let title = format!(
+            "Dispatch, live: {} workers, {}/s of `{}` with {}/s of `{}`",
             live.workers, live.rate, live.cheap_path, live.slow_rate, live.slow_path
         );
-        let _ = writeln!(out, "{}", live_table(live).markdown().trim_end());
+        chapters.push(table(title, live_table(live)));
     }
-    out.push('\n');
-    for note in notes(outcome) {
-        let _ = writeln!(out, "- {note}");
+    if let Some(last) = chapters.last_mut() {
+        last.push(Block::Notes(notes(outcome)));
     }
-    out
+    chapters
 }
 
 fn conditions(outcome: &Outcome, service: Service) -> Vec<(usize, u32)> {
@@ -280,11 +279,12 @@ fn notes(outcome: &Outcome) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, markdown, terminal};
+    use super::{Outcome, chapters, terminal};
     use crate::job::dispatch::live::Live;
     use crate::job::dispatch::sizing::{CreditRow, QueueRow, Sizing};
     use crate::job::dispatch::study::{Capacity, IDEAL, Simulated, SimulatedRatio, Study};
     use crate::job::dispatch::trace::Service;
+    use crate::report::document::markdown;
     use crate::statistics::Verdict;
 
     fn simulated(name: &str, p99_ns: u64) -> Simulated {
@@ -354,7 +354,8 @@ mod tests {
         {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
-        let report = markdown(&outcome());
+        let report: String =
+            chapters(&outcome()).iter().map(|chapter| markdown(&chapter.blocks, "", &mut Vec::new())).collect();
         for expected in
             ["| jbsq | 30.0 µs |", "| 1.00 µs | 2 | 1.40 | 1.20 |", "| 16 | 80.0 % | 20.0 % | 0.0 % | 900 µs |"]
         {
