@@ -7,7 +7,6 @@
 //! An experiment is a comparison like any other: paired blocks, both sides restarted in each, in random order, with a
 //! new length of environment, the same seed for both.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,12 +23,15 @@ use crate::job::{ProxyStage, parse_seconds, parse_system};
 use crate::machine::{CoreMap, Jiffies};
 use crate::opponent::{Answer, Engine, Kind, OriginOrder, Programs, Running, sample_answer, start_origin};
 use crate::process::Interrupt;
-use crate::record::{PlanRecord, RunRecord, make_folder, write_json};
+use crate::record::{PlanRecord, RunRecord, make_folder, read_json, write_json};
+use crate::report::document::{Block, Chapter};
 use crate::statistics::{POWER, Ratio, blocks_to_see, median, paired_ratio};
 use crate::table::Table;
 use crate::trial::{self, Lab, Role, Setting, Stage, System, Task, Trial};
 use crate::{build, clock, quick};
 
+/// In the run directory.
+const FILE: &str = "experiments.json";
 /// Of the body.
 const BODY_BYTES: usize = 128;
 /// Trials that measure what a request costs before a handicap is made of it.
@@ -136,7 +138,7 @@ impl Outcome {
     }
 
     /// What went wrong; empty if nothing did.
-    fn faults(&self) -> Vec<String> {
+    pub fn faults(&self) -> Vec<String> {
         let complete = |ratios: &[Ratio]| u32::try_from(ratios.len()).unwrap_or(u32::MAX);
         let mut faults = Vec::new();
         if self.job == "null" {
@@ -162,15 +164,23 @@ impl Outcome {
         faults
     }
 
-    /// The tables for people, the same for the terminal and the report.
-    pub fn markdown(&self) -> String {
-        let mut out = String::new();
-        let table = if self.job == "null" { self.null_table() } else { self.power_table() };
-        let _ = writeln!(out, "{}", table.markdown().trim_end());
-        for note in self.notes() {
-            let _ = writeln!(out, "\n- {note}");
-        }
-        out
+    /// What the samples in a run directory come to; `None` where there are none.
+    ///
+    /// # Errors
+    /// The file is no outcome.
+    pub fn read(folder: &Path) -> Result<Option<Self>, Failure> {
+        let path = folder.join(FILE);
+        path.is_file().then(|| read_json(&path)).transpose()
+    }
+
+    fn table(&self) -> Table {
+        if self.job == "null" { self.null_table() } else { self.power_table() }
+    }
+
+    /// For the report.
+    pub fn chapters(&self) -> Vec<Chapter> {
+        let title = if self.job == "null" { "A system against itself" } else { "A handicap of known size" };
+        vec![Chapter::of(title, [Block::Table(self.table()), Block::Notes(self.notes())])]
     }
 
     fn null_table(&self) -> Table {
@@ -484,11 +494,14 @@ impl Bench {
             Ok(())
         });
         bar.finish_and_clear();
-        write_json(&self.lab.folder.join("experiments.json"), &outcome)?;
+        write_json(&self.lab.folder.join(FILE), &outcome)?;
         performed?;
         self.record.finish(self.jiffies);
         self.record.write(&self.lab.folder)?;
-        println!("{}", outcome.markdown());
+        println!("{}", outcome.table().text());
+        for note in outcome.notes() {
+            println!("· {note}");
+        }
         println!("run directory: {}", self.lab.folder.display());
         outcome.judge()
     }
@@ -546,7 +559,8 @@ mod tests {
     fn a_handicap_must_be_seen_in_four_of_five() {
         assert!(outcome("power", 20, 16).judge().is_ok());
         assert!(outcome("power", 20, 15).judge().is_err());
-        assert!(outcome("power", 20, 16).markdown().contains("CPU per request"));
+        assert!(outcome("power", 20, 16).table().text().contains("CPU per request"));
+        assert_eq!(outcome("power", 20, 16).chapters().len(), 1);
         assert!(outcome("power", 0, 0).judge().is_err());
     }
 

@@ -95,14 +95,14 @@ pub fn equal_work_text(works: &[EqualWork]) -> Vec<String> {
         .iter()
         .filter_map(|work| {
             let differences = work.differences(threads);
-            (!differences.is_empty()).then(|| format!("equal work, {}: {}", work.system, differences.join("; ")))
+            (!differences.is_empty()).then(|| format!("{}: {}", work.system, differences.join("; ")))
         })
         .collect();
     let counted = || works.iter().filter_map(|work| Some((work.asked_requests, work.origin_requests?)));
     let (asked, seen) = (counted().map(|pair| pair.0).sum::<u64>(), counted().map(|pair| pair.1).sum::<u64>());
     if counted().count() > 0 {
         lines.push(format!(
-            "equal work: origins answered {seen} requests where the generator completed {asked} (warm-up included); what is more was in progress when a window ended"
+            "origins answered {seen} requests where the generator completed {asked} (warm-up included); what is more was in progress when a window ended"
         ));
     }
     lines
@@ -149,7 +149,7 @@ mod tests {
         let lines = equal_work_text(&works);
         assert_eq!(
             lines[0],
-            "equal work, nginx: +60 bytes of head in each answer (+date +server -content-type); 2 threads at work instead of 1; 80 bytes written to files for each request: it logs"
+            "nginx: +60 bytes of head in each answer (+date +server -content-type); 2 threads at work instead of 1; 80 bytes written to files for each request: it logs"
         );
         assert!(lines[1].contains("answered 2006 requests where the generator completed 2000"), "{lines:?}");
         assert_eq!(lines.len(), 2, "of equals nothing is said");

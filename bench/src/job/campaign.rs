@@ -67,7 +67,7 @@ impl Campaign {
             println!("{}", floor.text());
         }
         for line in equal_work_text(&comparison.equal_work) {
-            println!("{line}");
+            println!("equal work: {line}");
         }
         for row in comparison.ratios.iter().filter(|row| row.intervals_disagree()) {
             println!("{}", row.disagreement_text());
