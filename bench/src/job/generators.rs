@@ -57,6 +57,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         core: Some(cores.origin),
         folder: &folder,
         env_padding_bytes: 0,
+        burn_ns: 0,
     };
     let (mut origin, address) = start_origin(&programs, interrupt, &origin_order)?;
     study.outcome.systems = found.iter().map(Found::named).collect();
