@@ -223,9 +223,8 @@ pub fn select<'t>(
     if let (Some(set), None) = (matches.set(live), &keep) {
         return page_of_set(rows, live, set, query);
     }
-    let kept = |slot: &u32| {
-        matches.passes(rows, index, *slot) && keep.as_mut().is_none_or(|keep| keep(rows.get(*slot)))
-    };
+    let kept =
+        |slot: &u32| matches.passes(rows, index, *slot) && keep.as_mut().is_none_or(|keep| keep(rows.get(*slot)));
     if query.descending {
         counted(rows, matches.driver.descending(0).filter(kept), query)
     } else {
@@ -256,8 +255,7 @@ fn ranked<'t>(
     let named = live.from_key(rows, wish.begin()).take_while(|slot| wish.begins(&rows.get(*slot).key));
     let named: Vec<u32> = named.take(rank::RANKED_MAX).filter(belongs).collect();
     let first: HashSet<u32> = named.iter().copied().collect();
-    let mut page: Vec<&Row> =
-        named.iter().skip(query.offset).take(query.limit).map(|slot| rows.get(*slot)).collect();
+    let mut page: Vec<&Row> = named.iter().skip(query.offset).take(query.limit).map(|slot| rows.get(*slot)).collect();
     let rest = matches.driver.iter().filter(|slot| !first.contains(slot) && matches.passes(rows, index, *slot));
     let rest = rest.skip(query.offset.saturating_sub(named.len())).take(query.limit - page.len());
     page.extend(rest.map(|slot| rows.get(slot)));

@@ -259,10 +259,14 @@ fn a_search_that_finds_very_much_begins_with_what_is_called_so() {
         assert_eq!(found.total, rows + 1, "`zlib` has no word that begins so");
         found.rows.iter().map(|row| row.key.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(page(0, 8), ["lib", "lib-00007", "lib-00507", "lib-01007", "lib-01507", "lib-02007", "a-00000", "a-00001"]);
+    assert_eq!(
+        page(0, 8),
+        ["lib", "lib-00007", "lib-00507", "lib-01007", "lib-01507", "lib-02007", "a-00000", "a-00001"]
+    );
     assert_eq!(page(7, 2), ["a-00001", "a-00002"]);
     let all: BTreeSet<String> = (0..rows + 20).step_by(100).flat_map(|offset| page(offset, 100)).collect();
     assert_eq!(all.len(), rows + 1);
-    let counts = |most| tables.count_values(TABLE, 0, &Query { words: "lib", ..Query::default() }, most).map(|it| it.len());
+    let counts =
+        |most| tables.count_values(TABLE, 0, &Query { words: "lib", ..Query::default() }, most).map(|it| it.len());
     assert_eq!((counts(rows), counts(rows + 1)), (None, Some(2)));
 }

@@ -30,7 +30,9 @@ fn a_search_shows_what_is_called_so_first_and_counts_its_categories() {
     let mut text: String = named
         .iter()
         .map(|(name, section, summary, supplier)| {
-            format!("Package: {name}\nVersion: 1\nSection: {section}\nMaintainer: {supplier}\nDescription: {summary}\n\n")
+            format!(
+                "Package: {name}\nVersion: 1\nSection: {section}\nMaintainer: {supplier}\nDescription: {summary}\n\n"
+            )
         })
         .collect();
     for number in named.len()..usize::try_from(ITEMS).unwrap() {
@@ -58,17 +60,25 @@ fn a_search_shows_what_is_called_so_first_and_counts_its_categories() {
     assert!(nothing.contains("href=\"/reqcat/?words=compiler\">Search all categories"), "{nothing}");
 
     // Pages of a search: each item once, and the words stay in the links.
-    let mut seen: Vec<String> = (1..=3).flat_map(|page| names(&mut visitor, &format!("/reqcat/?words=plain&page={page}"))).collect();
+    let mut seen: Vec<String> =
+        (1..=3).flat_map(|page| names(&mut visitor, &format!("/reqcat/?words=plain&page={page}"))).collect();
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 55);
     let second = visitor.page("/reqcat/?words=plain&page=2").text();
     assert!(second.contains("55 items, page 2 of 3"), "{second}");
-    for link in ["rel=\"prev\" href=\"/reqcat/?words=plain&amp;page=1\"", "rel=\"next\" href=\"/reqcat/?words=plain&amp;page=3\"", "page=2\" aria-current=\"page\""] {
+    for link in [
+        "rel=\"prev\" href=\"/reqcat/?words=plain&amp;page=1\"",
+        "rel=\"next\" href=\"/reqcat/?words=plain&amp;page=3\"",
+        "page=2\" aria-current=\"page\"",
+    ] {
         assert!(second.contains(link), "{link}: {second}");
     }
     let beyond = visitor.page("/reqcat/?words=plain&page=9").text();
-    assert!(beyond.contains("There is no page 9") && beyond.contains("href=\"/reqcat/?words=plain&amp;page=1\""), "{beyond}");
+    assert!(
+        beyond.contains("There is no page 9") && beyond.contains("href=\"/reqcat/?words=plain&amp;page=1\""),
+        "{beyond}"
+    );
 }
 
 #[test]
@@ -98,7 +108,10 @@ fn a_cart_becomes_one_requisition_and_is_empty_then() {
     let wrong = alice.post("/reqcat/cart/add", &[("item", "item-07"), ("quantity", "0")]);
     assert_eq!(wrong.status, 422);
     let text = wrong.text();
-    assert!(text.contains("id=\"quantity-error\">1 at least, please.") && text.contains("required value=\"0\""), "{text}");
+    assert!(
+        text.contains("id=\"quantity-error\">1 at least, please.") && text.contains("required value=\"0\""),
+        "{text}"
+    );
     assert!(text.contains("value=\"item-07\"") && text.contains("aria-describedby=\"quantity-error\""), "{text}");
     assert_eq!(alice.post("/reqcat/cart/add", &[("item", "nothing"), ("quantity", "1")]).status, 422);
     assert_eq!(alice.post_as_is("/reqcat/cart/add", &[("item", "item-07"), ("quantity", "1")]).status, 403, "no token");
@@ -148,8 +161,16 @@ fn a_cart_becomes_one_requisition_and_is_empty_then() {
     assert_eq!(bob.post(&format!("{path}/reject"), &[("remark", "not this year")]).status, 303);
     row_when(&mut alice, &path, "the rejection", |row| row["state"] == "rejected");
     let steps = alice.data(&path).json()["steps"].clone();
-    let steps: Vec<Value> = steps.as_array().unwrap().iter().map(|step| json!([step["state"], step["actor"], step["remark"]])).collect();
-    assert_eq!(steps, [json!(["draft", "alice", null]), json!(["submitted", "alice", null]), json!(["rejected", "bob", "not this year"])]);
+    let steps: Vec<Value> =
+        steps.as_array().unwrap().iter().map(|step| json!([step["state"], step["actor"], step["remark"]])).collect();
+    assert_eq!(
+        steps,
+        [
+            json!(["draft", "alice", null]),
+            json!(["submitted", "alice", null]),
+            json!(["rejected", "bob", "not this year"])
+        ]
+    );
     let page = alice.page(&path).text();
     assert!(page.contains("<strong>rejected</strong> by bob") && page.contains("not this year"), "{page}");
     assert_eq!(bob.data("/reqcat/approvals").json()["total"], 0);
@@ -159,7 +180,8 @@ fn a_cart_becomes_one_requisition_and_is_empty_then() {
 fn forms_keep_what_was_typed_and_say_what_is_wrong_beside_it() {
     let appliance = shared();
     let mut alice = appliance.user("alice");
-    let wrong = alice.post("/reqcat/requisitions", &[("item", "item-01"), ("quantity", "many"), ("reason", "because <b>")]);
+    let wrong =
+        alice.post("/reqcat/requisitions", &[("item", "item-01"), ("quantity", "many"), ("reason", "because <b>")]);
     assert_eq!(wrong.status, 422);
     let page = wrong.text();
     for part in [
@@ -176,11 +198,22 @@ fn forms_keep_what_was_typed_and_say_what_is_wrong_beside_it() {
         assert!(page.contains(&format!("<label for=\"{name}\">")), "{name}: {page}");
     }
     let mut carol = appliance.user("carol");
-    let edit = [("name", ""), ("department", "Kept"), ("email", "kept@example.com"), ("roles", "employee"), ("active", "false")];
+    let edit = [
+        ("name", ""),
+        ("department", "Kept"),
+        ("email", "kept@example.com"),
+        ("roles", "employee"),
+        ("active", "false"),
+    ];
     let wrong = carol.post("/directory/employees/bob", &edit);
     assert_eq!(wrong.status, 422);
     let page = wrong.text();
-    for part in ["id=\"name-error\">This is needed.", "value=\"Kept\"", "value=\"kept@example.com\"", "<option value=\"false\" selected>"] {
+    for part in [
+        "id=\"name-error\">This is needed.",
+        "value=\"Kept\"",
+        "value=\"kept@example.com\"",
+        "<option value=\"false\" selected>",
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
 

@@ -15,7 +15,9 @@ use crate::tables::{DocumentShape, Row, TableId};
 use super::input::{Errors, Sent, shown_inputs};
 use super::render::Context;
 use super::who::recognize;
-use super::{After, AgentRun, Call, Edit, Refusal, Scene, Step, Write, form, json, page, render, sign_in, version, view};
+use super::{
+    After, AgentRun, Call, Edit, Refusal, Scene, Step, Write, form, json, page, render, sign_in, version, view,
+};
 
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 512;

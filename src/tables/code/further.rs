@@ -43,10 +43,9 @@ pub(super) fn compile(
 ) -> Option<Further> {
     let at = raw.table.span();
     let key = match (&raw.key, &raw.new) {
-        (Some(key), None) => Some(KeySource::Given {
-            key: Pattern::compile(source, key, known.iter().copied(), faults),
-            creates: true,
-        }),
+        (Some(key), None) => {
+            Some(KeySource::Given { key: Pattern::compile(source, key, known.iter().copied(), faults), creates: true })
+        }
         (None, Some(new)) => Some(KeySource::Fresh { prefix: new_prefix(source, new, faults) }),
         (None, None) | (Some(_), Some(_)) => {
             let cure = "write key = \"{…}\" for a row with a known key, or new = \"PREFIX\" for a new row";
@@ -63,7 +62,6 @@ pub(super) fn compile(
     let shape = names.shapes.get(table);
     let asked = raw.set.as_ref();
     let place = asked.map_or(at, Spanned::span);
-    let set = (!deletes)
-        .then(|| set(source, asked.map(Spanned::get_ref), (true, place), shape, names, scope, faults));
+    let set = (!deletes).then(|| set(source, asked.map(Spanned::get_ref), (true, place), shape, names, scope, faults));
     Some(Further { table, key: key?, set })
 }
