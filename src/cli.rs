@@ -152,6 +152,9 @@ pub struct OriginArgs {
     /// Microseconds before each answer
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub delay_us: u64,
+    /// Nanoseconds of processor time to burn before each answer, to see whether a comparison notices
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub burn_ns: u64,
 }
 
 #[derive(Debug, Args)]

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
                 content_type: args.content_type.clone(),
                 fields: args.field.clone(),
                 delay_us: args.delay_us,
+                burn_ns: args.burn_ns,
                 stop,
                 waker,
             })

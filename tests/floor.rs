@@ -1,10 +1,11 @@
 //! The origin and the forwarder over real sockets.
 #![cfg(feature = "appliance")]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
@@ -49,6 +50,7 @@ impl Floor {
                 content_type: "text/plain".into(),
                 fields: Vec::new(),
                 delay_us,
+                burn_ns: 0,
                 stop,
                 waker,
             })
@@ -70,6 +72,7 @@ impl Floor {
                 content_type: content_type.into(),
                 fields: vec![field.into()],
                 delay_us: 0,
+                burn_ns: 0,
                 stop,
                 waker,
             })
@@ -148,6 +151,7 @@ fn the_origin_refuses_what_it_cannot_answer() {
             content_type: "text/plain".into(),
             fields: vec![field.into()],
             delay_us: 0,
+            burn_ns: 0,
             stop: Arc::new(AtomicBool::new(true)),
             waker: Waker::new().unwrap(),
         })
@@ -262,4 +266,30 @@ fn without_an_upstream_the_downstream_is_cut_off() {
     let forward = Floor::forward(&fresh_path());
     let mut stream = forward.connect();
     assert!(matches!(stream.read(&mut [0; 8]), Ok(0) | Err(_)));
+}
+
+/// The program itself: the last line is printed when it ends. Three answers that burn 2 ms each take 6 ms at least.
+#[test]
+fn the_origin_says_at_its_end_how_many_requests_it_answered() {
+    let mut origin = Command::new(env!("CARGO_BIN_EXE_twintier"))
+        .args(["origin", "--listen", "127.0.0.1:0", "--body-bytes", "5", "--burn-ns", "2000000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(origin.stdout.take().unwrap()).lines();
+    let ready = lines.next().unwrap().unwrap();
+    let address = ready.split_whitespace().find_map(|word| word.strip_prefix("origin=")).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let begun = Instant::now();
+    for _ in 0..3 {
+        stream.write_all(GET).unwrap();
+        let mut answer = vec![0; ANSWER.len()];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, ANSWER.as_bytes());
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(6), "{:?}", begun.elapsed());
+    assert!(Command::new("kill").arg(origin.id().to_string()).status().unwrap().success());
+    assert_eq!(lines.next().unwrap().unwrap(), "ended origin requests=3");
+    assert!(origin.wait().unwrap().success());
 }

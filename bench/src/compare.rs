@@ -175,8 +175,9 @@ fn look(lab: &Lab, stage: &dyn Stage, system: &System, case: &Case) -> Result<Su
             (Role::Floor, _) => {
                 "`twintier origin` in the system's place: what the generator itself measures".to_owned()
             }
-            (Role::Measured | Role::Tiers, None) => system.kind.description(),
-            (Role::Measured | Role::Tiers, Some(hold)) => {
+            (Role::Tiers, _) => format!("{} with `Server-Timing`: latency by tier", system.kind.description()),
+            (Role::Measured, None) => system.kind.description(),
+            (Role::Measured, Some(hold)) => {
                 format!("{}, beside {} slow connections", system.kind.description(), hold.connections)
             }
         },
@@ -296,7 +297,8 @@ fn shuffle(items: &mut [usize], random: &mut Xoshiro256PlusPlus) {
     }
 }
 
-fn progress(steps: usize) -> ProgressBar {
+/// The bar of a run of so many steps.
+pub fn progress(steps: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("  {bar:24} {pos:>3}/{len} trials  {eta} left  {msg}")
         .expect("invariant: a constant template");
     let bar = ProgressBar::new(u64::try_from(steps).unwrap_or(u64::MAX)).with_style(style);

@@ -16,6 +16,8 @@ use crate::trial::{Role, System};
 pub const FLOOR: &str = "floor";
 /// Behind the name of the system that is compared with itself.
 const NULL_SUFFIX: &str = "-null";
+/// Behind the name of a system that says where the time of each request went.
+const TIERS_SUFFIX: &str = "-tiers";
 /// The number of connections that stands for all.
 const CONNECTIONS_REFERENCE: u32 = 64;
 
@@ -30,6 +32,20 @@ impl Plan {
     pub fn with_floor_only(self) -> Self {
         let Some(case) = reference(&self.cases) else { return self };
         self.with_floor(case)
+    }
+
+    /// The plan with one more trial of the appliance in each block of the reference case, in which every answer says where
+    /// its time went. That costs the appliance something, so it is a trial of its own.
+    pub fn with_tiers(mut self) -> Self {
+        let Some(case) = reference(&self.cases) else { return self };
+        let taking_part = || self.cases[case].systems.iter().filter_map(|index| self.systems.get(*index));
+        let appliance = taking_part().find(|system| system.kind == Kind::Appliance && system.role == Role::Measured);
+        let Some(appliance) = appliance else { return self };
+        let tiers =
+            System { label: format!("{}{TIERS_SUFFIX}", appliance.label), role: Role::Tiers, ..appliance.clone() };
+        self.cases[case].systems.push(self.systems.len());
+        self.systems.push(tiers);
+        self
     }
 
     fn with_null(mut self, case: usize) -> Self {
@@ -69,9 +85,9 @@ fn reference(cases: &[PlannedCase]) -> Option<usize> {
     cases.iter().position(usual).or_else(|| cases.iter().position(stays))
 }
 
-/// What the name of a null stands for.
+/// What the name of a null, or of a system that tells its tiers, stands for.
 pub fn twin_of(label: &str) -> &str {
-    label.strip_suffix(NULL_SUFFIX).unwrap_or(label)
+    label.strip_suffix(NULL_SUFFIX).or_else(|| label.strip_suffix(TIERS_SUFFIX)).unwrap_or(label)
 }
 
 #[cfg(test)]
@@ -115,6 +131,16 @@ mod tests {
         assert_eq!(plan.systems[3].role, Role::Null);
         assert_eq!((plan.systems[4].role, plan.systems[4].kind), (Role::Floor, Kind::Origin(Engine::Auto)));
         assert_eq!(super::twin_of("twintier-null"), "twintier");
+    }
+
+    #[test]
+    fn the_appliance_tells_its_tiers_in_a_trial_of_its_own() {
+        let plain = Case::keep_alive(Work::App, 64, 128);
+        let plan = plan(&[Kind::Direct, Kind::Appliance], &[plain]).with_controls().with_tiers();
+        let expected = ["direct", "twintier-appliance", "twintier-appliance-null", "floor", "twintier-appliance-tiers"];
+        assert_eq!(names(&plan, 0), expected);
+        assert_eq!((plan.systems[4].role, super::twin_of(expected[4])), (Role::Tiers, "twintier-appliance"));
+        assert_eq!(names(&super::tests::plan(&[Kind::Direct], &[plain]).with_tiers(), 0), ["direct"]);
     }
 
     /// Without one of ours the first system is compared with itself; without a closed loop nothing is.

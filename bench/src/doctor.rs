@@ -63,8 +63,17 @@ const BACKLOG_MIN: u64 = 4096;
 /// Steal above which the hypervisor visibly takes time away.
 const STEAL_SHARE_MAX: f64 = 0.005;
 
-/// Examines a machine. `steal_share` is what was stolen while the doctor looked.
-pub fn examine(machine: &Machine, steal_share: f64) -> Vec<Finding> {
+/// Device interrupts a second on a measured core that a tail of latencies shows.
+const INTERRUPTS_PER_S_MAX: f64 = 1000.0;
+/// Share of all cores that others may use while nobody measures.
+const BUSY_SHARE_MAX: f64 = 0.1;
+/// Ports for connections of a load that opens a new one for each request.
+const PORTS_MIN: u32 = 28_000;
+
+/// Examines a machine that was watched.
+pub fn examine(machine: &Machine) -> Vec<Finding> {
+    let steal_share = machine.noise.as_ref().map_or(machine.steal_share_since_boot, |noise| noise.steal_share);
+    let busy_share = machine.noise.as_ref().map_or(0.0, |noise| noise.busy_share);
     let judge = |bad: bool, weight: Weight, points: u32, subject: &str, found: String, cure: &str| {
         let (weight, points, cure) = if bad { (weight, points, cure) } else { (Weight::Fine, 0, "") };
         Finding { weight, subject: subject.to_owned(), found, cure: cure.to_owned(), points }
@@ -75,7 +84,7 @@ pub fn examine(machine: &Machine, steal_share: f64) -> Vec<Finding> {
     let governor = machine.governor.clone();
     let clock = &machine.clock_source;
     let uring = machine.io_uring_disabled;
-    vec![
+    let mut findings = vec![
         judge(
             cores < 4,
             Weight::Mind,
@@ -130,11 +139,15 @@ pub fn examine(machine: &Machine, steal_share: f64) -> Vec<Finding> {
             "another guest takes processor time: move to a dedicated host, or repeat with more blocks",
         ),
         judge(
-            machine.load_average_1m > cores as f64 * 0.25,
+            machine.load_average_1m > cores as f64 * 0.25 || busy_share > BUSY_SHARE_MAX,
             Weight::Mind,
             15,
             "other load",
-            format!("{:.2} runnable over the last minute on {cores} cores", machine.load_average_1m),
+            format!(
+                "{:.2} runnable over the last minute on {cores} cores, {:.0} % busy now",
+                machine.load_average_1m,
+                busy_share * 100.0
+            ),
             "stop what else is running (top shows it) and wait a minute",
         ),
         judge(
@@ -185,6 +198,130 @@ pub fn examine(machine: &Machine, steal_share: f64) -> Vec<Finding> {
             format!("net.core.somaxconn = {}", machine.listen_backlog_max),
             "sysctl net.core.somaxconn=4096",
         ),
+    ];
+    findings.extend(settings(machine, &judge));
+    findings.extend(noise(machine, &judge));
+    findings
+}
+
+type Judge<'a> = &'a dyn Fn(bool, Weight, u32, &str, String, &str) -> Finding;
+
+fn unknown() -> String {
+    "not shown by this kernel".to_owned()
+}
+
+/// The partition of cores, and settings of the kernel.
+fn settings(machine: &Machine, judge: Judge<'_>) -> Vec<Finding> {
+    let settings = &machine.settings;
+    let pairs = machine.parties_on_one_core();
+    let cores = machine.cores.len() as f64;
+    let quota = settings.cpu_quota;
+    let ports = settings.local_ports.map(|(first, last)| last.saturating_sub(first) + 1);
+    let words = |list: &[usize]| list.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    vec![
+        judge(
+            !pairs.is_empty(),
+            Weight::Wrong,
+            15,
+            "SMT between parties",
+            if pairs.is_empty() {
+                "none share a physical core".into()
+            } else {
+                format!("on one physical core: {}", pairs.join(", "))
+            },
+            "give the lab more physical cores (taskset --cpu-list), or switch SMT off",
+        ),
+        judge(
+            settings.nodes.len() > 1,
+            Weight::Mind,
+            10,
+            "memory nodes",
+            if settings.nodes.is_empty() {
+                unknown()
+            } else {
+                format!("the core map lies on node {}", words(&settings.nodes))
+            },
+            "run the lab on the cores of one node: numactl --cpunodebind=0 --membind=0",
+        ),
+        judge(
+            quota.is_some_and(|quota| quota < cores),
+            Weight::Wrong,
+            15,
+            "quota of time",
+            match (quota, settings.quota_throttles) {
+                (None, _) => "none".into(),
+                (Some(quota), throttles) => format!("{quota:.2} cores, ran out {} times", throttles.unwrap_or(0)),
+            },
+            "run outside the control group, or raise its cpu.max (docker: --cpus, Kubernetes: no CPU limit)",
+        ),
+        judge(
+            settings.heat_throttles.is_some_and(|count| count > 0),
+            Weight::Mind,
+            5,
+            "heat",
+            settings.heat_throttles.map_or_else(unknown, |count| format!("slowed down {count} times since boot")),
+            "cool the machine, or lower the clock for good: turbo off",
+        ),
+        judge(
+            settings.huge_pages.as_deref() == Some("always"),
+            Weight::Mind,
+            3,
+            "huge pages",
+            settings.huge_pages.clone().unwrap_or_else(unknown),
+            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled: the kernel else joins pages when it likes",
+        ),
+        judge(
+            ports.is_some_and(|ports| ports < PORTS_MIN),
+            Weight::Mind,
+            5,
+            "local ports",
+            ports.map_or_else(unknown, |ports| format!("{ports} for connections that are opened")),
+            "sysctl net.ipv4.ip_local_port_range='1024 65535'",
+        ),
+        judge(
+            settings.tcp_tw_reuse == Some(0),
+            Weight::Mind,
+            2,
+            "ports in TIME-WAIT",
+            settings.tcp_tw_reuse.map_or_else(unknown, |value| format!("net.ipv4.tcp_tw_reuse = {value}")),
+            "sysctl net.ipv4.tcp_tw_reuse=2, which is enough on loopback",
+        ),
+    ]
+}
+
+/// What was seen while watching.
+fn noise(machine: &Machine, judge: Judge<'_>) -> Vec<Finding> {
+    let Some(noise) = &machine.noise else { return Vec::new() };
+    let rates: Vec<(usize, f64)> = machine
+        .core_map()
+        .distinct()
+        .into_iter()
+        .map(|core| (core, noise.interrupts_per_s.get(&core).copied().unwrap_or(0.0)))
+        .collect();
+    let text: Vec<String> = rates.iter().map(|(core, rate)| format!("core {core}: {rate:.0}/s")).collect();
+    let source = if noise.interrupt_source.is_empty() {
+        String::new()
+    } else {
+        format!(", most of them {}", noise.interrupt_source)
+    };
+    vec![
+        judge(
+            rates.iter().any(|(_, rate)| *rate > INTERRUPTS_PER_S_MAX),
+            Weight::Mind,
+            5,
+            "interrupts",
+            format!("{}{source}", text.join(", ")),
+            "move them to other cores: stop irqbalance, then echo CORE > /proc/irq/NUMBER/smp_affinity_list",
+        ),
+        judge(
+            noise.irqbalance,
+            Weight::Mind,
+            5,
+            "irqbalance",
+            if noise.irqbalance { "runs: interrupts change cores in the middle of a run" } else { "does not run" }
+                .into(),
+            "systemctl stop irqbalance",
+        ),
     ]
 }
 
@@ -219,7 +356,7 @@ pub fn text(checkup: &Checkup) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Checkup, Weight, examine, text};
-    use crate::machine::Machine;
+    use crate::machine::{Machine, Noise};
 
     fn good() -> Machine {
         Machine {
@@ -237,15 +374,26 @@ mod tests {
 
     #[test]
     fn a_good_machine_needs_no_cure() {
-        let checkup = Checkup::of(examine(&good(), 0.0));
+        let checkup = Checkup::of(examine(&good()));
         assert!(checkup.findings.iter().all(|finding| finding.weight == Weight::Fine), "{}", text(&checkup));
         assert_eq!(checkup.score, 100);
+    }
+
+    /// Two faults at once: threads share cores, and the system's neighbour is the generator.
+    #[test]
+    fn parties_on_one_core_are_wrong() {
+        let mut machine = good();
+        machine.cores = vec![0, 1, 2];
+        machine.siblings = vec![vec![0, 2]];
+        let found = examine(&machine).into_iter().find(|finding| finding.subject == "SMT between parties").unwrap();
+        assert_eq!((found.weight, found.points), (Weight::Wrong, 15));
+        assert!(found.found.contains("system (0) and generator (2)"), "{}", found.found);
     }
 
     #[test]
     fn each_fault_is_found_with_its_cure() {
         type Fault = (&'static str, fn(&mut Machine));
-        let faults: [Fault; 10] = [
+        let faults: [Fault; 20] = [
             ("cores", |machine| machine.cores.truncate(2)),
             ("SMT", |machine| machine.siblings.push(vec![0, 8])),
             ("virtual machine", |machine| machine.virtualised = true),
@@ -256,11 +404,23 @@ mod tests {
             ("locked memory", |machine| machine.memlock_bytes = Some(65_536)),
             ("descriptors", |machine| machine.descriptors = Some(1024)),
             ("listen backlog", |machine| machine.listen_backlog_max = 128),
+            ("memory nodes", |machine| machine.settings.nodes = vec![0, 1]),
+            ("quota of time", |machine| machine.settings.cpu_quota = Some(2.5)),
+            ("heat", |machine| machine.settings.heat_throttles = Some(1)),
+            ("huge pages", |machine| machine.settings.huge_pages = Some("always".into())),
+            ("local ports", |machine| machine.settings.local_ports = Some((32_768, 40_000))),
+            ("ports in TIME-WAIT", |machine| machine.settings.tcp_tw_reuse = Some(0)),
+            ("other load", |machine| machine.load_average_1m = 9.0),
+            ("other load", |machine| machine.noise = Some(Noise { busy_share: 0.2, ..Noise::default() })),
+            ("interrupts", |machine| {
+                machine.noise = Some(Noise { interrupts_per_s: [(0, 5000.0)].into(), ..Noise::default() });
+            }),
+            ("irqbalance", |machine| machine.noise = Some(Noise { irqbalance: true, ..Noise::default() })),
         ];
         for (subject, break_it) in faults {
             let mut machine = good();
             break_it(&mut machine);
-            let findings = examine(&machine, 0.0);
+            let findings = examine(&machine);
             let found: Vec<&str> = findings
                 .iter()
                 .filter(|finding| finding.weight != Weight::Fine)
@@ -270,8 +430,8 @@ mod tests {
             let checkup = Checkup::of(findings);
             assert!(text(&checkup).contains("cure: ") && checkup.score < 100 && checkup.score >= 75, "{subject}");
         }
-        assert!(
-            examine(&good(), 0.02).iter().any(|finding| finding.subject == "steal" && finding.weight == Weight::Wrong)
-        );
+        let mut machine = good();
+        machine.noise = Some(Noise { steal_share: 0.02, ..Noise::default() });
+        assert!(examine(&machine).iter().any(|finding| finding.subject == "steal" && finding.weight == Weight::Wrong));
     }
 }

@@ -1,6 +1,8 @@
 //! What the trials come to: a line for each system and case, ratios, and figures with a target of their own.
 
 mod control;
+mod equal;
+mod tiers;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +22,8 @@ use crate::threads::{CpuUse, Switches};
 use crate::trial::{Role, Trial};
 
 pub use control::{Floor, null_text};
+pub use equal::{EqualWork, equal_work_text};
+pub use tiers::Tiers;
 
 /// `compare.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,12 @@ pub struct Comparison {
     /// What the generator measures against the null server, by case.
     #[serde(default)]
     pub floor: Vec<Floor>,
+    /// Where the time of requests went, by the systems that say so.
+    #[serde(default)]
+    pub tiers: Vec<Tiers>,
+    /// Where the work of the systems differs.
+    #[serde(default)]
+    pub equal_work: Vec<EqualWork>,
 }
 
 /// A system in one case, over all blocks.
@@ -223,6 +233,7 @@ const REFERENCES: [&str; 2] = ["nginx", "haproxy"];
 pub fn evaluate(folder: &Path, record: &RunRecord, trials: &[Trial]) -> Result<Comparison, Failure> {
     let mut comparison = Comparison::default();
     let Some(plan) = &record.plan else { return Ok(comparison) };
+    comparison.equal_work = EqualWork::of(&record.systems, trials);
     let mut floors = Vec::new();
     for case in &plan.cases {
         let of_case: Vec<&Trial> = trials.iter().filter(|trial| trial.case == *case).collect();
@@ -248,7 +259,7 @@ pub fn evaluate(folder: &Path, record: &RunRecord, trials: &[Trial]) -> Result<C
                     let generator = mean(own.iter().filter_map(|trial| trial.generator_cpu_us_per_request));
                     floors.push((measure(folder, surveyed, case, &own)?, generator));
                 }
-                Role::Tiers => {}
+                Role::Tiers => comparison.tiers.extend(Tiers::of(folder, twin_of(&surveyed.name), case, &own)?),
             }
         }
         for (a, b) in pairs(&plan.job, &names) {

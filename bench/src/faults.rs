@@ -175,6 +175,7 @@ fn campaign(lab: &Lab, root: &Path, options: &Options) -> Result<Faults, Failure
         duration_s,
         seed: options.seed,
         folder,
+        server_timing: false,
     };
     let (calibration, loaded) = (lab.folder.join("calibration"), lab.folder.join("load"));
     let capacity_per_s = lab.generate(&load(&calibration, None, CALIBRATION_S), |_| {})?.achieved_rate;

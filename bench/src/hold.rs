@@ -73,6 +73,7 @@ pub fn touched_memory(
         duration_s: TOUCH_S,
         seed: 1,
         folder,
+        server_timing: false,
     };
     lab.generate(&touch, |_| {})?;
     lab.interrupt.wait_for(SETTLE, || Ok(None::<()>))?;

@@ -131,7 +131,8 @@ pub fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn parse_share(text: &str) -> Result<f64, String> {
+/// A share on the command line.
+pub fn parse_share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
         Ok(_) | Err(_) => Err("write a share of capacity between 0 and 1, such as 0.7".into()),
@@ -146,7 +147,8 @@ fn parse_body_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_system(name: &str) -> Result<Kind, String> {
+/// The name of a system on the command line.
+pub fn parse_system(name: &str) -> Result<Kind, String> {
     let names = || Kind::all().into_iter().map(Kind::name).collect::<Vec<_>>().join(", ");
     Kind::parse(name).ok_or_else(|| format!("there are {}", names()))
 }

@@ -2,11 +2,22 @@
 //!
 //! Everything comes from `/proc` and `/sys` below a root that tests replace.
 
+mod noise;
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use noise::{Look, Noise};
+pub use settings::Settings;
+
+/// For how long a machine is watched before a run.
+const WATCH: Duration = Duration::from_millis(500);
 
 /// The machine as it was when the run began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +47,15 @@ pub struct Machine {
     /// Share of processor time since boot that the hypervisor gave to others, and the same while the run lasted.
     pub steal_share_since_boot: f64,
     pub steal_share_in_run: Option<f64>,
+    /// Of the kernel.
+    #[serde(default)]
+    pub settings: Settings,
+    /// Throttles while the run lasted: by a quota of time, or for heat.
+    #[serde(default)]
+    pub throttles_in_run: Option<u64>,
+    /// What disturbed the cores just before the run; `null` where nobody watched.
+    #[serde(default)]
+    pub noise: Option<Noise>,
 }
 
 impl Machine {
@@ -73,8 +93,41 @@ impl Machine {
             load_average_1m: text("proc/loadavg").split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0),
             steal_share_since_boot: Jiffies::read(root).unwrap_or_default().steal_share_since(Jiffies::default()),
             steal_share_in_run: None,
+            settings: Settings::default(),
+            throttles_in_run: None,
+            noise: None,
             cores,
         }
+        .with_settings(root)
+    }
+
+    /// Reads the card and watches for half a second.
+    pub fn watch(root: &Path) -> Self {
+        let before = Look::take(root);
+        thread::sleep(WATCH);
+        let noise = Look::take(root).since(&before, WATCH.as_secs_f64(), root);
+        Self { noise: Some(noise), ..Self::read(root) }
+    }
+
+    fn with_settings(mut self, root: &Path) -> Self {
+        self.settings = Settings::read(root, &self.core_map());
+        self
+    }
+
+    /// Pairs of parties of the core map that run on two hardware threads of one physical core.
+    pub fn parties_on_one_core(&self) -> Vec<String> {
+        let cores = self.core_map();
+        let parties = [("system", cores.system), ("origin", cores.origin), ("generator", cores.generator)];
+        let mut pairs = Vec::new();
+        for (index, (name, core)) in parties.iter().enumerate() {
+            for (other, other_core) in &parties[index + 1..] {
+                let shared = |group: &&Vec<usize>| group.contains(core) && group.contains(other_core);
+                if core != other_core && self.siblings.iter().any(|group| shared(&group)) {
+                    pairs.push(format!("{name} ({core}) and {other} ({other_core})"));
+                }
+            }
+        }
+        pairs
     }
 
     /// Which core does what in a comparison.
@@ -99,6 +152,14 @@ pub struct CoreMap {
 }
 
 impl CoreMap {
+    /// Each core once.
+    pub fn distinct(&self) -> Vec<usize> {
+        let mut cores = vec![self.system, self.origin, self.generator];
+        cores.sort_unstable();
+        cores.dedup();
+        cores
+    }
+
     /// One line for people.
     pub fn text(&self) -> String {
         let Self { system, origin, generator } = self;
@@ -118,6 +179,7 @@ impl CoreMap {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Jiffies {
     total: u64,
+    idle: u64,
     steal: u64,
 }
 
@@ -131,7 +193,14 @@ impl Jiffies {
     fn parse(text: &str) -> Option<Self> {
         let fields = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
         let numbers: Vec<u64> = fields.split_whitespace().take(8).map_while(|word| word.parse().ok()).collect();
-        Some(Self { total: numbers.iter().sum(), steal: numbers.get(7).copied().unwrap_or(0) })
+        let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
+        Some(Self { total: numbers.iter().sum(), idle: at(3) + at(4), steal: at(7) })
+    }
+
+    /// The share of the time since `earlier` in which somebody used a core.
+    pub fn busy_share_since(self, earlier: Self) -> f64 {
+        let total = self.total.saturating_sub(earlier.total).max(1);
+        total.saturating_sub(self.idle.saturating_sub(earlier.idle)) as f64 / total as f64
     }
 
     /// The share of the time since `earlier` that was stolen.
@@ -174,6 +243,15 @@ impl ProcessGroup {
             .iter()
             .filter_map(|task| run_time_ns(&fs::read_to_string(task.join("schedstat")).ok()?))
             .sum()
+    }
+
+    /// Bytes that the members made the kernel write to storage; `None` where it does not say.
+    pub fn written_bytes(&self) -> Option<u64> {
+        let of = |id: &u32| {
+            let text = fs::read_to_string(self.proc_folder.join(id.to_string()).join("io")).ok()?;
+            colon_value(&text, "write_bytes")?.parse::<u64>().ok()
+        };
+        self.processes.iter().map(of).sum()
     }
 
     /// The cores that threads of the members may use, each list once: what the pinning came to.
@@ -339,6 +417,15 @@ mod tests {
         assert_eq!(map(&[0, 1]), CoreMap { system: 0, origin: 1, generator: 1 });
         assert_eq!(map(&[5]), CoreMap { system: 5, origin: 5, generator: 5 });
         assert_eq!(map(&[2, 3, 4, 5]), CoreMap { system: 2, origin: 3, generator: 4 });
+    }
+
+    /// Cores 0 and 2 are two threads of one physical core: with three cores usable the generator gets the second thread.
+    #[test]
+    fn parties_that_share_a_physical_core_are_named() {
+        let with =
+            |cores: &[usize]| Machine { cores: cores.to_vec(), siblings: vec![vec![0, 2]], ..Machine::default() };
+        assert_eq!(with(&[0, 1, 2]).parties_on_one_core(), ["system (0) and generator (2)"]);
+        assert!(with(&[0, 1, 2, 3]).parties_on_one_core().is_empty());
     }
 
     #[test]

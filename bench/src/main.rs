@@ -15,6 +15,7 @@ mod compare;
 mod control;
 mod doctor;
 mod evaluate;
+mod experiments;
 mod failure;
 mod faults;
 mod figures;
@@ -43,13 +44,12 @@ mod trial;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::job::{CompareArgs, parse_seconds};
-use crate::machine::{Jiffies, Machine};
+use crate::machine::Machine;
 use crate::process::Interrupt;
 
 #[global_allocator]
@@ -73,6 +73,10 @@ enum Command {
     Quick(QuickArgs),
     /// Compare systems in interleaved, randomised blocks.
     Compare(CompareArgs),
+    /// Compare a system with itself many times: the comparison must be able to say "no difference".
+    Null(experiments::NullArgs),
+    /// Compare an origin with a handicapped one many times: the comparison must see a difference of known size.
+    Power(experiments::PowerArgs),
     /// Deploy code and kill replicas while a load generator asks: no safe request may fail.
     Faults(FaultsArgs),
     /// Write the page of each run directory, and RESULTS.md with its plots.
@@ -183,6 +187,8 @@ fn run(command: Command) -> Result<(), Failure> {
             &Interrupt::register()?,
         ),
         Command::Compare(args) => job::perform(&args, &Interrupt::register()?),
+        Command::Null(args) => experiments::null(&args, &Interrupt::register()?),
+        Command::Power(args) => experiments::power(&args, &Interrupt::register()?),
         Command::Faults(args) => faults::perform(
             &faults::Options {
                 out: args.out,
@@ -205,21 +211,18 @@ fn run(command: Command) -> Result<(), Failure> {
             print!("{}", table.text());
             Ok(())
         }
-        Command::Doctor => doctor(&Interrupt::register()?),
+        Command::Doctor => {
+            doctor();
+            Ok(())
+        }
     }
 }
 
-fn doctor(interrupt: &Interrupt) -> Result<(), Failure> {
-    let root = Path::new("/");
-    let before = Jiffies::read(root);
-    // Two seconds of watching: steal comes and goes.
-    interrupt.wait_for(Duration::from_secs(2), || Ok(None::<()>))?;
-    let steal_share = before.zip(Jiffies::read(root)).map_or(0.0, |(before, now)| now.steal_share_since(before));
-    let machine = Machine::read(root);
+fn doctor() {
+    let machine = Machine::watch(Path::new("/"));
     println!("{} · {} · {} cores", machine.cpu_model, machine.kernel, machine.cores.len());
     println!("{}", machine.core_map().text());
-    print!("{}", doctor::text(&doctor::Checkup::of(doctor::examine(&machine, steal_share))));
-    Ok(())
+    print!("{}", doctor::text(&doctor::Checkup::of(doctor::examine(&machine))));
 }
 
 #[cfg(test)]

@@ -208,12 +208,24 @@ impl Running {
         self.processes.iter_mut().try_for_each(Process::still_running)
     }
 
-    /// Stops all processes, the first one first.
+    /// Stops all processes, the first one first, and adds up the requests that origins among them have answered; `None`
+    /// where there is none.
     ///
     /// # Errors
     /// One does not end in time.
-    pub fn stop(self) -> Result<(), Failure> {
-        self.processes.into_iter().try_for_each(|process| process.stop().map(drop))
+    pub fn stop(self) -> Result<Option<u64>, Failure> {
+        let mut answered = None;
+        for process in self.processes {
+            if let Some(line) = process.stop_and_read("ended")? {
+                *answered.get_or_insert(0) += line.number("requests");
+            }
+        }
+        Ok(answered)
+    }
+
+    /// Its processes that are not part of the system: servers behind it.
+    pub fn behind(&self) -> Vec<u32> {
+        self.processes.iter().map(Process::id).filter(|id| !self.groups.contains(id)).collect()
     }
 }
 
@@ -265,6 +277,8 @@ pub struct OriginOrder<'a> {
     pub folder: &'a Path,
     /// Bytes by which its environment is made longer.
     pub env_padding_bytes: u32,
+    /// Processor time that it burns for each answer: a handicap of known size.
+    pub burn_ns: u64,
 }
 
 /// Starts a fixed-response origin server.
@@ -284,6 +298,9 @@ pub fn start_origin(
             arguments.extend(["--content-type".to_owned(), (*content_type).to_owned()]);
             fields.iter().for_each(|field| arguments.extend(["--field".to_owned(), field.clone()]));
         }
+    }
+    if order.burn_ns > 0 {
+        arguments.extend(["--burn-ns".to_owned(), order.burn_ns.to_string()]);
     }
     if order.engine != Engine::Auto {
         arguments.extend(["--engine", order.engine.name()].map(str::to_owned));

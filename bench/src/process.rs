@@ -251,6 +251,17 @@ impl Process {
         }
     }
 
+    /// Stops it; the first line of its output that begins with `word`, which may come at the very end.
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub fn stop_and_read(self, word: &str) -> Result<Option<ReadyLine>, Failure> {
+        let out = self.out.clone();
+        self.stop()?;
+        let output = fs::read(&out).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        Ok(line_of(&output, &format!("{word} ")))
+    }
+
     fn signal(&self, signal: Signal) {
         // The group may be gone already: that is what was wanted.
         let _ = kill_process_group(self.group, signal);
@@ -358,6 +369,17 @@ mod tests {
             (Some("127.0.0.1:80"), Some("uring"), None)
         );
         assert!(line.address("admin").is_err());
+    }
+
+    #[test]
+    fn a_longer_environment_reaches_the_program() {
+        let folder = folder("padded");
+        let order = Order::new("padded", Path::new("/bin/sh"), &["-c", "echo ready bytes=${#BENCH_PADDING}"], &folder);
+        let mut process = Process::start(&order.padded(1234)).unwrap();
+        let line = process.ready(&Interrupt::default(), Duration::from_secs(10)).unwrap();
+        assert_eq!(line.number("bytes"), 1234);
+        drop(process);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -176,6 +176,7 @@ fn appliance_job(lab: &Lab, root: &Path, options: &Options) -> Result<Appliance,
         answer: Answer::Bytes(BODY_BYTES),
         folder: &folder,
         env_padding_bytes: 0,
+        burn_ns: 0,
     };
     let (suppliers, suppliers_address) = start_origin(&lab.programs, &lab.interrupt, &suppliers)?;
     say("appliance: profiles/quickstart.toml, a fresh database");

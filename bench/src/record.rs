@@ -11,7 +11,7 @@ use crate::case::Case;
 use crate::clock;
 use crate::doctor::{Checkup, examine};
 use crate::failure::Failure;
-use crate::machine::{CoreMap, Jiffies, Machine};
+use crate::machine::{CoreMap, Jiffies, Machine, Settings};
 use crate::process::{ask, find_program};
 use crate::trial::Role;
 
@@ -81,8 +81,8 @@ pub struct Absent {
 impl RunRecord {
     /// Everything that is known before the first measurement.
     pub fn begin(kind: &str, root: &Path) -> Self {
-        let machine = Machine::read(Path::new("/"));
-        let checkup = Checkup::of(examine(&machine, machine.steal_share_since_boot));
+        let machine = Machine::watch(Path::new("/"));
+        let checkup = Checkup::of(examine(&machine));
         Self {
             kind: kind.to_owned(),
             argv: argv(),
@@ -116,6 +116,8 @@ impl RunRecord {
     pub fn finish(&mut self, before: Option<Jiffies>) {
         let now = Jiffies::read(Path::new("/"));
         self.machine.steal_share_in_run = before.zip(now).map(|(before, now)| now.steal_share_since(before));
+        let settings = Settings::read(Path::new("/"), &self.cores);
+        self.machine.throttles_in_run = settings.throttles_since(&self.machine.settings);
         self.finished = true;
     }
 }

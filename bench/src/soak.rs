@@ -75,6 +75,7 @@ pub fn perform(lab: &Lab, stage: &dyn Stage, plan: &Plan, order: &Order, trials:
             duration_s,
             seed: plan.seed,
             folder: &folder,
+            server_timing: false,
         };
         let begun = Instant::now();
         let mut samples: Vec<Sample> = Vec::new();

@@ -149,6 +149,14 @@ pub fn mean_interval(values: &[f64]) -> Option<(f64, f64, f64)> {
     Some((mean, mean - half, mean + half))
 }
 
+/// The middle value; `None` of nothing.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    Some(f64::midpoint(*low, *high))
+}
+
 /// The slope of the straight line through points by least squares, with its 95 % interval; `None` with fewer than three
 /// points or without extent.
 pub fn slope(points: &[(f64, f64)]) -> Option<(f64, f64, f64)> {
@@ -252,7 +260,9 @@ mod tests {
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-    use super::{Better, Verdict, blocks_to_see, bootstrap_interval, mean_interval, paired_ratio, slope, student_t};
+    use super::{
+        Better, Verdict, blocks_to_see, bootstrap_interval, mean_interval, median, paired_ratio, slope, student_t,
+    };
 
     /// Two-sided 95 % and 99 % points of the printed tables.
     #[test]
@@ -313,6 +323,10 @@ mod tests {
         assert!((found - 2.2).abs() < 1e-12, "{found}");
         assert!((high - found - half).abs() < 1e-5 && (found - low - half).abs() < 1e-5, "{low} {high}");
         assert_eq!(mean_interval(&[1.0]), None);
+        assert_eq!(
+            [&[][..], &[3.0], &[4.0, 1.0], &[9.0, 1.0, 2.0]].map(median),
+            [None, Some(3.0), Some(2.5), Some(2.0)]
+        );
         assert_eq!(slope(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);
     }
 
@@ -407,6 +421,8 @@ mod tests {
             assert!((760..=880).contains(&seen), "{slowdown}: {seen} of 1000 with {blocks} blocks");
         }
         assert_eq!(blocks_to_see(1.0, 0.03), None);
+        // As bench/README.md says of the default number of blocks.
+        assert_eq!(blocks_to_see(1.05, 0.048), Some(10));
         // Equal systems are called equivalent by the number that is stated for them.
         let open = super::Ratio { ratio: 1.0, ci_low: 0.9, ci_high: 1.1, log_deviation: scatter, blocks: 2 };
         let blocks = open.blocks_to_decide().unwrap();

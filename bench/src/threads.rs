@@ -16,7 +16,7 @@ use crate::machine::{ProcessGroup, colon_value, run_time_ns};
 const THREADS_OFTEN_MAX: usize = 32;
 const LOOK_SELDOM: usize = 10;
 /// A thread that took this share of the system's time is one of its workers.
-const BUSY_SHARE_MIN: f64 = 0.02;
+const BUSY_SHARE_MIN: f64 = 0.05;
 
 /// Processor time for one request, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

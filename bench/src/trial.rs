@@ -35,6 +35,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 /// What the generator may take beyond warm-up and window: connecting, draining, writing.
 const GENERATOR_SLACK: Duration = Duration::from_secs(30);
 
+/// Requests of [`sample_answer`].
+const SAMPLE_REQUESTS: u64 = 2;
 /// An environment is made longer by less than this: the span over which programs were seen to change their speed.
 const ENV_PADDING_BYTES_MAX: u32 = 4096;
 
@@ -102,6 +104,8 @@ pub struct GeneratorOrder<'a> {
     pub seed: u64,
     /// Where its files go.
     pub folder: &'a Path,
+    /// Takes every answer's `Server-Timing` apart.
+    pub server_timing: bool,
 }
 
 impl GeneratorOrder<'_> {
@@ -132,6 +136,9 @@ impl GeneratorOrder<'_> {
         }
         if self.new_connections {
             arguments.extend(["--connection-requests", "1"].map(str::to_owned));
+        }
+        if self.server_timing {
+            arguments.push("--server-timing".to_owned());
         }
         arguments.push("--quiet".to_owned());
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -258,6 +265,15 @@ pub struct Trial {
     /// Of the running program's file.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub program_sha256: String,
+    /// Requests that the generator completed, warm-up and samples included, and those that origins answered, where
+    /// they could be asked.
+    #[serde(default)]
+    pub asked_requests: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_requests: Option<u64>,
+    /// Bytes that the system wrote to files under the load, as logs are; `None` where the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_bytes: Option<u64>,
 }
 
 /// What the lab reads of the generator's `summary.json`.
@@ -278,6 +294,8 @@ pub struct Summary {
     pub duration_s: f64,
     pub warmup_s: f64,
     pub started_unix_ms: u64,
+    #[serde(default)]
+    pub warmup_requests: u64,
     #[serde(default)]
     pub browse: Option<BrowseSummary>,
 }
@@ -389,7 +407,10 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         duration_s: task.duration_s,
         seed: task.seed,
         folder,
+        server_timing: task.system.role == Role::Tiers,
     };
+    let behind = ProcessGroup::find(Path::new("/proc"), &system.behind());
+    let written_before = group.written_bytes();
     let (mut samples, mut watch) = (Vec::new(), Watch::new(&group));
     let mut threads = Vec::new();
     let generator = load.start(lab)?;
@@ -400,11 +421,13 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         // In the middle of the load every thread is where it will be.
         if threads.is_empty() && begun.elapsed().as_secs_f64() >= task.warmup_s + task.duration_s / 2.0 {
             threads = places("system", &group);
+            threads.extend(places("origin", &behind));
             threads.extend(places("generator", &ProcessGroup::find(Path::new("/proc"), &[generator_id])));
         }
     })?;
     system.still_running()?;
     let held = holding.map(|holding| holding.end(lab, &group)).transpose()?;
+    let written_bytes = written_before.zip(group.written_bytes()).map(|(before, after)| after.saturating_sub(before));
     let affinity = group.affinity();
     let members = ProcessGroup::find(Path::new("/proc"), &system.groups);
 
@@ -436,7 +459,23 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
     let requests = (summary.achieved_rate * summary.duration_s).round();
     let usage = watch.between(from, to);
     let program_sha256 = sha256(system.groups.first().copied().unwrap_or_default());
-    system.stop()?;
+    for wrong in misplaced(&threads, lab.cores) {
+        if verdict == "valid" {
+            "suspect".clone_into(&mut verdict);
+        }
+        reasons.push(wrong);
+    }
+    let origin_requests = system.stop()?;
+    let asked = SAMPLE_REQUESTS + summary.warmup_requests + summary.completed;
+    let in_progress =
+        u64::from(task.case.connections) + summary.errors + summary.timed_out + summary.shed + summary.in_flight_at_end;
+    // What is held asks as well, and nobody counts that.
+    if let Some(wrong) =
+        origin_requests.filter(|_| held.is_none()).and_then(|seen| other_work(asked, seen, in_progress))
+    {
+        "invalid".clone_into(&mut verdict);
+        reasons.push(wrong);
+    }
     Ok(Trial {
         // A count that was divided by a time and is multiplied by it again: exact below 2^53.
         requests: requests as u64,
@@ -458,8 +497,36 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         threads,
         env_padding_bytes: Some(env_padding_bytes),
         program_sha256,
+        asked_requests: asked,
+        origin_requests,
+        written_bytes,
         ..failed(task, String::new())
     })
+}
+
+/// A sentence if origins answered more or fewer requests than the generator completed, but for those in progress: then the
+/// system answers some by itself, or asks twice.
+fn other_work(asked: u64, seen: u64, in_progress: u64) -> Option<String> {
+    (seen.abs_diff(asked) > in_progress).then(|| {
+        format!("other work than asked: origins answered {seen} requests where the generator completed {asked}")
+    })
+}
+
+/// What the core map says against where threads may run: one sentence for each that may run elsewhere. Of the generator
+/// only the thread that keeps time is pinned.
+fn misplaced(threads: &[ThreadPlace], cores: CoreMap) -> Vec<String> {
+    let wrong = |place: &ThreadPlace| {
+        let wanted = match (place.party.as_str(), place.thread.as_str()) {
+            ("system", _) => cores.system,
+            ("origin", _) => cores.origin,
+            ("generator", "timing") => cores.generator,
+            _ => return None,
+        };
+        (place.cores != wanted.to_string()).then(|| {
+            format!("thread {} of the {} may run on {} instead of {wanted}", place.thread, place.party, place.cores)
+        })
+    };
+    threads.iter().filter_map(wrong).collect()
 }
 
 /// Memory of the system under the load of the case without its idle connections, and not made for them.
@@ -504,6 +571,9 @@ fn failed(task: &Task<'_>, why: String) -> Trial {
         threads: Vec::new(),
         env_padding_bytes: None,
         program_sha256: String::new(),
+        asked_requests: 0,
+        origin_requests: None,
+        written_bytes: None,
     }
 }
 
@@ -511,4 +581,68 @@ fn failed(task: &Task<'_>, why: String) -> Trial {
 pub fn sha256(id: u32) -> String {
     let answer = find_program("sha256sum").and_then(|program| ask(&program, &[&format!("/proc/{id}/exe")]));
     answer.and_then(|text| text.split_whitespace().next().map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ENV_PADDING_BYTES_MAX, System, Task, misplaced, other_work};
+    use crate::case::{Case, Work};
+    use crate::machine::CoreMap;
+    use crate::opponent::Kind;
+    use crate::threads::ThreadPlace;
+
+    /// A cache that answers for the origin, and a proxy that asks it twice.
+    #[test]
+    fn a_system_that_does_other_work_is_told() {
+        assert_eq!(other_work(10_000, 10_064, 64), None);
+        assert_eq!(other_work(10_000, 9_936, 64), None);
+        assert!(other_work(10_000, 12, 64).is_some_and(|text| text.contains("answered 12 requests")));
+        assert!(other_work(10_000, 20_000, 64).is_some());
+    }
+
+    /// Every start has a length of its own, the same again from the same seed.
+    #[test]
+    fn the_environment_has_another_length_in_every_start() {
+        let system = System::of(Kind::Direct);
+        let padding = |seed: u64, block: u32, turn: u32| {
+            let case = Case::keep_alive(Work::Proxy, 8, 128);
+            let task =
+                Task { system: &system, case, block, turn, warmup_s: 0.0, duration_s: 1.0, seed, rate_per_s: None };
+            task.env_padding_bytes()
+        };
+        let all =
+            |seed| (0..20).flat_map(|block| (0..5).map(move |turn| padding(seed, block, turn))).collect::<Vec<_>>();
+        let found = all(7);
+        assert_eq!(found, all(7));
+        assert!(found.iter().all(|bytes| *bytes < ENV_PADDING_BYTES_MAX));
+        let distinct: std::collections::BTreeSet<u32> = found.iter().copied().collect();
+        assert!(distinct.len() > 90, "{} of 100 differ", distinct.len());
+        let (low, high) = (found.iter().min().unwrap(), found.iter().max().unwrap());
+        assert!(*low < 400 && *high > 3600, "{low} to {high}");
+    }
+
+    #[test]
+    fn threads_that_may_run_elsewhere_are_named() {
+        let place = |party: &str, thread: &str, cores: &str| ThreadPlace {
+            party: party.into(),
+            thread: thread.into(),
+            cores: cores.into(),
+        };
+        let cores = CoreMap { system: 0, origin: 1, generator: 2 };
+        let good = [
+            place("system", "nginx", "0"),
+            place("origin", "twintier", "1"),
+            place("generator", "timing", "2"),
+            place("generator", "loadgen", "0-3"),
+        ];
+        assert!(misplaced(&good, cores).is_empty());
+        let bad = [place("system", "nginx", "0-3"), place("generator", "timing", "1")];
+        assert_eq!(
+            misplaced(&bad, cores),
+            [
+                "thread nginx of the system may run on 0-3 instead of 0",
+                "thread timing of the generator may run on 1 instead of 2"
+            ]
+        );
+    }
 }

@@ -11,6 +11,7 @@
 //! session is the session's planned arrival and behind a think time is the time at which that was over.
 
 mod figures;
+mod notes;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -25,7 +26,7 @@ use crate::browser::{Browser, Effect, Ending, Fetch, Incoming, Reading, Role, Wo
 use crate::connection::{Lines, Progress, State, position};
 use crate::failure::Failure;
 use crate::har::Archive;
-use crate::har::record::{End, Recording, SessionId};
+use crate::har::record::{Recording, SessionId};
 use crate::meter::{Cost, Sample};
 use crate::recorder::{Outcome, Recorder, Stamps};
 use crate::scenario::Scenario;
@@ -343,16 +344,26 @@ impl<E: Engine> Driver<'_, E> {
     fn send(&mut self, index: u32, now_ns: u64) {
         let Some(job) = &self.jobs[position(index)].job else { return };
         let fetch = &job.fetch;
-        let cookie = self.slots[position(index / LINES_PER_USER)].browser.cookie(&self.world, &fetch.path, now_ns);
+        let browser = &self.slots[position(index / LINES_PER_USER)].browser;
+        let cookie = browser.cookie(&self.world, &fetch.path, now_ns);
         let accept = match fetch.role {
             Role::Document => "text/html,application/json;q=0.9,*/*;q=0.8",
             Role::Sheet => "text/css,*/*;q=0.1",
             Role::Asset => "*/*",
         };
+        let authority = self.world.authority;
+        let referer = browser.referer(fetch).map(|page| format!("http://{authority}{page}"));
         let form = fetch.post.as_ref().map(|(kind, _)| ("Content-Type", *kind));
+        let origin = form.map(|_| format!("http://{authority}"));
         let condition = fetch.condition.as_ref().map(|(name, value)| (*name, value.as_str()));
         let fields = [("User-Agent", concat!("loadgen/", env!("CARGO_PKG_VERSION"))), ("Accept", accept)];
-        let optional = [cookie.as_deref().map(|cookie| ("Cookie", cookie)), form, condition];
+        let optional = [
+            origin.as_deref().map(|origin| ("Origin", origin)),
+            form,
+            referer.as_deref().map(|referer| ("Referer", referer)),
+            cookie.as_deref().map(|cookie| ("Cookie", cookie)),
+            condition,
+        ];
         let mut bytes = Vec::with_capacity(512);
         let (method, body) = fetch.post.as_ref().map_or(("GET", ""), |(_, body)| ("POST", body));
         write_request(
@@ -488,48 +499,6 @@ impl<E: Engine> Driver<'_, E> {
                 self.tell_failed(user, &job, Failure::QueueTimeout, now_ns);
             }
         }
-    }
-
-    /// Tells the recording about a user whose session is written down.
-    fn note(&mut self, user: u32, what: impl FnOnce(&mut Recording, SessionId)) {
-        if let Some((recording, session)) = self.recording.as_mut().zip(self.slots[position(user)].recorded) {
-            what(recording, session);
-        }
-    }
-
-    fn note_wanted(&mut self, user: u32, fetch: &Fetch, planned_ns: u64) -> Option<usize> {
-        let (recording, session) = self.recording.as_mut().zip(self.slots[position(user)].recorded)?;
-        let kind = match fetch.role {
-            Role::Document => "document",
-            Role::Sheet => "stylesheet",
-            Role::Asset => "other",
-        };
-        if fetch.role == Role::Document && fetch.redirects == 0 {
-            recording.begin_page(session, &fetch.path, planned_ns);
-        }
-        recording.wanted(session, kind, &fetch.path, planned_ns)
-    }
-
-    fn note_ended(&mut self, index: u32, job: &Job, end_ns: u64, outcome: Outcome, body_bytes: u64) {
-        let Some((recording, entry)) = self.recording.as_mut().zip(job.entry) else { return };
-        let (status, why) = match outcome {
-            Outcome::Completed { status } => (Some(status), None),
-            Outcome::Failed { why, status } => (status, Some(why.name())),
-            Outcome::InFlight => (None, Some("in flight at the end")),
-        };
-        recording.ended(
-            entry,
-            &End {
-                stamps: job.stamps,
-                connected_ns: job.connected_ns,
-                end_ns,
-                connection: Some(index % LINES_PER_USER),
-                status,
-                why,
-                headers: self.jobs[position(index)].incoming.headers(),
-                body_bytes,
-            },
-        );
     }
 
     fn finish(mut self, interrupted: bool) -> (Finished, Option<Archive>) {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod expect;
+mod max;
 mod pages;
 mod plan;
 
@@ -17,11 +18,13 @@ use twintier::engine::{Address, Uring};
 
 use self::archive::{ArchiveOptions, ScenarioOptions};
 use self::expect::ExpectOptions;
+use self::max::MaxOptions;
 use self::pages::PageOptions;
 use self::plan::{PlanOptions, PrintOptions, StartOptions};
 use crate::arrivals::{Plan, Rate};
 use crate::browse::{self, Site};
 use crate::hold;
+use crate::max::Outcome;
 use crate::merge::merge;
 use crate::replay::Trace;
 use crate::run::{self, Request, Variant};
@@ -66,6 +69,8 @@ enum Command {
     Run(Box<RunOptions>),
     /// Play users who open pages with their assets, sign in and send forms.
     Browse(Box<BrowseOptions>),
+    /// Search the highest rate that keeps objectives, with a 95 % interval.
+    Max(Box<MaxOptions>),
     /// Hold connections open beside a load: idle ones, or slow ones that never finish a request's head.
     Hold(HoldOptions),
     /// Add the runs of several generators to one report.
@@ -206,6 +211,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => perform_run(*options),
         Command::Browse(options) => perform_browse(*options),
         Command::Hold(options) => return perform_hold(&options),
+        Command::Max(options) => return perform_max(&options),
         Command::Plan(options) => return perform_plan(&options),
         Command::Scenario(options) => return perform_scenario(&options),
         Command::Schema => {
@@ -234,6 +240,21 @@ fn perform_hold(options: &HoldOptions) -> ExitCode {
     };
     match hold::perform(&order) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, EXIT_USAGE),
+        Err(error) => complain(&error, EXIT_FAILED),
+    }
+}
+
+fn perform_max(options: &MaxOptions) -> ExitCode {
+    match max::perform(options) {
+        Ok(report) => {
+            print!("{}", report.text());
+            match report.outcome {
+                Outcome::Found | Outcome::Above => ExitCode::SUCCESS,
+                Outcome::Below => ExitCode::from(EXIT_SLO_MISSED),
+                Outcome::GeneratorLimited | Outcome::Stopped | Outcome::Searching => ExitCode::from(EXIT_INVALID),
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, EXIT_USAGE),
         Err(error) => complain(&error, EXIT_FAILED),
     }

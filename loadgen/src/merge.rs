@@ -224,6 +224,7 @@ fn sum(runs: &[Run], summaries: &[Summary], totals: &Totals, tag_names: &[String
     // Objectives were set for one generator's share; they say nothing about the sum.
     merged.slo = Vec::new();
     merged.set_quantiles(&totals.histograms);
+    merged.response_p99_ci_ns = totals.response_p99_ci_ns();
     let present = tag_names.iter().zip(&totals.tags).filter_map(|(name, histogram)| Some((name, histogram.as_ref()?)));
     merged.tags = present
         .clone()

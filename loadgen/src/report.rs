@@ -12,6 +12,7 @@ use crate::appending::{Appending, told};
 use crate::failure::Failure;
 use crate::hgrm;
 use crate::hlog::LogWriter;
+use crate::quantile;
 use crate::recorder::{Counts, Exchange, Histograms, Interval, Phase, histogram};
 use crate::schedule::Window;
 use crate::stationarity::{Blocks, Stationarity};
@@ -29,6 +30,7 @@ pub struct Totals {
     /// Completed within the measured window, whichever cohort they belong to.
     pub completed_in_window: u64,
     blocks: Blocks,
+    quantile_blocks: quantile::Blocks,
 }
 
 impl Totals {
@@ -41,12 +43,18 @@ impl Totals {
             tags: (0..tag_count).map(|_| None).collect(),
             completed_in_window: 0,
             blocks: Blocks::new(),
+            quantile_blocks: quantile::Blocks::new(),
         }
     }
 
     /// Whether the window shows one state of the system.
     pub fn stationarity(&self) -> Stationarity {
         self.blocks.compare()
+    }
+
+    /// The values between which the 99th percentile of response time lies at 95 %.
+    pub fn response_p99_ci_ns(&self) -> Option<[u64; 2]> {
+        self.quantile_blocks.interval(&self.histograms.response, 0.99)
     }
 
     pub fn add(&mut self, interval: &Interval) {
@@ -66,6 +74,7 @@ impl Totals {
         if interval.phase == Phase::Measure {
             self.completed_in_window += interval.counts.completed;
             self.blocks.add(&interval.histograms.response);
+            self.quantile_blocks.add(&interval.histograms.response);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Objectives of a run, as in `p99<5ms,errors<0.1%`: what was wanted, what came, and whether that is enough.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quantile::samples_min;
 use crate::summary::{Summary, duration_text};
 
 /// One objective.
@@ -56,9 +58,43 @@ impl FromStr for Slo {
 }
 
 impl Slo {
-    /// Holds the figures of a run against every objective. A quantile without samples is not met.
+    /// Holds the figures of a run against every objective. A quantile that its samples do not support is not met.
     pub fn check(&self, summary: &Summary) -> Vec<Finding> {
         self.objectives.iter().map(|objective| objective.check(summary)).collect()
+    }
+
+    /// Requests that a run needs for its quantiles to say anything.
+    pub fn samples_min(&self) -> u64 {
+        let needed = self.objectives.iter().map(|objective| match objective.limit {
+            Limit::Response(quantile, _) => quantile.samples_min(),
+            Limit::Errors(_) | Limit::Rate(_) => 1,
+        });
+        needed.max().unwrap_or(1)
+    }
+
+    /// Whether an objective names a rate.
+    pub fn wants_rate(&self) -> bool {
+        self.objectives.iter().any(|objective| matches!(objective.limit, Limit::Rate(_)))
+    }
+}
+
+/// As written.
+impl fmt::Display for Slo {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<&str> = self.objectives.iter().map(|objective| objective.text.as_str()).collect();
+        out.write_str(&texts.join(","))
+    }
+}
+
+impl Quantile {
+    fn samples_min(self) -> u64 {
+        match self {
+            Self::P50 => samples_min(0.5),
+            Self::P90 => samples_min(0.9),
+            Self::P99 => samples_min(0.99),
+            Self::P999 => samples_min(0.999),
+            Self::Max => 1,
+        }
     }
 }
 
@@ -74,7 +110,11 @@ impl Objective {
                     Quantile::P999 => quantiles.p999,
                     Quantile::Max => quantiles.max,
                 };
-                (value.map_or("no sample".to_owned(), duration_text), value.is_some_and(|ns| ns < limit_ns))
+                let needed = quantile.samples_min();
+                let absent = || format!("{} samples, and it needs {needed}", quantiles.count);
+                // What the samples do not support was not shown to be met.
+                let value = value.filter(|_| quantiles.count >= needed);
+                (value.map_or_else(absent, duration_text), value.is_some_and(|ns| ns < limit_ns))
             }
             Limit::Errors(share_max) => {
                 let failed = summary.errors + summary.timed_out + summary.shed;

@@ -299,6 +299,7 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         stationary,
         connection_imbalance: finished.connection_imbalance,
         unasked: finished.unasked,
+        response_p99_ci_ns: totals.response_p99_ci_ns(),
     };
     summary.set_counts(&counts);
     summary.set_quantiles(&totals.histograms);

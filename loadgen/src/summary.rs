@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 pub use self::browse::{BrowseSummary, StepFailure, StepSummary};
 use crate::arrivals::Share;
 use crate::failure::Failure;
+use crate::quantile::samples_min;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
 use crate::slo::Finding;
 use crate::stationarity::Stationarity;
 use crate::verdict::Verdict;
 
-/// Quantiles of one histogram in nanoseconds; `None` (JSON `null`) where there is no sample.
+/// Quantiles of one histogram in nanoseconds; `None` (JSON `null`) where the samples do not support one at 95 %.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantiles {
     pub p50: Option<u64>,
@@ -29,15 +30,15 @@ pub struct Quantiles {
 
 impl Quantiles {
     pub fn of(histogram: &Histogram<u64>) -> Self {
-        let some = |value: u64| (!histogram.is_empty()).then_some(value);
-        let at = |quantile: f64| some(histogram.value_at_quantile(quantile));
+        let count = histogram.len();
+        let at = |quantile: f64| (count >= samples_min(quantile)).then(|| histogram.value_at_quantile(quantile));
         Self {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
-            max: some(histogram.max()),
-            count: histogram.len(),
+            max: (count > 0).then(|| histogram.max()),
+            count,
         }
     }
 }
@@ -130,6 +131,10 @@ pub struct Summary {
     /// Times that a connection brought bytes without a request to answer; it was given up.
     #[serde(default)]
     pub unasked: u64,
+    /// The values between which the 99th percentile of `response_ns` lies at 95 %; `None` if there are too few samples or
+    /// seconds to say.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub response_p99_ci_ns: Option<[u64; 2]>,
 }
 
 /// Checked responses, and what they lacked.
@@ -257,6 +262,9 @@ impl Summary {
                 let _ = writeln!(out, "           {count} without {check}");
             }
         }
+        if let Some(browse) = &self.browse {
+            out.push_str(&browse.failures_text());
+        }
         if self.verdict == Verdict::Invalid {
             let _ = writeln!(out, "no headline: the run is invalid; what was measured is in its files");
             return out;
@@ -273,6 +281,9 @@ impl Summary {
             let _ = writeln!(out, "service    {}", quantiles_text(&self.service_ns));
         } else {
             let _ = writeln!(out, "response   {}", quantiles_text(&self.response_ns));
+            if let Some([low, high]) = self.response_p99_ci_ns.map(|ends| ends.map(duration_text)) {
+                let _ = writeln!(out, "           p99 lies between {low} and {high} at 95 %");
+            }
             let _ = writeln!(out, "service    {}", quantiles_text(&self.service_ns));
             let _ = writeln!(out, "queue      {}", quantiles_text(&self.client_queue_ns));
         }
@@ -302,19 +313,16 @@ impl Summary {
 /// Which stamps the lines above lie between.
 const CLOCKS: &str = "           response is t5−t0 (planned to last byte), service t5−t3 (sent to last byte), queue t2−t1, lag (t1−t0)+(t3−t2)";
 
-/// Quantiles for people. A quantile is shown only if the samples can support it at 95 % (`n >= ln 0.05 / ln q`).
+/// Quantiles for people; one that the samples do not support is `n/a`.
 fn quantiles_text(quantiles: &Quantiles) -> String {
-    let shown = |value: Option<u64>, samples_min: u64| match value {
-        Some(ns) if quantiles.count >= samples_min => duration_text(ns),
-        Some(_) | None => "n/a".to_owned(),
-    };
+    let shown = |value: Option<u64>| value.map_or_else(|| "n/a".to_owned(), duration_text);
     format!(
         "p50 {:>9}  p90 {:>9}  p99 {:>9}  p99.9 {:>9}  max {:>9}  of {}",
-        shown(quantiles.p50, 5),
-        shown(quantiles.p90, 29),
-        shown(quantiles.p99, 299),
-        shown(quantiles.p999, 2995),
-        shown(quantiles.max, 1),
+        shown(quantiles.p50),
+        shown(quantiles.p90),
+        shown(quantiles.p99),
+        shown(quantiles.p999),
+        shown(quantiles.max),
         quantiles.count
     )
 }
@@ -355,6 +363,8 @@ mod tests {
         let mut histogram = histogram();
         histogram.record_n(2_000_000, 298).unwrap();
         assert!(quantiles_text(&Quantiles::of(&histogram)).contains("p99       n/a"));
+        assert_eq!(Quantiles::of(&histogram).p99, None);
+        assert!(Quantiles::of(&histogram).p90.is_some() && Quantiles::of(&histogram).max.is_some());
         histogram.record(2_000_000).unwrap();
         assert!(
             quantiles_text(&Quantiles::of(&histogram)).contains("p99   2.00 ms"),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::stationarity::{self, Change, Stationarity};
+use crate::summary::Summary;
 
 /// The share of planned requests that must have been submitted within the window.
 const SENT_SHARE_MIN: f64 = 0.99;
@@ -133,6 +134,18 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
     found.sort_by_key(|(verdict, _)| std::cmp::Reverse(*verdict));
     let worst = found.first().map_or(Verdict::Valid, |(verdict, _)| *verdict);
     (worst, found.into_iter().map(|(_, reason)| reason).collect())
+}
+
+/// Whether the generator kept an open loop from its rate, rather than the system: its thread had no time, or its own delay
+/// is most of the response time.
+pub fn generator_limited(summary: &Summary) -> bool {
+    let busy = summary.generator_cpu_share + summary.generator_wait_share;
+    let late = summary
+        .generator_lag_ns
+        .p99
+        .zip(summary.response_ns.p99)
+        .is_some_and(|(lag_ns, response_ns)| lag_ns as f64 > LAG_SHARE_INVALID * response_ns as f64);
+    busy > CORE_SHARE_MAX || late
 }
 
 /// What the figures hide about the system: a change of its state, connections that were not alike, answers without a

@@ -4,9 +4,11 @@
 //! that every answer of every run is the same.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use super::request::{Persistence, Unclear, head};
@@ -36,13 +38,17 @@ pub struct OriginOptions {
     pub fields: Vec<String>,
     /// How long an answer waits after its request is complete, in microseconds.
     pub delay_us: u64,
+    /// Processor time that is burnt before each answer, in nanoseconds: a handicap of known size, to see whether a
+    /// comparison notices it.
+    pub burn_ns: u64,
     /// Set to end [`run`]; wake `waker` afterwards.
     pub stop: Arc<AtomicBool>,
     /// The engine's doorbell.
     pub waker: Waker,
 }
 
-/// Prints `ready origin=ADDRESS engine=NAME` and answers on the calling thread until `stop` is set.
+/// Prints `ready origin=ADDRESS engine=NAME` and answers on the calling thread until `stop` is set; then prints
+/// `ended origin requests=N`, all that it answered.
 ///
 /// # Errors
 /// The core, the address, the body's file or io_uring is not to be had, or a field is none: one sentence with the cure.
@@ -57,7 +63,7 @@ pub fn run(options: OriginOptions) -> io::Result<()> {
 }
 
 fn run_on<E: Engine>(options: OriginOptions) -> io::Result<()> {
-    let mut origin = Origin::new(&body(&options)?, &fields(&options)?, options.delay_us.saturating_mul(1_000));
+    let mut origin = Origin::new(&body(&options)?, &fields(&options)?, &options);
     let mut engine: E = start("origin", &options.listen, options.core, options.waker)?;
     let mut events = Vec::with_capacity(super::config().events_max);
     while !options.stop.load(Ordering::Acquire) {
@@ -67,7 +73,7 @@ fn run_on<E: Engine>(options: OriginOptions) -> io::Result<()> {
             origin.handle(&mut engine, event);
         }
     }
-    Ok(())
+    writeln!(io::stdout(), "ended origin requests={}", origin.answered)
 }
 
 fn body(options: &OriginOptions) -> io::Result<Vec<u8>> {
@@ -147,23 +153,38 @@ impl Prepared {
     }
 }
 
+/// Keeps the core busy.
+fn burn(time: Duration) {
+    if time.is_zero() {
+        return;
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
 struct Origin {
     stay: Prepared,
     stay_confirmed: Prepared,
     close: Prepared,
     delay_ns: u64,
+    burn: Duration,
+    answered: u64,
     /// Answers that wait; the delay is the same for all, so the first is due first.
     waiting: VecDeque<(u64, Conn, Answer)>,
     exchanges: Vec<Exchange>,
 }
 
 impl Origin {
-    fn new(body: &[u8], fields: &str, delay_ns: u64) -> Self {
+    fn new(body: &[u8], fields: &str, options: &OriginOptions) -> Self {
         Self {
             stay: Prepared::new(fields, "", body),
             stay_confirmed: Prepared::new(fields, "Connection: keep-alive\r\n", body),
             close: Prepared::new(fields, "Connection: close\r\n", body),
-            delay_ns,
+            delay_ns: options.delay_us.saturating_mul(1_000),
+            burn: Duration::from_nanos(options.burn_ns),
+            answered: 0,
             waiting: VecDeque::with_capacity(1024),
             exchanges: (0..super::config().connections_max).map(|_| Exchange::default()).collect(),
         }
@@ -274,7 +295,9 @@ impl Origin {
             Persistence::StayConfirmed => &self.stay_confirmed,
             Persistence::Close => &self.close,
         };
+        burn(self.burn);
         engine.send(conn, prepared.chunk(answer.head_only));
+        self.answered += 1;
         let exchange = &mut self.exchanges[position(conn.slot)];
         exchange.waiting -= 1;
         if exchange.last && exchange.waiting == 0 {

@@ -20,8 +20,9 @@ use crate::compare::PlannedCase;
 use crate::failure::Failure;
 use crate::http;
 use crate::opponent::{self, Answer, Engine, Foreign, Kind, OriginOrder, Place, Running, start_origin};
-use crate::process::{Interrupt, Order, Process};
-use crate::trial::{Lab, Setting, Stage, System};
+use crate::process::{Interrupt, Order, Process, ask};
+use crate::quick;
+use crate::trial::{Lab, Role, Setting, Stage, System};
 
 const SYSTEMS: [Kind; 5] = [
     Kind::Direct,
@@ -54,7 +55,13 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         systems: everybody.clone(),
     });
     let cases = cases.collect();
-    campaign.conduct(args, &stage, plan(args, "app", systems, cases, None))
+    let mut plan = plan(args, "app", systems, cases, None);
+    if ask(&lab.programs.loadgen, &["run", "--help"]).is_some_and(|help| help.contains("--server-timing")) {
+        plan = plan.with_tiers();
+    } else {
+        quick::say("latency by tier is absent: this loadgen has no --server-timing");
+    }
+    campaign.conduct(args, &stage, plan)
 }
 
 /// The page, and what answers it.
@@ -87,7 +94,7 @@ impl<'a> AppStage<'a> {
             content_type: String::new(),
             fields: Vec::new(),
         };
-        let running = stage.appliance(&Setting::plain(&folder))?;
+        let running = stage.appliance(&Setting::plain(&folder), false)?;
         let page = http::get_repeatedly(&running.address, PATH, 1)?.remove(0);
         running.stop()?;
         fs::write(&stage.body_file, &page.body).map_err(|error| Failure::file(&stage.body_file, &error))?;
@@ -98,12 +105,15 @@ impl<'a> AppStage<'a> {
     }
 
     /// Starts the appliance on a fresh database and waits until the page is there.
-    fn appliance(&self, setting: &Setting<'_>) -> Result<Running, Failure> {
+    fn appliance(&self, setting: &Setting<'_>, tells_tiers: bool) -> Result<Running, Failure> {
         let folder = setting.folder;
         let profile = self.root.join("profiles/bench.toml").to_string_lossy().into_owned();
         let database = format!("database.path={}", folder.join("appliance.duckdb").display());
         let source = format!("storage.import.source={}", self.supplier.display());
-        let arguments = ["serve", "--profile", &profile, "--set", &database, "--set", &source];
+        let mut arguments = vec!["serve", "--profile", &profile, "--set", &database, "--set", &source];
+        if tells_tiers {
+            arguments.extend(["--set", "forwarding.server_timing=true"]);
+        }
         let order = Order::new("appliance", &self.lab.programs.twintier, &arguments, folder);
         let mut process =
             Process::start(&order.on_core(Some(self.lab.cores.system)).padded(setting.env_padding_bytes))?;
@@ -132,6 +142,7 @@ impl<'a> AppStage<'a> {
             answer: Answer::File { path: &self.body_file, content_type: &self.content_type, fields: &self.fields },
             folder: setting.folder,
             env_padding_bytes: setting.env_padding_bytes,
+            burn_ns: 0,
         };
         start_origin(&self.lab.programs, &self.lab.interrupt, &order)
     }
@@ -140,7 +151,7 @@ impl<'a> AppStage<'a> {
 impl Stage for AppStage<'_> {
     fn start(&self, system: &System, case: &Case, setting: &Setting<'_>) -> Result<Running, Failure> {
         match system.kind {
-            Kind::Appliance => self.appliance(setting),
+            Kind::Appliance => self.appliance(setting, system.role == Role::Tiers),
             Kind::Direct | Kind::Origin(_) => {
                 let (process, address) = self.origin("origin", setting)?;
                 Ok(Running::of(address, process))

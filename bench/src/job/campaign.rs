@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::CompareArgs;
 use crate::compare::{self, Plan, PlannedCase};
-use crate::evaluate::null_text;
+use crate::evaluate::{equal_work_text, null_text};
 use crate::failure::Failure;
 use crate::machine::Jiffies;
 use crate::opponent::{Kind, Programs};
@@ -66,10 +66,17 @@ impl Campaign {
         for floor in &comparison.floor {
             println!("{}", floor.text());
         }
+        for line in equal_work_text(&comparison.equal_work) {
+            println!("equal work: {line}");
+        }
         for row in comparison.ratios.iter().filter(|row| row.intervals_disagree()) {
             println!("{}", row.disagreement_text());
         }
         println!("{}", report::terminal(&self.record, &comparison, None));
+        for tiers in &comparison.tiers {
+            println!("{}, {}: where the slow ones spend their time\n", tiers.system, tiers.case.title());
+            println!("{}", tiers.table().text());
+        }
         println!("run directory: {}", folder.display());
         println!("report:        {}", report::write_page(folder)?.display());
         report::refuse_invalid(&comparison)

@@ -76,7 +76,8 @@ fn takes_part(kind: Kind, case: &Case) -> bool {
     case.load != Load::Idle || !matches!(kind, Kind::Direct | Kind::Forward)
 }
 
-/// An origin for each size of body, and the proxies in front of them.
+/// An origin for each size of body, which says what every answer must be; the systems; and for each trial an origin
+/// of its own, which says at the end how many requests came.
 pub struct ProxyStage<'a> {
     lab: &'a Lab,
     origins: Vec<Origin>,
@@ -84,7 +85,7 @@ pub struct ProxyStage<'a> {
 
 struct Origin {
     body_bytes: usize,
-    process: Process,
+    _process: Process,
     address: String,
 }
 
@@ -104,9 +105,10 @@ impl<'a> ProxyStage<'a> {
                 answer: Answer::Bytes(body_bytes),
                 folder: &lab.folder.join("origin"),
                 env_padding_bytes: 0,
+                burn_ns: 0,
             };
             let (process, address) = start_origin(&lab.programs, &lab.interrupt, &order)?;
-            origins.push(Origin { body_bytes, process, address });
+            origins.push(Origin { body_bytes, _process: process, address });
         }
         Ok(Self { lab, origins })
     }
@@ -116,42 +118,50 @@ impl<'a> ProxyStage<'a> {
         found.expect("invariant: every body of the plan has an origin")
     }
 
-    /// An origin in the place of the system: one hop.
-    fn origin_alone(&self, engine: Engine, case: &Case, setting: &Setting<'_>) -> Result<Running, Failure> {
+    /// An origin for one trial: behind a system, or in its place.
+    fn fresh_origin(
+        &self,
+        engine: Engine,
+        core: usize,
+        case: &Case,
+        setting: &Setting<'_>,
+    ) -> Result<(Process, String), Failure> {
         let order = OriginOrder {
             name: "origin",
-            core: Some(self.lab.cores.system),
+            core: Some(core),
             engine,
             answer: Answer::Bytes(case.body_bytes),
             folder: setting.folder,
             env_padding_bytes: setting.env_padding_bytes,
+            burn_ns: 0,
         };
-        let (process, address) = start_origin(&self.lab.programs, &self.lab.interrupt, &order)?;
-        Ok(Running::of(address, process))
+        start_origin(&self.lab.programs, &self.lab.interrupt, &order)
     }
 }
 
 impl Stage for ProxyStage<'_> {
     fn start(&self, system: &System, case: &Case, setting: &Setting<'_>) -> Result<Running, Failure> {
         if let Kind::Origin(engine) = system.kind {
-            return self.origin_alone(engine, case, setting);
+            let (process, address) = self.fresh_origin(engine, self.lab.cores.system, case, setting)?;
+            return Ok(Running::of(address, process));
         }
-        let origin = self.origin(case);
+        let (origin, origin_address) = self.fresh_origin(Engine::Auto, self.lab.cores.origin, case, setting)?;
         if system.kind == Kind::Direct {
-            let address = origin.address.clone();
-            return Ok(Running { address, processes: Vec::new(), groups: vec![origin.process.id()], admin: None });
+            return Ok(Running::of(origin_address, origin));
         }
         let held = system.held.map_or(0, |hold| hold.connections);
         let place = Place {
             programs: &self.lab.programs,
-            origins: std::slice::from_ref(&origin.address),
+            origins: std::slice::from_ref(&origin_address),
             core: self.lab.cores.system,
             folder: setting.folder,
             interrupt: &self.lab.interrupt,
             connections: case.connections + case.idle_connections + held,
             env_padding_bytes: setting.env_padding_bytes,
         };
-        opponent::start(system.kind, &place)
+        let mut running = opponent::start(system.kind, &place)?;
+        running.processes.push(origin);
+        Ok(running)
     }
 
     fn path(&self) -> &str {

@@ -14,7 +14,7 @@ use super::tables::{
     appliance_table, cases, floor_table, job, notes, ratio_table, system_table, systems_table, target_table,
 };
 use crate::case::{Case, Load};
-use crate::evaluate::{RatioRow, metric_words};
+use crate::evaluate::{RatioRow, equal_work_text, metric_words};
 use crate::faults::Faults;
 use crate::html::Verdict;
 use crate::statistics::Verdict as Finding;
@@ -96,7 +96,9 @@ pub fn page_chapters(run: &Run) -> Vec<Chapter> {
     chapters.extend(load_chapter(run));
     chapters.push(time_chapter(run));
     chapters.push(cost_chapter(run));
+    chapters.extend(tiers_chapter(run));
     chapters.push(floor_chapter(run));
+    chapters.extend(equal_work_chapter(run));
     chapters.extend(appliance_chapter(run));
     chapters.push(systems_chapter(run));
     let rules = RULES.iter().map(|rule| (*rule).to_owned()).collect();
@@ -127,9 +129,11 @@ pub fn section_chapters(run: &Run) -> Vec<Chapter> {
         beside.push(Block::More(format!("All {} ratios", run.comparison.ratios.len()), vec![table]));
     }
     chapters.push(beside);
+    chapters.extend(tiers_chapter(run));
     if !run.comparison.floor.is_empty() {
         chapters.push(floor_chapter(run));
     }
+    chapters.extend(equal_work_chapter(run));
     chapters.extend(appliance_chapter(run));
     chapters.push(systems_chapter(run));
     chapters
@@ -359,6 +363,26 @@ fn floor_chapter(run: &Run) -> Chapter {
     let text = "The same generator on the same cores against `twintier origin` in the system's place: what is left when there is \
                 next to nothing to measure. A figure near its floor says more about the tool than about the system.";
     Chapter::of("Tool floor", [Block::Text(text.to_owned()), Block::Table(floor_table(&run.comparison.floor))])
+}
+
+/// Where the time of slow requests went, by the systems that say so.
+fn tiers_chapter(run: &Run) -> Option<Chapter> {
+    let tiers = &run.comparison.tiers;
+    let blocks = tiers.iter().flat_map(|tiers| {
+        let heading = Block::Heading(format!("{}, {}", tiers.system, tiers.case.title()));
+        [heading, Block::Table(tiers.table())]
+    });
+    let text = "From Server-Timing, in trials of their own. The quantiles of the parts do not add up; the means on the right do: they are \
+                of the requests from each block's p99 on. What no part accounts for is network, kernel and the rest of the system.";
+    let mut chapter = Chapter::of("Where the slow ones spend their time", [Block::Text(text.to_owned())]);
+    chapter.blocks.extend(blocks);
+    (!tiers.is_empty()).then_some(chapter)
+}
+
+/// Where the work of the systems differs, and that nobody answered for the origin.
+fn equal_work_chapter(run: &Run) -> Option<Chapter> {
+    let lines = equal_work_text(&run.comparison.equal_work);
+    (!lines.is_empty()).then(|| Chapter::of("Equal work", [Block::Notes(lines)]))
 }
 
 fn appliance_chapter(run: &Run) -> Option<Chapter> {

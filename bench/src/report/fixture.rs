@@ -35,5 +35,8 @@ pub fn trial(system: &str, case: Case, block: u32) -> Trial {
         threads: vec![],
         env_padding_bytes: None,
         program_sha256: String::new(),
+        asked_requests: 200_002,
+        origin_requests: None,
+        written_bytes: None,
     }
 }

@@ -23,6 +23,16 @@ pub fn page(run: &Run) -> Result<Page, Failure> {
     let (title, verdict) = if let Some(outcome) = &run.dispatch {
         chapters.extend(dispatch::text::chapters(outcome));
         ("Dispatch policies".to_owned(), Verdict { word: "valid".into(), ..Verdict::default() })
+    } else if let Some(outcome) = &run.experiments {
+        chapters.extend(outcome.chapters());
+        let (text, reasons) = (machine_caveat(&run.record), outcome.faults());
+        let word = if reasons.is_empty() { "valid" } else { "suspect" };
+        let title = if outcome.job == "null" {
+            "Many comparisons of a system with itself"
+        } else {
+            "Many comparisons with a handicap"
+        };
+        (title.to_owned(), Verdict { word: word.into(), text, reasons })
     } else if let Some(outcome) = &run.figures {
         chapters.extend(figures::text::chapters(outcome));
         let word = if outcome.invalid.is_empty() { "valid" } else { "invalid" };
@@ -75,6 +85,8 @@ pub fn section(run: &Run, folder: &str) -> Result<(String, Vec<Picture>), Failur
     let mut out = format!("\n## `{}`\n\n{}\n", run.name, provenance(run));
     let mut chapters = if let Some(outcome) = &run.dispatch {
         dispatch::text::chapters(outcome)
+    } else if let Some(outcome) = &run.experiments {
+        outcome.chapters()
     } else if let Some(outcome) = &run.figures {
         if !run.record.finished {
             out.push_str("\nThe run was cut short: these are the blocks that were complete.\n");

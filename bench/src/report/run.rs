@@ -7,6 +7,7 @@ use super::intervals::{self, Interval};
 use super::material::Material;
 use crate::compare::read_trials;
 use crate::evaluate::{Comparison, evaluate};
+use crate::experiments;
 use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::figures;
@@ -28,6 +29,8 @@ pub struct Run {
     /// Of a job of figures, which has none either.
     pub figures: Option<figures::Outcome>,
     pub faults: Option<Faults>,
+    /// Of `bench null` or `bench power`.
+    pub experiments: Option<experiments::Outcome>,
     pub configurations: Vec<Configuration>,
 }
 
@@ -71,6 +74,7 @@ impl Run {
         Ok(Self {
             name: run_name(folder),
             dispatch: dispatch::Outcome::read(folder, &record)?,
+            experiments: experiments::Outcome::read(folder)?,
             intervals: intervals::read(&folder.join(beside).join("intervals.csv"))?,
             configurations: configurations(folder, &material)?,
             record,

@@ -26,6 +26,8 @@ use rand_xoshiro::rand_core::SeedableRng;
 pub use crate::arrivals::curve::Curve;
 use crate::arrivals::curve::{Cursor, MASS_PER_ARRIVAL};
 pub use crate::arrivals::language::{Pattern, Process};
+#[cfg(test)]
+pub use crate::arrivals::random::unit;
 pub use crate::arrivals::random::{below, exponential, index_below};
 pub use crate::arrivals::rate::Rate;
 pub use crate::arrivals::share::Share;

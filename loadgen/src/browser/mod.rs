@@ -232,6 +232,12 @@ impl Browser {
         self.jar.field(path, world.now(now_ns).unix_s)
     }
 
+    /// The path of the page that a fetch comes from, which browsers tell: assets and forms have one, and a page that is
+    /// opened by its address has none.
+    pub fn referer(&self, fetch: &Fetch) -> Option<&str> {
+        (fetch.role != Role::Document || fetch.post.is_some()).then_some(self.address.as_str())
+    }
+
     /// When the page was wanted that is being loaded.
     pub fn loading_since_ns(&self) -> Option<u64> {
         matches!(self.state, State::Document(_) | State::Assets { .. }).then_some(self.page_started_ns)

@@ -142,7 +142,17 @@ impl BrowseSummary {
         self.set_shares();
     }
 
-    /// For people.
+    /// Why sessions failed, for people.
+    pub fn failures_text(&self) -> String {
+        const LINES_MAX: usize = 10;
+        let mut out = String::new();
+        for StepFailure { step, why, count } in self.failures.iter().take(LINES_MAX) {
+            let _ = writeln!(out, "           {count} sessions at step {step}: {why}");
+        }
+        out
+    }
+
+    /// Figures for people.
     pub fn text(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(
@@ -173,9 +183,6 @@ impl BrowseSummary {
                 self.cache_revalidated,
                 self.foreign_assets
             );
-        }
-        for StepFailure { step, why, count } in self.failures.iter().take(10) {
-            let _ = writeln!(out, "           step {step} failed {count} times: {why}");
         }
         out
     }

@@ -62,6 +62,14 @@ impl Site {
         };
         self.seen.lock().unwrap().push((agent.to_owned(), asked));
         let path = request.path.split('?').next().unwrap_or("");
+        // As frameworks do against forged forms.
+        let host = format!("http://{}", request.field("host").unwrap_or(""));
+        let page = if path == "/order" { "/nasty?a=1" } else { "/sign-in" };
+        if request.method == "POST"
+            && (request.field("origin") != Some(&host) || request.field("referer") != Some(&format!("{host}{page}")))
+        {
+            return respond(stream, 403, HTML, "forged");
+        }
         match (request.method.as_str(), path) {
             ("GET", "/sign-in") => {
                 let form = "<link rel=stylesheet href=/css/site.css?v=1&w=2><form method=post action=sign-in><input type=hidden name=csrf value=";

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::TcpStream;
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 use crate::support::{Request, Scratch, assert_balanced, loadgen, number, respond, serve, summary};
 
@@ -25,7 +26,7 @@ impl Catalogue {
     fn answer(&self, request: &Request, stream: &mut TcpStream) -> bool {
         let page = |stream: &mut TcpStream, body: &str| {
             let body = format!(
-                "<!doctype html><head><link rel=\"stylesheet\" href=\"/static/site.css\"></head><img src=\"/static/logo.svg\">{body}"
+                "<!doctype html><head><link rel=\"stylesheet\" href=\"/static/site.css\"></head><img src=\"/static/logo.svg\">{body}<button>Sign out</button>"
             );
             respond(stream, 200, HTML, &body)
         };
@@ -208,4 +209,94 @@ fn mistakes_in_a_scenario_are_bad_usage_with_their_place() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Microseconds since 1970 of a date of an archive.
+fn unix_us(date: &str) -> i64 {
+    chrono::DateTime::parse_from_rfc3339(date).unwrap().timestamp_micros()
+}
+
+/// A busy machine makes the generator late, and no planned time moves with it.
+#[test]
+fn pages_are_planned_from_what_they_wait_for_and_not_from_when_the_generator_woke() {
+    let (address, _) = serve(|_: &Request, stream: &mut TcpStream| respond(stream, 200, HTML, "fine"));
+    let out = Scratch::new();
+    let (file, har) = (out.join("scenario.toml"), out.join("sessions.har"));
+    let text = "name = 'x'\n[[steps]]\nkind = 'get'\npath = '/first'\n[[steps]]\nkind = 'think'\nconstant_s = 0.25\n\
+                [[steps]]\nkind = 'get'\npath = '/second'\n";
+    std::fs::write(&file, text).unwrap();
+    let url = format!("http://{address}");
+    let load = ["--rate", "10", "--duration", "2", "--timeout", "60", "--har", &har, "--har-sessions", "10"];
+    let (summary, _) = summary(&out, &[&["browse", &file, &url][..], &load].concat());
+    assert_balanced(&summary);
+    let archive: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&har).unwrap()).unwrap();
+    let pages: Vec<(String, i64, f64)> = archive["log"]["pages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|page| {
+            let title = page["title"].as_str().unwrap().to_owned();
+            let started = unix_us(page["startedDateTime"].as_str().unwrap());
+            (title, started, page["pageTimings"]["onLoad"].as_f64().unwrap() * 1e3)
+        })
+        .collect();
+    let page =
+        |session: usize, path: &str| pages.iter().find(|(title, ..)| *title == format!("session {session}: {path}"));
+    let first_us = page(1, "/first").unwrap().1;
+    for session in 1..=10 {
+        // Sessions arrive by plan: every tenth of a second, whatever comes back. Dates have whole microseconds.
+        let (_, started_us, load_us) = page(session, "/first").unwrap();
+        let planned_us = i64::try_from(session - 1).unwrap() * 100_000;
+        assert!((started_us - first_us - planned_us).abs() <= 1, "session {session} at {started_us} after {first_us}");
+        // The second page is wanted when the time to think is over that began with the end of the first.
+        let Some((_, second_us, _)) = page(session, "/second") else { continue };
+        let wanted_us = *started_us as f64 + load_us + 250_000.0;
+        assert!((*second_us as f64 - wanted_us).abs() <= 2.0, "session {session}: {second_us}, not {wanted_us}");
+    }
+    assert!(pages.iter().any(|(title, ..)| title.ends_with("/second")), "{pages:?}");
+}
+
+/// Requests that are being answered now, at most so far, and were so far.
+#[derive(Default)]
+struct Parallel {
+    now: Mutex<(u32, u32, u32)>,
+    changed: Condvar,
+}
+
+impl Parallel {
+    /// Holds assets until six of them are there, for so long that fewer would be noticed, and the first of them a little
+    /// longer, for a seventh.
+    fn answer(&self, request: &Request, stream: &mut TcpStream) -> bool {
+        if request.path == "/" {
+            let images: String = (0..24).map(|number| format!("<img src=/{number}.png>")).collect();
+            return respond(stream, 200, HTML, &images);
+        }
+        let mut now = self.now.lock().unwrap();
+        now.0 += 1;
+        now.1 = now.1.max(now.0);
+        self.changed.notify_all();
+        now.2 += 1;
+        let first = now.2 <= 6;
+        let (now, _) = self.changed.wait_timeout_while(now, Duration::from_secs(5), |now| now.1 < 6).unwrap();
+        let longer = Duration::from_millis(if first { 500 } else { 0 });
+        let (mut now, _) = self.changed.wait_timeout_while(now, longer, |now| now.1 < 7).unwrap();
+        now.0 -= 1;
+        drop(now);
+        respond(stream, 200, "Cache-Control: no-store\r\n", "x")
+    }
+}
+
+#[test]
+fn a_user_has_six_connections_and_no_more() {
+    let parallel: &'static Parallel = Box::leak(Box::default());
+    let (address, _) = serve(|request: &Request, stream: &mut TcpStream| parallel.answer(request, stream));
+    let out = Scratch::new();
+    let file = out.join("scenario.toml");
+    std::fs::write(&file, "name = 'x'\nsteps = [{ kind = 'get', path = '/' }]\n").unwrap();
+    let url = format!("http://{address}");
+    let (summary, _) = summary(&out, &["browse", &file, &url, "--users", "1", "--duration", "1", "--timeout", "60"]);
+    assert_balanced(&summary);
+    assert_eq!(parallel.now.lock().unwrap().1, 6);
+    let (pages, assets) = (number(&summary, "/browse/pages"), number(&summary, "/browse/asset_responses"));
+    assert_eq!((assets, number(&summary, "/browse/pages_incomplete")), (pages * 24, 0));
 }

@@ -30,7 +30,7 @@ fn measured() -> (Scratch, Value) {
             respond(stream, if request.number.is_multiple_of(5) { 201 } else { 200 }, "", "fine")
         });
         let (out, url) = (Scratch::new(), format!("http://{address}/"));
-        let load = ["--rate", "700", "--arrivals", "poisson", "--duration", "2.5", "--warmup", "0.5"];
+        let load = ["--rate", "1400", "--arrivals", "poisson", "--duration", "2.5", "--warmup", "0.5"];
         let (summary, _) = summary(&out, &[&["run", &url][..], &load].concat());
         assert_balanced(&summary);
         let entries = fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap());
@@ -51,18 +51,24 @@ fn printed(output: &Output) -> Vec<Value> {
 
 /// The figures of the reader are those of the summary, and its intervals add up to its sums.
 fn assert_same_figures(read: &[Value], summary: &Value) {
-    let ours = |pointer: &str| {
-        ["count", "p50", "p99", "p999", "max"]
-            .map(|name| summary.pointer(&format!("{pointer}/{name}")).unwrap_or(&Value::Null).clone())
+    let compare = |log: usize, tag: &str, pointer: &str| {
+        let mut compared = 0;
+        for name in ["count", "p50", "p99", "p999", "max"] {
+            let ours = summary.pointer(&format!("{pointer}/{name}")).unwrap_or(&Value::Null);
+            // A reader knows nothing of how many samples a quantile needs.
+            if !ours.is_null() {
+                assert_eq!(&read[log][tag][name], ours, "{pointer}/{name}");
+                compared += 1;
+            }
+        }
+        compared
     };
-    let theirs =
-        |log: usize, tag: &str| ["count", "p50", "p99", "p999", "max"].map(|name| read[log][tag][name].clone());
-    assert_eq!(theirs(0, ""), ours("/response_ns"));
+    assert_eq!(compare(0, "", "/response_ns"), 5);
     for status in ["status_200", "status_201"] {
-        assert_eq!(theirs(1, status), ours(&format!("/tags/{status}/response_ns")), "{status}");
+        assert!(compare(1, status, &format!("/tags/{status}/response_ns")) >= 4);
     }
     for part in ["service", "generator_lag", "client_queue", "first_byte"] {
-        assert_eq!(theirs(2, part), ours(&format!("/{part}_ns")), "{part}");
+        assert_eq!(compare(2, part, &format!("/{part}_ns")), 5);
     }
     for tag in read.iter().flat_map(|log| log.as_object().unwrap().values()) {
         let mut sum: BTreeMap<u64, u64> = BTreeMap::new();

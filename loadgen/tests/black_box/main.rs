@@ -3,7 +3,9 @@
 mod accounting;
 mod archives;
 mod bad_input;
+mod bad_sites;
 mod browsing;
+mod capacity;
 mod checks;
 mod foreign_readers;
 mod holding;
@@ -15,4 +17,5 @@ mod portability;
 mod schema;
 mod stall;
 mod stolen_time;
+mod stopped_server;
 mod support;

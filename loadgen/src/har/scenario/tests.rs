@@ -186,3 +186,28 @@ fn recordings_that_hold_no_page_are_refused_with_the_cure() {
     let late = with(login_page(), &[("/startedDateTime", json!("yesterday"))]);
     assert!(wrong(vec![late], &Choices::default()).contains("`yesterday` is no date"));
 }
+
+/// Firefox says what an entry is by the request's fields alone, and keeps a page for each document.
+#[test]
+fn an_archive_of_firefox_is_read_by_its_fields() {
+    let asks = |destination: &str, mode: &str| {
+        let fields =
+            json!([{ "name": "Sec-Fetch-Dest", "value": destination }, { "name": "Sec-Fetch-Mode", "value": mode }]);
+        [("/request/headers", fields), ("/response/content/mimeType", json!("text/html"))]
+    };
+    let post = json!({ "mimeType": "application/x-www-form-urlencoded", "params": [{ "name": "q", "value": "a b" }], "text": "q=a+b%25" });
+    let entries = vec![
+        with(entry(1.0, "GET", "http://shop.test/", 200), &asks("document", "navigate")),
+        with(entry(1.1, "GET", "http://shop.test/part.html", 200), &asks("empty", "cors")),
+        with(entry(1.2, "GET", "http://shop.test/inner.html", 200), &asks("iframe", "navigate")),
+        with(entry(1.3, "GET", "http://shop.test/x.svg", 200), &asks("image", "no-cors")),
+        with(
+            with(entry(2.0, "POST", "http://shop.test/find", 200), &asks("document", "navigate")),
+            &[("/request/postData", post)],
+        ),
+    ];
+    let (found, toml) = steps(entries, &Choices::default());
+    assert_eq!(found, ["get / [200]", "think 600000000 false", "form /find [\"q\"] [200]"]);
+    assert!(toml.contains("\"q\" = \"a b%\""), "{toml}");
+    assert!(toml.contains("frames: /inner.html (1)") && toml.contains("GET /part.html (1)"), "{toml}");
+}
