@@ -24,6 +24,8 @@ use crate::trial::{Role, Trial};
 pub use control::{Floor, null_text};
 pub use equal::{EqualWork, equal_work_text};
 pub use tiers::Tiers;
+#[cfg(test)]
+pub use tiers::{Exemplar, SlowRequests};
 
 /// `compare.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

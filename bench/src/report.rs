@@ -21,6 +21,7 @@ pub mod pictures;
 pub mod run;
 mod sections;
 pub mod tables;
+pub mod tiers;
 
 use std::fs;
 use std::path::{Path, PathBuf};

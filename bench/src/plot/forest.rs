@@ -92,7 +92,7 @@ impl Forest {
                 let widest = |of: fn(&Row) -> &str| self.rows().map(|row| width(of(row), LETTERS)).fold(0.0, f64::max);
                 let labels = widest(|row| &row.label).clamp(90.0, 290.0);
                 let values = widest(|row| &row.value).clamp(60.0, 190.0);
-                Layout { units, row_height: 26.0, left: labels + 28.0, right: units - values - 34.0 }
+                Layout { units, row_height: 26.0, left: labels + 38.0, right: units - values - 34.0 }
             }
             // Texts stand above their interval.
             Width::Phone => Layout { units, row_height: 44.0, left: 16.0, right: units - 16.0 },

@@ -11,8 +11,9 @@ use super::page::capitalised;
 use super::pictures::{Grouping, Named, case_key, forest, omission, spectrum};
 use super::run::Run;
 use super::tables::{
-    appliance_table, cases, floor_table, job, notes, ratio_table, system_table, systems_table, target_table,
+    appliance_table, bound_text, cases, floor_table, job, notes, ratio_table, system_table, systems_table, target_table,
 };
+use super::tiers;
 use crate::case::{Case, Load};
 use crate::evaluate::{RatioRow, equal_work_text, metric_words};
 use crate::faults::Faults;
@@ -96,7 +97,7 @@ pub fn page_chapters(run: &Run) -> Vec<Chapter> {
     chapters.extend(load_chapter(run));
     chapters.push(time_chapter(run));
     chapters.push(cost_chapter(run));
-    chapters.extend(tiers_chapter(run));
+    chapters.extend(tiers::chapter(&run.comparison.tiers));
     chapters.push(floor_chapter(run));
     chapters.extend(equal_work_chapter(run));
     chapters.extend(appliance_chapter(run));
@@ -129,7 +130,7 @@ pub fn section_chapters(run: &Run) -> Vec<Chapter> {
         beside.push(Block::More(format!("All {} ratios", run.comparison.ratios.len()), vec![table]));
     }
     chapters.push(beside);
-    chapters.extend(tiers_chapter(run));
+    chapters.extend(tiers::chapter(&run.comparison.tiers));
     if !run.comparison.floor.is_empty() {
         chapters.push(floor_chapter(run));
     }
@@ -177,10 +178,22 @@ fn cards(run: &Run) -> Vec<Card> {
         own.filter(|row| row.case == case && row.a == first && row.b != BEST)
     };
     let mut cards: Vec<Card> =
-        run.comparison.null.iter().filter(|row| row.metric == "cpu_us_per_request").map(card).collect();
+        run.comparison.null.iter().filter(|row| row.metric == "cpu_us_per_request").map(null_card).collect();
     cards.extend(rows("cpu_us_per_request").map(card));
     cards.truncate(CARDS_MAX);
     cards
+}
+
+/// The same system twice: no difference is what is hoped for.
+fn null_card(row: &RatioRow) -> Card {
+    let tone = if row.excludes_one() { Tone::Bad } else { Tone::Plain };
+    let said = if row.excludes_one() { "excludes 1" } else { "contains 1" };
+    let interval = row.ci_low.zip(row.ci_high);
+    let detail = interval.map_or_else(
+        || "too few blocks".to_owned(),
+        |(low, high)| format!("{} to {} · {said} · {} blocks", bound_text(low, 2), bound_text(high, 2), row.blocks),
+    );
+    Card { label: format!("A/A: {}, {} twice", metric_words(&row.metric), row.a), detail, tone, ..card(row) }
 }
 
 fn card(row: &RatioRow) -> Card {
@@ -190,7 +203,10 @@ fn card(row: &RatioRow) -> Card {
         value: row.ratio.map_or_else(|| "n/a".to_owned(), |ratio| format!("{ratio:.2} ×")),
         detail: interval.map_or_else(
             || row.verdict.name().to_owned(),
-            |(low, high)| format!("{low:.2} to {high:.2} · {} · {} blocks", row.verdict.name(), row.blocks),
+            |(low, high)| {
+                let (low, high) = (bound_text(low, 2), bound_text(high, 2));
+                format!("{low} to {high} · {} · {} blocks", row.verdict.name(), row.blocks)
+            },
         ),
         tone: match row.verdict {
             Finding::Faster => Tone::Good,
@@ -363,20 +379,6 @@ fn floor_chapter(run: &Run) -> Chapter {
     let text = "The same generator on the same cores against `twintier origin` in the system's place: what is left when there is \
                 next to nothing to measure. A figure near its floor says more about the tool than about the system.";
     Chapter::of("Tool floor", [Block::Text(text.to_owned()), Block::Table(floor_table(&run.comparison.floor))])
-}
-
-/// Where the time of slow requests went, by the systems that say so.
-fn tiers_chapter(run: &Run) -> Option<Chapter> {
-    let tiers = &run.comparison.tiers;
-    let blocks = tiers.iter().flat_map(|tiers| {
-        let heading = Block::Heading(format!("{}, {}", tiers.system, tiers.case.title()));
-        [heading, Block::Table(tiers.table())]
-    });
-    let text = "From Server-Timing, in trials of their own. The quantiles of the parts do not add up; the means on the right do: they are \
-                of the requests from each block's p99 on. What no part accounts for is network, kernel and the rest of the system.";
-    let mut chapter = Chapter::of("Where the slow ones spend their time", [Block::Text(text.to_owned())]);
-    chapter.blocks.extend(blocks);
-    (!tiers.is_empty()).then_some(chapter)
 }
 
 /// Where the work of the systems differs, and that nobody answered for the origin.

@@ -11,6 +11,9 @@ use crate::plot::bars::{Bar, Bars, Part};
 use crate::plot::text::Unit;
 use crate::table::Table;
 
+/// A group below this share of its system's time is shown in the table alone.
+const SHARE_MIN: f64 = 0.02;
+
 /// The one group of a system that does all its work in threads of one name.
 const WHOLE: &str = "one kind of thread";
 /// Groups beyond these are small, and shown as one.
@@ -72,28 +75,41 @@ fn group_names(systems: &[&Measured]) -> Vec<String> {
     let mut sums: BTreeMap<String, f64> = BTreeMap::new();
     let mut whole = false;
     for system in systems {
-        whole |= system.cpu_by_group.len() == 1;
-        for (name, used) in system.cpu_by_group.iter().filter(|_| system.cpu_by_group.len() > 1) {
-            *sums.entry(name.clone()).or_default() += used.user_us + used.system_us;
+        let own = large_groups(system);
+        whole |= own.len() == 1;
+        for (name, time_us) in own.iter().filter(|_| own.len() > 1) {
+            *sums.entry((*name).clone()).or_default() += time_us;
         }
     }
     let mut ranked: Vec<(String, f64)> = sums.into_iter().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let more = ranked.len() > GROUPS_MAX;
+    let small = |system: &&Measured| {
+        let large = large_groups(system).len();
+        large > 1 && large < system.cpu_by_group.len()
+    };
+    let more = ranked.len() > GROUPS_MAX || systems.iter().any(small);
     let largest = ranked.into_iter().take(GROUPS_MAX).map(|(name, _)| name);
     let whole = whole.then(|| WHOLE.to_owned());
     let others = more.then(|| OTHERS.to_owned());
     whole.into_iter().chain(largest).chain(others).collect()
 }
 
+/// Groups that do a part of the work that can be seen, with their time.
+fn large_groups(system: &Measured) -> Vec<(&String, f64)> {
+    let times = system.cpu_by_group.iter().map(|(name, used)| (name, used.user_us + used.system_us));
+    let all: f64 = times.clone().map(|(_, time_us)| time_us).sum();
+    times.filter(|(_, time_us)| *time_us >= all * SHARE_MIN).collect()
+}
+
 /// A system's time under the shown names.
 fn grouped(system: &Measured, names: &[String]) -> BTreeMap<String, Cost> {
     let mut sums: BTreeMap<String, Cost> = BTreeMap::new();
+    let alone = large_groups(system).len() == 1;
     for (name, used) in &system.cpu_by_group {
-        let shown = match system.cpu_by_group.len() {
-            1 => WHOLE,
-            _ if names.contains(name) => name,
-            _ => OTHERS,
+        let shown = match (alone, names.contains(name)) {
+            (true, _) => WHOLE,
+            (false, true) => name,
+            (false, false) => OTHERS,
         };
         let sum = sums.entry(shown.to_owned()).or_default();
         sum.0 += used.user_us;
@@ -142,7 +158,10 @@ mod tests {
         let many: Vec<(String, f64, f64)> = (1..=8).map(|n| (format!("t{n}"), f64::from(n), 1.0)).collect();
         let many: Vec<(&str, f64, f64)> =
             many.iter().map(|(name, user, system)| (name.as_str(), *user, *system)).collect();
-        let systems = [measured("nginx", &[("nginx", 3.0, 4.0)]), measured("appliance", &many)];
+        let systems = [
+            measured("nginx", &[("nginx: master", 0.0, 0.01), ("nginx: worker", 3.0, 4.0)]),
+            measured("appliance", &many),
+        ];
         let figure = cpu_bars(&systems, &systems[0].case).unwrap();
         let Plot::Bars(bars) = &figure.plot else { panic!("bars") };
         let names: Vec<&str> = bars.parts.iter().map(|part| part.name.as_str()).collect();

@@ -51,7 +51,14 @@ fn course(
         shape: Shape::Line,
         stretches: material.of(case, system).map(|files| stretch(files, of)).collect(),
     });
-    let series: Vec<Series> = series.filter(|series| series.stretches.iter().any(|part| !part.is_empty())).collect();
+    let mut series: Vec<Series> =
+        series.filter(|series| series.stretches.iter().any(|part| !part.is_empty())).collect();
+    // Blocks of one interval each make one line over all of them.
+    if series.iter().flat_map(|series| &series.stretches).all(|part| part.len() <= 1) {
+        for series in &mut series {
+            series.stretches = vec![series.stretches.concat()];
+        }
+    }
     let blocks = material.trials.iter().map(|files| files.trial.block + 1).max().unwrap_or(1);
     let chart = Chart {
         title: title.to_owned(),
@@ -101,6 +108,9 @@ pub fn load_curve(material: &Material, measured: &[Measured], cases: &[Case]) ->
             measured.iter().find(|row| row.name == *system && row.case == **case && row.verdict != "invalid")
         };
         let rows: Vec<&Measured> = ladder.iter().filter_map(own).collect();
+        if rows.is_empty() {
+            continue;
+        }
         let points = |of: fn(&Measured) -> Option<u64>| -> Vec<(f64, f64)> {
             rows.iter().filter_map(|row| Some((row.throughput_per_s, of(row)? as f64))).collect()
         };

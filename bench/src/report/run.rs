@@ -56,17 +56,18 @@ impl Run {
         let record = RunRecord::read(folder)?;
         let trials = read_trials(folder)?;
         let figures = figures::Outcome::read(folder, &record)?;
-        if !record.finished && trials.is_empty() && figures.is_none() {
+        let optional = |name: &str| {
+            let path = folder.join(name);
+            path.is_file().then_some(path)
+        };
+        let experiments = experiments::Outcome::read(folder)?;
+        if !record.finished && trials.is_empty() && figures.is_none() && experiments.is_none() {
             return Err(Failure::Usage(format!(
                 "{}: the run was cut short before its first trial; there is nothing to report",
                 folder.display()
             )));
         }
         let comparison = evaluate(folder, &record, &trials)?;
-        let optional = |name: &str| {
-            let path = folder.join(name);
-            path.is_file().then_some(path)
-        };
         let appliance = optional("quick.json").map(|path| read_json(&path)).transpose()?;
         let faults: Option<Faults> = optional("faults.json").map(|path| read_json(&path)).transpose()?;
         let beside = if faults.is_some() { "load" } else { "browse" };
@@ -74,7 +75,6 @@ impl Run {
         Ok(Self {
             name: run_name(folder),
             dispatch: dispatch::Outcome::read(folder, &record)?,
-            experiments: experiments::Outcome::read(folder)?,
             intervals: intervals::read(&folder.join(beside).join("intervals.csv"))?,
             configurations: configurations(folder, &material)?,
             record,
@@ -83,6 +83,7 @@ impl Run {
             appliance,
             figures,
             faults,
+            experiments,
         })
     }
 }

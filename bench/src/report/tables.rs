@@ -11,6 +11,8 @@ use crate::table::{Table, count_text, duration_text, quantile_text, rate_text};
 
 /// Fewer blocks than this give intervals that lean on the assumption of normal logarithms.
 const BLOCKS_RECOMMENDED: u32 = 10;
+/// Larger ends of ratios' intervals are not written out.
+const RATIO_SHOWN_MAX: f64 = 100.0;
 /// With fewer cores the parties of a comparison share some.
 const CORES_RECOMMENDED: usize = 4;
 
@@ -89,7 +91,13 @@ pub fn target_table(comparison: &Comparison) -> Option<Table> {
         .with_words(&[1, 6]);
     let mut any = false;
     let interval = |low: Option<f64>, high: Option<f64>, digits: usize| {
-        low.zip(high).map_or_else(|| "n/a".to_owned(), |(low, high)| format!("{low:.digits$} to {high:.digits$}"))
+        low.zip(high).map_or_else(
+            || "n/a".to_owned(),
+            |(low, high)| match digits {
+                0 => format!("{low:.0} to {high:.0}"),
+                _ => format!("{} to {}", bound_text(low, digits), bound_text(high, digits)),
+            },
+        )
     };
     let value =
         |value: Option<f64>, digits: usize| value.map_or_else(|| "n/a".to_owned(), |value| format!("{value:.digits$}"));
@@ -126,7 +134,7 @@ pub fn ratio_text(row: &RatioRow) -> String {
     match (row.ratio, row.ci_low, row.ci_high) {
         (Some(ratio), Some(low), Some(high)) => {
             let mark = if row.verdict == Verdict::Underpowered { " ?" } else { "" };
-            format!("{ratio:.2} [{low:.2}, {high:.2}]{mark}")
+            format!("{ratio:.2} [{}, {}]{mark}", bound_text(low, 2), bound_text(high, 2))
         }
         _ => "n/a ?".to_owned(),
     }
@@ -245,15 +253,20 @@ pub fn appliance_table(appliance: &Appliance) -> Table {
     table
 }
 
+/// An end of a ratio's interval; one so far out that digits mean nothing is shown as beyond.
+pub fn bound_text(value: f64, digits: usize) -> String {
+    if value >= RATIO_SHOWN_MAX { format!("> {RATIO_SHOWN_MAX:.0}") } else { format!("{value:.digits$}") }
+}
+
 /// Ratios in digits.
 pub fn ratio_table<'a>(rows: impl IntoIterator<Item = &'a RatioRow>) -> Table {
     let mut table = Table::new(&["a ÷ b", "metric", "measured in", "ratio", "95 % interval", "blocks", "verdict on a"])
         .with_words(&[1, 2, 6]);
     for row in rows {
-        let interval = row
-            .ci_low
-            .zip(row.ci_high)
-            .map_or_else(|| "n/a".to_owned(), |(low, high)| format!("{low:.3} to {high:.3}"));
+        let interval = row.ci_low.zip(row.ci_high).map_or_else(
+            || "n/a".to_owned(),
+            |(low, high)| format!("{} to {}", bound_text(low, 3), bound_text(high, 3)),
+        );
         let verdict = match row.blocks_to_decide {
             Some(blocks) => format!("{}, {blocks} blocks would decide", row.verdict.name()),
             None => row.verdict.name().to_owned(),

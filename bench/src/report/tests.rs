@@ -100,7 +100,9 @@ fn add_trial(run: &Path, system: &str, case: Case, block: u32, verdict: &str) {
     fs::create_dir_all(&folder).unwrap();
     let mut histogram = histogram();
     for sample in 0..3000_u32 {
-        histogram.record((f64::from(500_000 + sample * 100) * slower) as u64).unwrap();
+        // Every block is slower than the one before, so that a sum of blocks is none of them.
+        let drift = 1.0 + 0.05 * f64::from(block);
+        histogram.record((f64::from(500_000 + sample * 100) * slower * drift) as u64).unwrap();
     }
     write_log(&folder.join("latency.hlog"), &histogram, None);
     let mut service = self::histogram();
@@ -361,10 +363,11 @@ fn every_kind_of_number_comes_from_the_raw_files() {
         for trial in &own {
             crate::latency::add_log(&mut sum, &run.join(&trial.folder).join("latency.hlog")).unwrap();
         }
-        for quantile in [0.5, 0.99, 0.999] {
+        for quantile in [0.5, 0.9, 0.99, 0.999] {
             shown(&crate::table::duration_text(sum.value_at_quantile(quantile)));
         }
         shown(&crate::table::duration_text(sum.max()));
+        shown(&crate::table::count_text(sum.len()));
         let requests: u64 = own.iter().map(|trial| trial.requests).sum();
         let window_s: f64 = own.iter().map(|trial| trial.window_s).sum();
         shown(&crate::table::rate_text(requests as f64 / window_s));

@@ -110,6 +110,11 @@ impl Freshness {
         total_s.saturating_sub(self.age_s)
     }
 
+    /// Whether the response depends on the cookie that was sent.
+    pub fn varies_by_cookie(&self) -> bool {
+        self.vary_cookie
+    }
+
     fn vary(&self, cookie: Option<&str>) -> Vary {
         match (self.vary_everything, self.vary_cookie) {
             (true, _) => Vary::Everything,
@@ -147,13 +152,14 @@ impl Cache {
         self.entries.clear();
     }
 
-    pub fn lookup(&mut self, path: &str, cookie: Option<&str>, now: Now) -> Lookup {
+    /// `cookie` is what a request for it would carry; few entries want to know.
+    pub fn lookup(&mut self, path: &str, cookie: impl FnOnce() -> Option<String>, now: Now) -> Lookup {
         self.lookups += 1;
         let Some(entry) = self.entries.get_mut(path) else { return Lookup::Miss };
         entry.used = self.lookups;
         let same = match entry.vary {
             Vary::Nothing => true,
-            Vary::Cookie(known) => known == hash(cookie),
+            Vary::Cookie(known) => known == hash(cookie().as_deref()),
             Vary::Everything => false,
         };
         match entry {
@@ -258,26 +264,26 @@ mod tests {
     #[test]
     fn fresh_then_revalidated_then_fresh_again() {
         let mut cache = Cache::default();
-        assert_eq!(cache.lookup("/a", None, at(0)), Lookup::Miss);
+        assert_eq!(cache.lookup("/a", || None, at(0)), Lookup::Miss);
         store(&mut cache, 200, &[("ETag", "\"v1\""), ("Cache-Control", "public, max-age=10")], 0);
-        assert_eq!(cache.lookup("/a", None, at(9)), Lookup::Fresh(None));
-        assert_eq!(cache.lookup("/a", None, at(10)), etag("\"v1\""));
+        assert_eq!(cache.lookup("/a", || None, at(9)), Lookup::Fresh(None));
+        assert_eq!(cache.lookup("/a", || None, at(10)), etag("\"v1\""));
         store(&mut cache, 304, &[("cache-control", "max-age=5")], 10);
-        assert_eq!(cache.lookup("/a", None, at(14)), Lookup::Fresh(None));
-        assert_eq!(cache.lookup("/a", None, at(15)), etag("\"v1\""));
+        assert_eq!(cache.lookup("/a", || None, at(14)), Lookup::Fresh(None));
+        assert_eq!(cache.lookup("/a", || None, at(15)), etag("\"v1\""));
     }
 
     #[test]
     fn what_must_not_be_kept_is_not() {
         let mut cache = Cache::default();
         store(&mut cache, 200, &[("Cache-Control", "no-store, max-age=10"), ("ETag", "x")], 0);
-        assert_eq!(cache.lookup("/a", None, at(0)), Lookup::Miss);
+        assert_eq!(cache.lookup("/a", || None, at(0)), Lookup::Miss);
         store(&mut cache, 200, &[("Cache-Control", "no-cache, max-age=10"), ("Last-Modified", "then")], 0);
-        assert_eq!(cache.lookup("/a", None, at(0)), Lookup::Revalidate("If-Modified-Since", "then".into()));
+        assert_eq!(cache.lookup("/a", || None, at(0)), Lookup::Revalidate("If-Modified-Since", "then".into()));
         store(&mut cache, 404, &[], 0);
-        assert_eq!(cache.lookup("/a", None, at(0)), Lookup::Miss);
+        assert_eq!(cache.lookup("/a", || None, at(0)), Lookup::Miss);
         store(&mut cache, 304, &[], 0);
-        assert_eq!(cache.lookup("/a", None, at(0)), Lookup::Miss);
+        assert_eq!(cache.lookup("/a", || None, at(0)), Lookup::Miss);
     }
 
     #[test]
@@ -300,11 +306,11 @@ mod tests {
         let mut cache = Cache::default();
         let vary = freshness(&[("Vary", "Accept-Encoding, Cookie"), ("Cache-Control", "max-age=10"), ("ETag", "e")]);
         cache.store("/a", 200, &vary, Some("s=1"), at(0), || None);
-        assert_eq!(cache.lookup("/a", Some("s=1"), at(1)), Lookup::Fresh(None));
-        assert_eq!(cache.lookup("/a", Some("s=2"), at(1)), etag("e"));
-        assert_eq!(cache.lookup("/a", None, at(1)), etag("e"));
+        assert_eq!(cache.lookup("/a", || Some("s=1".to_owned()), at(1)), Lookup::Fresh(None));
+        assert_eq!(cache.lookup("/a", || Some("s=2".to_owned()), at(1)), etag("e"));
+        assert_eq!(cache.lookup("/a", || None, at(1)), etag("e"));
         cache.store("/a", 304, &vary, Some("s=2"), at(1), || None);
-        assert_eq!(cache.lookup("/a", Some("s=2"), at(2)), Lookup::Fresh(None));
+        assert_eq!(cache.lookup("/a", || Some("s=2".to_owned()), at(2)), Lookup::Fresh(None));
     }
 
     #[test]
@@ -314,7 +320,7 @@ mod tests {
         let fields = freshness(&[("Cache-Control", "max-age=10"), ("ETag", "e")]);
         let new = cache.store("/a", 200, &fields, None, at(0), || Some(Rc::clone(&sheet)));
         assert_eq!(new.as_ref(), Some(&sheet));
-        assert_eq!(cache.lookup("/a", None, at(1)), Lookup::Fresh(Some(Rc::clone(&sheet))));
+        assert_eq!(cache.lookup("/a", || None, at(1)), Lookup::Fresh(Some(Rc::clone(&sheet))));
         assert_eq!(cache.store("/a", 304, &fields, None, at(10), || panic!("it has no body")), Some(sheet));
     }
 
@@ -324,13 +330,13 @@ mod tests {
         let fields = freshness(&[("Cache-Control", "max-age=1000")]);
         for number in 0..ENTRIES_MAX {
             cache.store(&format!("/{number}"), 200, &fields, None, at(0), || None);
-            cache.lookup(&format!("/{number}"), None, at(0));
+            cache.lookup(&format!("/{number}"), || None, at(0));
         }
-        cache.lookup("/0", None, at(1));
+        cache.lookup("/0", || None, at(1));
         cache.store("/new", 200, &fields, None, at(1), || None);
         assert_eq!(cache.entries.len(), ENTRIES_MAX);
-        assert_eq!(cache.lookup("/0", None, at(1)), Lookup::Fresh(None));
-        assert_eq!(cache.lookup("/1", None, at(1)), Lookup::Miss);
-        assert_eq!(cache.lookup("/new", None, at(1)), Lookup::Fresh(None));
+        assert_eq!(cache.lookup("/0", || None, at(1)), Lookup::Fresh(None));
+        assert_eq!(cache.lookup("/1", || None, at(1)), Lookup::Miss);
+        assert_eq!(cache.lookup("/new", || None, at(1)), Lookup::Fresh(None));
     }
 }

@@ -27,7 +27,9 @@ impl Browser {
         now_ns: u64,
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
-        let cookie = self.cookie(world, &fetch.path, now_ns);
+        // The cookie that was sent, before the response changes it.
+        let varies = incoming.freshness.varies_by_cookie();
+        let cookie = if varies { self.cookie(world, &fetch.path, now_ns) } else { None };
         for cookie in &incoming.cookies {
             self.jar.set(cookie, world.authority, &fetch.path, world.now(now_ns).unix_s);
         }
@@ -117,8 +119,9 @@ impl Browser {
         let mut waiting = assets;
         waiting.reverse();
         while let Some(Asset { path, sheet }) = waiting.pop() {
-            let cookie = self.cookie(world, &path, now_ns);
-            let condition = match self.cache.lookup(&path, cookie.as_deref(), world.now(now_ns)) {
+            let now = world.now(now_ns);
+            let (cache, jar) = (&mut self.cache, &self.jar);
+            let condition = match cache.lookup(&path, || jar.field(&path, now.unix_s), now) {
                 Lookup::Fresh(references) => {
                     if let Some(references) = references {
                         waiting.extend(self.referenced(world, &path, &references).into_iter().rev());

@@ -7,11 +7,14 @@
 //! ```
 //! Nothing is dropped in silence: what the scenario does not have is in its notes.
 
+mod anew;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use chrono::DateTime;
 
+use self::anew::Anew;
 use super::{Archive, Entry, Pair, url_pairs};
 use crate::browser::html::{Form, Page};
 use crate::browser::percent_decoded;
@@ -87,7 +90,14 @@ pub fn scenario(archive: &Archive, choices: &Choices) -> Result<Made, String> {
             return Err("no entry is a page that somebody opened; record a session with its documents".into());
         }
     };
-    let mut writer = Writer { host: &host, steps: String::new(), user: None, notes, scripted: choices.scripted };
+    let mut writer = Writer {
+        host: &host,
+        steps: String::new(),
+        user: None,
+        notes,
+        scripted: choices.scripted,
+        anew: Anew::default(),
+    };
     let own: Vec<&Seen<'_>> = seen.iter().filter(|seen| same_host(&seen.host, &host)).collect();
     for other in seen.iter().filter(|seen| !same_host(&seen.host, &host)) {
         writer.notes.add("requests to other hosts", &other.host);
@@ -139,16 +149,19 @@ struct Writer<'w> {
     user: Option<String>,
     notes: Notes,
     scripted: bool,
+    anew: Anew,
 }
 
 impl Writer<'_> {
     /// Writes the steps; how many make requests.
-    fn walk(&mut self, archive: &Archive, own: &[&Seen<'_>]) -> usize {
+    fn walk<'a>(&mut self, archive: &Archive, own: &'a [&'a Seen<'a>]) -> usize {
         let mut count = 0;
         // What the last step led to: where its redirect goes, its page, when the last of its requests ended, and when the
         // browser says that it was loaded.
         let (mut expected, mut page): (Option<String>, Option<&Seen<'_>>) = (None, None);
         let (mut complete_ms, mut told_ms): (f64, Option<f64>) = (0.0, None);
+        // The last step is a form.
+        let mut sends = false;
         for (place, seen) in own.iter().enumerate() {
             let entry = seen.entry;
             self.look_at_headers(entry);
@@ -181,6 +194,7 @@ impl Writer<'_> {
                 }
                 continue;
             }
+            let is_form = entry.request.method == "POST";
             let follows = expected.take().is_some_and(|path| path == seen.path);
             let redirect = redirect_of(self.host, seen);
             if !follows {
@@ -201,6 +215,14 @@ impl Writer<'_> {
                         false
                     }
                 });
+            }
+            sends = is_form || follows && sends;
+            if follows && sends && redirect.is_none() {
+                let paths = |entries: &'a [&'a Seen<'a>]| entries.iter().map(|seen| seen.path.as_str());
+                let extract = self.anew.found(&seen.path, paths(&own[..place]), paths(&own[place + 1..]));
+                if let Some(extract) = extract {
+                    let _ = writeln!(self.steps, "{extract}");
+                }
             }
             expected = redirect;
             page = Some(seen);
@@ -251,7 +273,11 @@ impl Writer<'_> {
                 bare(&seen.path)
             ));
         }
-        let _ = writeln!(self.steps, "\n[[steps]]\nkind = \"form\"\naction = {}", quoted(&braced(bare(&seen.path))));
+        let _ = writeln!(
+            self.steps,
+            "\n[[steps]]\nkind = \"form\"\naction = {}",
+            quoted(&self.anew.used_in(bare(&seen.path), encoded))
+        );
         let filled = self.fields(&fields, form.as_ref());
         if !filled.is_empty() {
             let _ = writeln!(self.steps, "fields = {{ {} }}", filled.join(", "));
@@ -280,7 +306,7 @@ impl Writer<'_> {
             } else if on_page.unwrap_or_else(|| is_token(name)) {
                 continue;
             } else {
-                braced(&value)
+                self.anew.value(&value).unwrap_or_else(|| braced(&value))
             };
             filled.push(format!("{} = {}", quoted(name), quoted(&text)));
         }
@@ -299,7 +325,7 @@ impl Writer<'_> {
 
     /// A path as a template, with passwords in its query taken out.
     fn path(&mut self, path: &str) -> String {
-        let Some((bare, query)) = path.split_once('?') else { return encoded(path) };
+        let Some((bare, query)) = path.split_once('?') else { return self.anew.used_in(path, encoded) };
         let pairs: Vec<String> = query
             .split('&')
             .map(|pair| match pair.split_once('=') {
@@ -307,10 +333,13 @@ impl Writer<'_> {
                     self.notes.say("passwords are not taken from recordings: write them below [[users]]".to_owned());
                     format!("{}={{password}}", encoded(name))
                 }
-                _ => encoded(pair),
+                Some((name, value)) if self.anew.value(value).is_some() => {
+                    format!("{}={}", encoded(name), self.anew.value(value).unwrap_or_default())
+                }
+                Some(_) | None => encoded(pair),
             })
             .collect();
-        format!("{}?{}", encoded(bare), pairs.join("&"))
+        format!("{}?{}", self.anew.used_in(bare, encoded), pairs.join("&"))
     }
 
     fn look_at_headers(&mut self, entry: &Entry) {

@@ -19,7 +19,10 @@ const BLOCKS_MIN: usize = 8;
 /// Coarse histograms of consecutive stretches of a run, all of the same number of seconds.
 #[derive(Debug)]
 pub struct Blocks {
+    /// All memory that is ever needed, so that a long run takes no more than a short one.
     blocks: Vec<Histogram<u32>>,
+    /// Blocks with samples, from the first on.
+    used: usize,
     /// Intervals that a block holds, and those that the last one has.
     intervals_per_block: u64,
     intervals_in_last: u64,
@@ -27,20 +30,23 @@ pub struct Blocks {
 
 impl Blocks {
     pub fn new() -> Self {
-        Self { blocks: Vec::new(), intervals_per_block: 1, intervals_in_last: 1 }
+        let mut blocks: Vec<Histogram<u32>> = (0..BLOCKS_MAX).map(|_| coarse()).collect();
+        // Touches every page now.
+        blocks.iter_mut().for_each(Histogram::reset);
+        Self { blocks, used: 0, intervals_per_block: 1, intervals_in_last: 1 }
     }
 
     /// Takes the next interval.
     pub fn add(&mut self, interval: &Histogram<u64>) {
         if self.intervals_in_last == self.intervals_per_block {
-            if self.blocks.len() == BLOCKS_MAX {
+            if self.used == BLOCKS_MAX {
                 self.halve();
             }
-            self.blocks.push(coarse());
+            self.used += 1;
             self.intervals_in_last = 0;
         }
         self.intervals_in_last += 1;
-        let last = self.blocks.last_mut().expect("invariant: a block was pushed");
+        let last = &mut self.blocks[self.used - 1];
         for step in interval.iter_recorded() {
             let count = u32::try_from(step.count_at_value()).unwrap_or(u32::MAX);
             last.saturating_record_n(step.value_iterated_to(), count);
@@ -48,24 +54,30 @@ impl Blocks {
     }
 
     fn halve(&mut self) {
-        let joined = self.blocks.chunks(2).map(|pair| {
-            let mut sum = coarse();
-            pair.iter().for_each(|block| sum.add(block).expect("invariant: all blocks have the same bounds"));
-            sum
-        });
-        self.blocks = joined.collect();
+        for index in 0..BLOCKS_MAX / 2 {
+            let (front, back) = self.blocks.split_at_mut(index * 2 + 1);
+            let same = "invariant: all blocks have the same bounds";
+            front[index * 2].add(&back[0]).expect(same);
+            back[0].reset();
+            self.blocks.swap(index, index * 2);
+        }
+        self.used = BLOCKS_MAX / 2;
         self.intervals_per_block *= 2;
         self.intervals_in_last = self.intervals_per_block;
     }
 
+    fn used(&self) -> &[Histogram<u32>] {
+        &self.blocks[..self.used]
+    }
+
     /// The values between which the quantile lies at 95 %; `None` if there are too few samples or blocks to say.
     pub fn interval(&self, total: &Histogram<u64>, quantile: f64) -> Option<[u64; 2]> {
-        if self.blocks.len() < BLOCKS_MIN || total.len() < samples_min(quantile) {
+        if self.used < BLOCKS_MIN || total.len() < samples_min(quantile) {
             return None;
         }
         let count = total.len() as f64;
-        let half = t_975(self.blocks.len() - 1)
-            * (self.inflation(total, quantile)? * quantile * (1.0 - quantile) / count).sqrt();
+        let half =
+            t_975(self.used - 1) * (self.inflation(total, quantile)? * quantile * (1.0 - quantile) / count).sqrt();
         let (low, high) = (quantile - half, quantile + half);
         // An upper end above the highest sample is not known.
         (high < 1.0 - 0.5 / count).then(|| [low.max(0.0), high].map(|at| total.value_at_quantile(at)))
@@ -74,12 +86,12 @@ impl Blocks {
     /// The variance of the share of samples above the quantile, over that of independent samples.
     fn inflation(&self, total: &Histogram<u64>, quantile: f64) -> Option<f64> {
         let above = |from: u64| -> Vec<f64> {
-            self.blocks.iter().map(|block| block.count_between(from, VALUE_NS_MAX) as f64).collect()
+            self.used().iter().map(|block| block.count_between(from, VALUE_NS_MAX) as f64).collect()
         };
         // The blocks are coarse: of the two borders beside the quantile the one whose share is nearer to what is wanted.
-        let (value, block) = (total.value_at_quantile(quantile), self.blocks.first()?);
+        let (value, block) = (total.value_at_quantile(quantile), self.used().first()?);
         let borders = [block.lowest_equivalent(value), block.highest_equivalent(value) + 1];
-        let sizes: Vec<f64> = self.blocks.iter().map(|block| block.len() as f64).collect();
+        let sizes: Vec<f64> = self.used().iter().map(|block| block.len() as f64).collect();
         let size: f64 = sizes.iter().sum();
         let candidates = borders.map(|border| {
             let counts = above(border);
@@ -91,7 +103,7 @@ impl Blocks {
         if !(share > 0.0 && share < 1.0) {
             return None;
         }
-        let blocks = self.blocks.len() as f64;
+        let blocks = self.used as f64;
         let squares: f64 = counts.iter().zip(&sizes).map(|(count, size)| (count - share * size).powi(2)).sum();
         Some((squares * blocks / (blocks - 1.0) / (size * share * (1.0 - share))).max(1.0))
     }
@@ -181,8 +193,8 @@ mod tests {
         for _ in 0..86_400 / 20 {
             blocks.add(&interval);
         }
-        assert!(blocks.blocks.len() <= BLOCKS_MAX && blocks.blocks.len() >= BLOCKS_MAX / 2);
-        assert_eq!(blocks.blocks.iter().map(hdrhistogram::Histogram::len).sum::<u64>(), 86_400 / 20);
+        assert!((BLOCKS_MAX / 2..=BLOCKS_MAX).contains(&blocks.used) && blocks.blocks.len() == BLOCKS_MAX);
+        assert_eq!(blocks.used().iter().map(hdrhistogram::Histogram::len).sum::<u64>(), 86_400 / 20);
         assert!((t_975(9) - 2.262).abs() < 0.003 && (t_975(100) - 1.984).abs() < 0.001);
     }
 }

@@ -55,8 +55,12 @@ impl Site {
         let agent = if agent.starts_with("loadgen/") { "loadgen" } else { "chromium" };
         // Each page has a token of its own, which its form has to send.
         let token = format!("t{}", request.number);
+        let order = |path: &str| match path.strip_prefix("/orders/") {
+            Some(rest) => format!("/orders/N{}", rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+            None => path.to_owned(),
+        };
         let asked = Asked {
-            what: format!("{} {}", request.method, request.path),
+            what: format!("{} {}", request.method, order(&request.path)),
             cookie: request.field("cookie").unwrap_or("").to_owned(),
             body: request.body.split_once('&').map_or(String::new(), |(_, fields)| fields.to_owned()),
         };
@@ -64,7 +68,11 @@ impl Site {
         let path = request.path.split('?').next().unwrap_or("");
         // As frameworks do against forged forms.
         let host = format!("http://{}", request.field("host").unwrap_or(""));
-        let page = if path == "/order" { "/nasty?a=1" } else { "/sign-in" };
+        let page = match path {
+            "/order" => "/nasty?a=1",
+            "/sign-in" => "/sign-in",
+            _ => path.trim_end_matches("/pay"),
+        };
         if request.method == "POST"
             && (request.field("origin") != Some(&host) || request.field("referer") != Some(&format!("{host}{page}")))
         {
@@ -90,8 +98,16 @@ impl Site {
             ("GET", "/home") => respond(stream, 200, HTML, "welcome<img src=/img/up.png>"),
             ("GET", "/nasty") => respond(stream, 200, HTML, &NASTY.replace("{csrf}", &token)),
             ("POST", "/order") if request.body.starts_with("csrf=t") => {
-                respond(stream, 303, "Location: /thanks\r\n", "")
+                // Every order has a number of its own.
+                respond(stream, 303, &format!("Location: /orders/{}\r\n", request.number), "")
             }
+            ("GET", _) if path.starts_with("/orders/") => {
+                let form = format!(
+                    "<form action={path}/pay method=post><input type=hidden name=csrf value={token}><button>Pay"
+                );
+                respond(stream, 200, HTML, &form)
+            }
+            ("POST", _) if path.ends_with("/pay") => respond(stream, 303, "Location: /thanks\r\n", ""),
             ("GET", "/thanks") => respond(stream, 200, HTML, "thanks"),
             ("GET", _) if path.ends_with(".css") => {
                 let text = if path == "/css/site.css" {
@@ -116,7 +132,7 @@ impl Site {
         own.retain(|asked| !asked.what.ends_with("/favicon.ico"));
         let next = own.iter().skip(1).position(|asked| asked.what == "GET /sign-in");
         own.truncate(next.map_or(own.len(), |next| next + 1));
-        let pages = ["/sign-in", "/old-home", "/home", "/nasty?a=1", "/order?keep=1", "/thanks"];
+        let pages = ["/sign-in", "/old-home", "/home", "/nasty?a=1", "/order?keep=1", "/orders/N", "/pay", "/thanks"];
         let is_page = |asked: &&Asked| pages.iter().any(|page| asked.what.ends_with(page));
         let documents = own.iter().filter(is_page).cloned().collect();
         own.sort();

@@ -16,7 +16,8 @@ async function main([base, path]) {
   await page.waitForTimeout(300);
   await page.fill("[name=note]", "two\nlines & {more}");
   await page.selectOption("[name=size]", "l");
-  await Promise.all([page.waitForURL("**/thanks"), page.click("[name=go][form=f]")]);
+  await Promise.all([page.waitForURL("**/orders/*"), page.click("[name=go][form=f]")]);
+  await Promise.all([page.waitForURL("**/thanks"), page.click("button")]);
   await page.waitForLoadState("load");
   await context.close();
   await browser.close();
