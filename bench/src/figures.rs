@@ -15,7 +15,7 @@ use crate::statistics::{Better, Verdict, mean_interval, paired_ratio};
 use crate::target::{Holds, Target};
 
 /// Jobs whose `compare.json` is an [`Outcome`].
-pub const JOBS: [&str; 2] = ["mesh", "replication"];
+pub const JOBS: [&str; 3] = ["mesh", "replication", "generators"];
 
 /// One number of one system in one case of one block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Sample {
     pub system: String,
     /// In words: the report's heading.
     pub case: String,
-    /// A name that ends in its unit: `_per_s` is better higher, everything else lower.
+    /// A name that ends in its unit: `_per_s` and `_per_cpu_s` are better higher, everything else lower.
     pub metric: String,
     pub block: u32,
     /// The turn that the system had within its block.
@@ -124,7 +124,7 @@ impl Outcome {
 
 /// The good direction of a metric.
 fn better(metric: &str) -> Better {
-    if metric.ends_with("_per_s") { Better::Higher } else { Better::Lower }
+    if metric.ends_with("_per_s") || metric.ends_with("_per_cpu_s") { Better::Higher } else { Better::Lower }
 }
 
 /// In the order in which the samples came.

@@ -8,6 +8,7 @@ pub mod app;
 pub mod campaign;
 pub mod dispatch;
 mod engine;
+mod generators;
 mod mesh;
 mod proxy;
 mod replication;
@@ -41,6 +42,8 @@ pub enum Job {
     Mesh,
     /// What replication costs: lag, writes a second at each acknowledgement level, messages and bytes, memory.
     Replication,
+    /// Load generators against the same origin, by what a request costs them: loadgen, wrk, h2load, oha, hey.
+    Generators,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -57,7 +60,7 @@ pub struct CompareArgs {
     /// Blocks, each of which measures every system once in every case.
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub blocks: u32,
-    /// Measured seconds of each trial; 5 by default, 0.2 in mesh, 1 in replication.
+    /// Measured seconds of each trial; 5 by default, 0.2 in mesh, 1 in replication, 3 in generators.
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     pub duration: Option<f64>,
     /// Seconds before them that are not counted.
@@ -102,6 +105,7 @@ impl CompareArgs {
             Job::Proxy | Job::App | Job::Engine | Job::Slow | Job::Dispatch => 5.0,
             Job::Mesh => 0.2,
             Job::Replication => 1.0,
+            Job::Generators => 3.0,
         };
         self.duration.unwrap_or(usual)
     }
@@ -120,6 +124,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         Job::Dispatch => dispatch::perform(args, interrupt),
         Job::Mesh => mesh::perform(args, interrupt),
         Job::Replication => replication::perform(args, interrupt),
+        Job::Generators => generators::perform(args, interrupt),
     }
 }
 

@@ -40,24 +40,51 @@ impl Quantiles {
     }
 }
 
+/// One line of a histogram log.
+#[derive(Debug)]
+pub struct LogLine {
+    pub tag: Option<String>,
+    pub start_s: f64,
+    pub length_s: f64,
+    pub histogram: Histogram<u64>,
+    /// The same as it is in the file: V2, compressed, in base64.
+    pub payload: String,
+}
+
+/// Reads a whole histogram log.
+///
+/// # Errors
+/// The file cannot be read or is no histogram log.
+pub fn read_log(path: &Path) -> Result<Vec<LogLine>, Failure> {
+    let bytes = fs::read(path).map_err(|error| Failure::file(path, &error))?;
+    let wrong = |what: String| Failure::Failed(format!("{} is no histogram log: {what}", path.display()));
+    let mut deserializer = Deserializer::new();
+    let mut lines = Vec::new();
+    for entry in IntervalLogIterator::new(&bytes) {
+        let entry = entry.map_err(|error| wrong(format!("{error:?}")))?;
+        let LogEntry::Interval(interval) = entry else { continue };
+        let payload = interval.encoded_histogram();
+        let encoded = STANDARD.decode(payload).map_err(|error| wrong(error.to_string()))?;
+        let histogram = deserializer.deserialize(&mut encoded.as_slice()).map_err(|error| wrong(error.to_string()))?;
+        lines.push(LogLine {
+            tag: interval.tag().map(|tag| tag.as_str().to_owned()),
+            start_s: interval.start_timestamp().as_secs_f64(),
+            length_s: interval.duration().as_secs_f64(),
+            histogram,
+            payload: payload.to_owned(),
+        });
+    }
+    Ok(lines)
+}
+
 /// Adds all untagged histograms of a histogram log to `sum`.
 ///
 /// # Errors
 /// The file cannot be read or is no histogram log.
 pub fn add_log(sum: &mut Histogram<u64>, path: &Path) -> Result<(), Failure> {
-    let bytes = fs::read(path).map_err(|error| Failure::file(path, &error))?;
-    let wrong = |what: String| Failure::Failed(format!("{} is no histogram log: {what}", path.display()));
-    let mut deserializer = Deserializer::new();
-    for entry in IntervalLogIterator::new(&bytes) {
-        let entry = entry.map_err(|error| wrong(format!("{error:?}")))?;
-        let LogEntry::Interval(interval) = entry else { continue };
-        if interval.tag().is_some() {
-            continue;
-        }
-        let encoded = STANDARD.decode(interval.encoded_histogram()).map_err(|error| wrong(error.to_string()))?;
-        let histogram: Histogram<u64> =
-            deserializer.deserialize(&mut encoded.as_slice()).map_err(|error| wrong(error.to_string()))?;
-        sum.add(&histogram).map_err(|error| wrong(error.to_string()))?;
+    for line in read_log(path)?.into_iter().filter(|line| line.tag.is_none()) {
+        sum.add(&line.histogram)
+            .map_err(|error| Failure::Failed(format!("{} is no log of ours: {error}", path.display())))?;
     }
     Ok(())
 }

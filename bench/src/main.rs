@@ -13,6 +13,7 @@ mod case;
 mod clock;
 mod compare;
 mod control;
+mod counters;
 mod doctor;
 mod evaluate;
 mod experiments;
@@ -22,8 +23,10 @@ mod figures;
 mod hold;
 mod html;
 mod http;
+mod import;
 mod job;
 mod latency;
+mod load;
 mod machine;
 mod markup;
 mod memory;
@@ -41,7 +44,6 @@ mod target;
 mod threads;
 mod trial;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -51,6 +53,7 @@ use crate::failure::Failure;
 use crate::job::{CompareArgs, parse_seconds};
 use crate::machine::Machine;
 use crate::process::Interrupt;
+use crate::store::command::{ExportArgs, ImportArgs, QueryArgs};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -83,6 +86,10 @@ enum Command {
     Report(ReportArgs),
     /// Ask the store of all runs a question in SQL.
     Query(QueryArgs),
+    /// Add run directories, and what other load generators printed, to the store of all runs.
+    Import(ImportArgs),
+    /// Write the tables of the store as Parquet files.
+    Export(ExportArgs),
     /// Say what is wrong with this machine for measuring, each finding with its cure.
     Doctor,
 }
@@ -150,18 +157,6 @@ struct ReportArgs {
     plots: String,
 }
 
-#[derive(Args)]
-struct QueryArgs {
-    /// The question, such as "FROM ratio"; tables: run, system, trial, ratio, figure, figure_ratio.
-    sql: String,
-    /// The store of all runs.
-    #[arg(long, value_name = "FILE", default_value = "results/results.duckdb")]
-    store: PathBuf,
-}
-
-/// Longer cells of an answer are clipped on a terminal; a pipe gets all of them.
-const TERMINAL_CELL_COLUMNS: usize = 60;
-
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -203,14 +198,9 @@ fn run(command: Command) -> Result<(), Failure> {
             let ReportArgs { directories, out, keep, html, plots } = args;
             report::write(&directories, &report::Options { out, keep, html, plots })
         }
-        Command::Query(args) => {
-            let mut table = store::query(&args.store, &args.sql)?;
-            if std::io::stdout().is_terminal() {
-                table.clip(TERMINAL_CELL_COLUMNS);
-            }
-            print!("{}", table.text());
-            Ok(())
-        }
+        Command::Query(args) => store::command::ask(&args),
+        Command::Import(args) => store::command::import(&args),
+        Command::Export(args) => store::command::export(&args),
         Command::Doctor => {
             doctor();
             Ok(())

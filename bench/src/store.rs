@@ -2,28 +2,47 @@
 //!
 //! Architecture invariant: the run directories are the truth. The store is made from them and may be deleted.
 
+pub mod command;
 mod dispatch;
 mod figures;
+mod import;
+mod loads;
+mod query;
 
 use std::fs;
 use std::path::Path;
 
-use duckdb::types::ValueRef;
-use duckdb::{AccessMode, Config, Connection, params};
+use duckdb::{Connection, params};
 
 use crate::case::Case;
 use crate::clock::utc_text;
 use crate::evaluate::Comparison;
 use crate::failure::Failure;
 use crate::record::RunRecord;
-use crate::table::Table;
 use crate::target::Holds;
 use crate::trial::Trial;
 
 pub use dispatch::add_dispatch;
 pub use figures::add_figures;
 
-const SCHEMA: &str = include_str!("store.sql");
+/// Tables of runs, tables of loads, macros, views: in this order, and as often as one likes.
+const SCHEMA: [&str; 4] = [
+    include_str!("store.sql"),
+    include_str!("store/loads.sql"),
+    include_str!("store/macros.sql"),
+    include_str!("store/views.sql"),
+];
+
+/// Opens the store for writing; makes what it lacks.
+fn open(store: &Path) -> Result<Connection, Failure> {
+    if let Some(parent) = store.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(|error| Failure::file(parent, &error))?;
+    }
+    let connection = Connection::open(store).map_err(failed(store))?;
+    // In one transaction: the disk is waited for once.
+    connection.execute_batch(&format!("BEGIN;{}COMMIT;", SCHEMA.concat())).map_err(failed(store))?;
+    Ok(connection)
+}
 
 fn failed(path: &Path) -> impl Fn(duckdb::Error) -> Failure + '_ {
     move |error| Failure::Failed(format!("{}: {error}", path.display()))
@@ -40,12 +59,8 @@ pub fn add_run(
     trials: &[Trial],
     comparison: &Comparison,
 ) -> Result<(), Failure> {
-    if let Some(parent) = store.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(|error| Failure::file(parent, &error))?;
-    }
     let failed = failed(store);
-    let mut connection = Connection::open(store).map_err(&failed)?;
-    connection.execute_batch(SCHEMA).map_err(&failed)?;
+    let mut connection = open(store)?;
     let transaction = connection.transaction().map_err(&failed)?;
     let run = folder.to_string_lossy().into_owned();
     for table in ["run", "system", "trial", "ratio", "bound"] {
@@ -155,6 +170,7 @@ pub fn add_run(
         ];
         transaction.execute(insert, row).map_err(&failed)?;
     }
+    loads::replace(&transaction, &run, folder)?;
     transaction.commit().map_err(&failed)
 }
 
@@ -166,75 +182,5 @@ fn load(case: &Case) -> &'static str {
     case.load.name()
 }
 
-/// Answers a question in SQL. The store is opened for reading only.
-///
-/// # Errors
-/// There is no store, or the database refuses the question.
-pub fn query(store: &Path, sql: &str) -> Result<Table, Failure> {
-    if !store.is_file() {
-        return Err(Failure::Usage(format!(
-            "{} does not exist; `bench quick` and `bench compare` fill it",
-            store.display()
-        )));
-    }
-    let config = Config::default().access_mode(AccessMode::ReadOnly).map_err(failed(store))?;
-    let connection = Connection::open_with_flags(store, config).map_err(failed(store))?;
-    let refused = |error: duckdb::Error| Failure::Usage(error.to_string());
-    let mut statement = connection.prepare(sql).map_err(refused)?;
-    let mut rows = statement.query([]).map_err(refused)?;
-    let names = rows.as_ref().map(|statement| statement.column_names()).unwrap_or_default();
-    let mut table = Table::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    while let Some(row) = rows.next().map_err(refused)? {
-        let cells = (0..names.len()).map(|column| row.get_ref(column).map(cell_text).map_err(refused));
-        table.push(cells.collect::<Result<_, _>>()?);
-    }
-    Ok(table)
-}
-
-/// A value as text. The rarer types are shown as the driver shows them; a cast to VARCHAR in the question gives
-/// DuckDB's own form.
-fn cell_text(value: ValueRef<'_>) -> String {
-    match value {
-        ValueRef::Null => String::new(),
-        ValueRef::Boolean(value) => value.to_string(),
-        ValueRef::TinyInt(value) => value.to_string(),
-        ValueRef::SmallInt(value) => value.to_string(),
-        ValueRef::Int(value) => value.to_string(),
-        ValueRef::BigInt(value) => value.to_string(),
-        ValueRef::HugeInt(value) => value.to_string(),
-        ValueRef::UTinyInt(value) => value.to_string(),
-        ValueRef::USmallInt(value) => value.to_string(),
-        ValueRef::UInt(value) => value.to_string(),
-        ValueRef::UBigInt(value) => value.to_string(),
-        ValueRef::UHugeInt(value) => value.to_string(),
-        ValueRef::Float(value) => value.to_string(),
-        ValueRef::Double(value) => value.to_string(),
-        ValueRef::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        ValueRef::Timestamp(unit, value) => utc_text(u64::try_from(unit.to_micros(value) / 1_000_000).unwrap_or(0)),
-        other => format!("{:?}", other.to_owned()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{SCHEMA, query};
-    use duckdb::Connection;
-
-    #[test]
-    fn questions_are_answered_as_tables() {
-        let store = std::env::temp_dir().join(format!("bench-store-{}.duckdb", std::process::id()));
-        Connection::open(&store).unwrap().execute_batch(SCHEMA).unwrap();
-        let sql = "SELECT 1 AS one, 'two' AS two, 2.5::DOUBLE AS half, NULL AS nothing, TIMESTAMP '2026-11-23 13:47:00' AS at";
-        let text = query(&store, sql).unwrap().text();
-        assert!(
-            text.contains("one")
-                && text.contains("two")
-                && text.contains("2.5")
-                && text.contains("2026-11-23 13:47:00"),
-            "{text}"
-        );
-        assert!(query(&store, "DELETE FROM run").is_err(), "the store is read only");
-        assert!(query(&store, "SELECT nonsense").unwrap_err().to_string().contains("nonsense"));
-        std::fs::remove_file(&store).unwrap();
-    }
-}
+mod tests;

@@ -38,6 +38,16 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Whether it has no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// All cells below the header.
+    pub fn cells(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().flatten().map(String::as_str)
+    }
+
     /// Shortens cells that are longer than `columns` characters.
     pub fn clip(&mut self, columns: usize) {
         for cell in self.rows.iter_mut().flatten().filter(|cell| cell.chars().count() > columns) {

@@ -111,6 +111,10 @@ pub struct CommonOptions {
     /// Objectives, as in p99<5ms,errors<0.1%: exit code 3 if one is missed.
     #[arg(long, value_name = "SLO")]
     pub slo: Option<Slo>,
+    /// First measure for a second what this generator can do here at most, against a server of its own that does next to
+    /// nothing: a run above half of that is suspect.
+    #[arg(long)]
+    pub calibrate: bool,
     /// Do not measure how late the machine lets threads run that only look at the clock.
     #[arg(long)]
     pub no_hiccup_meter: bool,
@@ -149,6 +153,9 @@ struct RunOptions {
     body_file: Option<PathBuf>,
     #[command(flatten)]
     expect: ExpectOptions,
+    /// Read `Server-Timing` of the answers: what the slow ones are made of.
+    #[arg(long)]
+    server_timing: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -310,6 +317,7 @@ fn perform_run(options: RunOptions) -> io::Result<Summary> {
         expected: options.expect.expect_status.clone(),
         checks: options.expect.checks().map_err(|message| io::Error::new(io::ErrorKind::InvalidInput, message))?,
         check_every: options.expect.check_every,
+        server_timing: options.server_timing,
     };
     let url = format!("http://{}{}", options.url.authority, options.url.path);
     let stage = stage(url, plan, options.connections, common, run::tag_names());
@@ -400,6 +408,7 @@ fn stage(url: String, plan: Option<Plan>, connections: u32, common: &CommonOptio
         out: common.out.clone(),
         quiet: common.quiet,
         hiccup_meter: !common.no_hiccup_meter,
+        calibrate: common.calibrate,
         argv: std::env::args().collect(),
         slo: common.slo.clone(),
         page_slo: None,

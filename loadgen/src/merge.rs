@@ -270,6 +270,10 @@ fn add(sum: &mut Summary, other: &Summary) {
     sum.connection_imbalance = sum.connection_imbalance.into_iter().chain(other.connection_imbalance).reduce(f64::max);
     sum.unasked += other.unasked;
     sum.hiccup_ns = None;
+    sum.ceiling_rate = None;
+    sum.service_by_tier_ns.clear();
+    sum.slow = None;
+    sum.exemplars.clear();
     sum.stationary = None;
     // Shares are of a core each: the busiest generator is the one to look at.
     sum.generator_cpu_share = sum.generator_cpu_share.max(other.generator_cpu_share);

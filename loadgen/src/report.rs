@@ -1,22 +1,22 @@
-//! The run directory and the live view: what the reporter makes of the intervals that the timing thread hands over.
+//! The run directory and the sums: what the reporter makes of the intervals that the timing thread hands over.
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::appending::{Appending, told};
 use crate::failure::Failure;
 use crate::hgrm;
 use crate::hlog::LogWriter;
+use crate::live::Live;
 use crate::quantile;
 use crate::recorder::{Counts, Exchange, Histograms, Interval, Phase, histogram};
 use crate::schedule::Window;
 use crate::stationarity::{Blocks, Stationarity};
-use crate::summary::{Summary, duration_text};
+use crate::summary::Summary;
 
 /// The sums of all measured intervals.
 #[derive(Debug)]
@@ -198,57 +198,6 @@ fn interval_row(interval: &Interval, window: &Window) -> String {
     .join(",")
 }
 
-/// Shows a line a second on stderr: in place on a terminal, one below the other elsewhere.
-pub struct Live {
-    bar: Option<ProgressBar>,
-    quiet: bool,
-}
-
-impl Live {
-    pub fn new(window: &Window, quiet: bool) -> Self {
-        let bar = (!quiet && io::stderr().is_terminal()).then(|| {
-            let seconds = (window.end_ns - window.start_ns).div_ceil(1_000_000_000);
-            let style = ProgressStyle::with_template("{bar:20} {pos:>4}/{len} s  {msg}")
-                .expect("invariant: a constant template");
-            ProgressBar::new(seconds).with_style(style)
-        });
-        Self { bar, quiet }
-    }
-
-    fn show(&self, interval: &Interval, window: &Window) {
-        let counts = &interval.counts;
-        let quantile = |histogram: &Histogram<u64>, at: f64| match histogram.is_empty() {
-            true => "-".to_owned(),
-            false => duration_text(histogram.value_at_quantile(at)),
-        };
-        let response = &interval.histograms.response;
-        let line = format!(
-            "{:<8} {:>9.0}/s  {:>5} failed  p50 {:>8}  p99 {:>8}  lag p99 {:>8}",
-            interval.phase.name(),
-            counts.completed as f64 * 1e9 / interval.length_ns.max(1) as f64,
-            counts.errors + counts.timed_out + counts.shed,
-            quantile(response, 0.5),
-            quantile(response, 0.99),
-            quantile(&interval.histograms.lag, 0.99),
-        );
-        let second = (interval.start_ns + interval.length_ns).saturating_sub(window.start_ns) / 1_000_000_000;
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(second);
-                bar.set_message(line);
-            }
-            None if !self.quiet => eprintln!("{second:>4} s  {line}"),
-            None => {}
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 /// Takes intervals until the timing thread is done; the sums, and the first error of the file system if there was one.
 /// After such an error the run goes on unrecorded, so that its end is still reported.
 pub fn collect(
@@ -256,12 +205,11 @@ pub fn collect(
     window: &Window,
     tag_names: &[String],
     mut directory: Option<&mut RunDirectory>,
-    live: &Live,
+    live: &mut Live,
 ) -> (Totals, Option<io::Error>) {
     let mut totals = Totals::new(tag_names.len(), crate::recorder::STATUS_COUNT);
     let mut failure = None;
     for interval in &exchange.full {
-        live.show(&interval, window);
         if let Some(Err(error)) = directory.as_mut().map(|directory| directory.write(&interval, window, tag_names)) {
             failure = Some(error);
             directory = None;
@@ -269,6 +217,7 @@ pub fn collect(
         if interval.phase != Phase::WarmUp {
             totals.add(&interval);
         }
+        live.show(&interval, window, &totals);
         // The timing thread may be done and gone: then nobody needs the interval any more.
         let _ = exchange.free.try_send(interval);
     }

@@ -24,9 +24,11 @@ use crate::connection::{Lines, Progress, State, position};
 use crate::failure::Failure;
 use crate::meter::{Cost, Sample};
 use crate::recorder::{Outcome, Recorder, STATUS_MIN, Stamps};
+use crate::response::Sink;
 use crate::schedule::{Due, Schedule, Window};
 use crate::stage::{Finished, Ready, Stage};
 use crate::summary::CheckSummary;
+use crate::tiers::{Durations, Names, Tiers};
 
 /// Requests that may wait for a connection; more are shed. 96 MiB, touched only if they do wait.
 const QUEUE_MAX: usize = 4 << 20;
@@ -51,6 +53,8 @@ pub struct Request {
     pub checks: Checks,
     /// ... checked for one in so many.
     pub check_every: u64,
+    /// Read what the server says of its parts.
+    pub server_timing: bool,
 }
 
 /// One request, made once and kept for the life of the process.
@@ -102,6 +106,8 @@ pub fn run<E: Engine>(stage: &Stage, request: &Request, ready: &Ready, clocks: &
             count
         ],
         checkers: (0..count).map(|_| Checker::default()).collect(),
+        durations: vec![Durations::default(); count],
+        tiers: request.server_timing.then(Tiers::new),
         checked: CheckCounts::of(&request.checks),
         until_check: 1,
         outstanding: 0,
@@ -202,6 +208,9 @@ struct Driver<'r, E: Engine, C: Clocks> {
     exchanges: Vec<Exchange>,
     /// What is known about the response of each line.
     checkers: Vec<Checker>,
+    /// What the server says of it, likewise.
+    durations: Vec<Durations>,
+    tiers: Option<Tiers>,
     checked: CheckCounts,
     /// Requests until the next one whose response is checked.
     until_check: u64,
@@ -338,6 +347,7 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
         if self.exchanges[position(index)].checked {
             self.checkers[position(index)].begin(&self.request.checks);
         }
+        self.durations[position(index)] = Durations::default();
         let variant = self.request.variants[position(self.exchanges[position(index)].variant)];
         let bytes = if self.lines.at_last_request(index) { variant.closing_bytes } else { variant.bytes };
         self.lines.send(index, Chunk::Static(bytes), variant.head);
@@ -389,9 +399,15 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
     }
 
     fn handle(&mut self, index: u32, event: Event, now_ns: u64) {
-        let progress = if self.exchanges[position(index)].checked {
-            let checker = &mut self.checkers[position(index)];
-            self.lines.take(index, event, &mut Checking { checks: &self.request.checks, checker })
+        let place = position(index);
+        let checked = self.exchanges[place].checked;
+        let progress = if checked || self.tiers.is_some() {
+            let mut sink = Watching {
+                checking: checked
+                    .then_some(Checking { checks: &self.request.checks, checker: &mut self.checkers[place] }),
+                timing: self.tiers.as_mut().map(|tiers| (&mut tiers.names, &mut self.durations[place])),
+            };
+            self.lines.take(index, event, &mut sink)
         } else {
             self.lines.take(index, event, &mut ())
         };
@@ -453,6 +469,11 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
             Outcome::Failed { status: None, .. } | Outcome::InFlight => (TAG_NONE, true),
         };
         self.recorder.finish(&exchange.stamps, now_ns, outcome, tag, reader.body_bytes());
+        if let (Some(tiers), Outcome::Completed { status }) = (&mut self.tiers, outcome)
+            && self.window.measures(exchange.stamps.planned_ns)
+        {
+            tiers.record(&exchange.stamps, now_ns, index, status, &self.durations[position(index)]);
+        }
         if lost && self.schedule.is_none() && self.lines.line(index).state == State::Vacant {
             self.resting.push_back((now_ns + REST_NS, index));
             exchange.free_ns = now_ns + REST_NS;
@@ -526,7 +547,33 @@ impl<E: Engine, C: Clocks> Driver<'_, E, C> {
             connection_imbalance,
             unasked: self.lines.unasked(),
             checks: (!self.request.checks.is_empty()).then(|| self.checked.summary(self.request)),
+            tiers: self.tiers.map(|tiers| tiers.report(self.window.measure_ns)),
             ..Finished::default()
+        }
+    }
+}
+
+/// What looks at a response while it is read.
+struct Watching<'a> {
+    checking: Option<Checking<'a>>,
+    timing: Option<(&'a mut Names, &'a mut Durations)>,
+}
+
+impl Sink for Watching<'_> {
+    fn header(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(checking) = &mut self.checking {
+            checking.header(name, value);
+        }
+        if let Some((names, durations)) = &mut self.timing
+            && name.eq_ignore_ascii_case(b"server-timing")
+        {
+            names.read(value, durations);
+        }
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        if let Some(checking) = &mut self.checking {
+            checking.body(bytes);
         }
     }
 }

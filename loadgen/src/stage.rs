@@ -20,11 +20,13 @@ use twintier::clock::{monotonic_ns, unix_ms};
 use twintier::engine::thread::{pin_to_core, raise_descriptor_limit};
 
 use crate::arrivals::Plan;
+use crate::ceiling;
 use crate::hiccup::HiccupMeter;
+use crate::live::Live;
 use crate::meter::Cost;
 use crate::page_slo::PageSlo;
 use crate::recorder::{Counts, Exchange, Recorder};
-use crate::report::{Live, RunDirectory, Totals, collect};
+use crate::report::{RunDirectory, Totals, collect};
 use crate::schedule::Window;
 use crate::slo::Slo;
 use crate::start::{self, StartAt};
@@ -32,6 +34,7 @@ use crate::summary::{
     BrowseSummary, CheckSummary, Quantiles, Shares, Summary, TagSummary, definitions, failures_by_name,
     statuses_by_name,
 };
+use crate::tiers::TierReport;
 use crate::verdict::{Evidence, judge};
 
 /// Time between the last preparation and the first planned arrival.
@@ -60,6 +63,8 @@ pub struct Stage {
     pub quiet: bool,
     /// Measure what the machine does to a thread that only wants to run.
     pub hiccup_meter: bool,
+    /// Measure first what the generator can do at most here.
+    pub calibrate: bool,
     pub argv: Vec<String>,
     pub slo: Option<Slo>,
     pub page_slo: Option<PageSlo>,
@@ -138,6 +143,9 @@ pub struct Finished {
     pub unasked: u64,
     pub browse: Option<BrowseSummary>,
     pub checks: Option<CheckSummary>,
+    pub tiers: Option<TierReport>,
+    /// Requests for a second of the generator's processor against a null server, measured before the run.
+    pub ceiling_rate: Option<f64>,
 }
 
 /// Runs `body` on the timing thread, reports it, and writes the run directory.
@@ -153,6 +161,7 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
+    let ceiling_rate = stage.calibrate.then(|| ceiling::measure(stage.core)).transpose()?;
     let start_ns = stage.start_at.map(|at| at.monotonic_ns(unix_ms(), monotonic_ns())).transpose()?;
     let (ready, started) = Ready::new(stage, start_ns);
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -192,10 +201,10 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
         // In a closed loop the timing thread keeps its own core busy: a meter there would measure that.
         let meter_core = stage.core.filter(|_| stage.plan.is_some());
         let meter = stage.hiccup_meter.then(|| HiccupMeter::start(window, meter_core));
-        let live = Live::new(&window, stage.quiet);
-        let (totals, write_failure) = collect(&exchange, &window, &stage.tag_names, directory.as_mut(), &live);
+        let mut live = Live::new(&window, stage.quiet, stage.plan.is_some(), stage.connections);
+        let (totals, write_failure) = collect(&exchange, &window, &stage.tag_names, directory.as_mut(), &mut live);
         failure = failure.or(write_failure);
-        let finished = join(timing)?;
+        let finished = Finished { ceiling_rate, ..join(timing)? };
         let mut summary = summarize(stage, &totals, finished, started_unix_ms);
         summary.hiccup_ns = meter.map(|meter| Quantiles::of(&meter.finish()));
         if let Some(directory) = &mut directory
@@ -213,7 +222,8 @@ pub fn perform(stage: &Stage, body: impl FnOnce(&Ready) -> io::Result<Finished> 
     })
 }
 
-fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms: u64) -> Summary {
+fn summarize(stage: &Stage, totals: &Totals, mut finished: Finished, started_unix_ms: u64) -> Summary {
+    let tiers = finished.tiers.take().unwrap_or_default();
     let Finished { counts, warm_up, submitted, cost, .. } = finished;
     assert_eq!(counts, totals.counts, "invariant: the intervals add up to what the timing thread counted");
     let lag_p99_ns = totals.histograms.lag.value_at_quantile(0.99);
@@ -240,6 +250,8 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         stationary: stationary.unwrap_or_default(),
         connection_imbalance: finished.connection_imbalance,
         unasked: finished.unasked,
+        achieved_per_s: totals.completed_in_window as f64 * 1e9 / finished.measured_ns.max(1) as f64,
+        ceiling_rate: finished.ceiling_rate,
         sessions_completed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_completed),
         sessions_failed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_failed),
     });
@@ -299,6 +311,10 @@ fn summarize(stage: &Stage, totals: &Totals, finished: Finished, started_unix_ms
         stationary,
         connection_imbalance: finished.connection_imbalance,
         unasked: finished.unasked,
+        ceiling_rate: finished.ceiling_rate,
+        service_by_tier_ns: tiers.service_by_tier_ns,
+        slow: tiers.slow,
+        exemplars: tiers.exemplars,
         response_p99_ci_ns: totals.response_p99_ci_ns(),
     };
     summary.set_counts(&counts);

@@ -15,6 +15,7 @@ use crate::quantile::samples_min;
 use crate::recorder::{Counts, Histograms, STATUS_MIN};
 use crate::slo::Finding;
 use crate::stationarity::Stationarity;
+use crate::tiers::{Exemplar, SlowRequests};
 use crate::verdict::Verdict;
 
 /// Quantiles of one histogram in nanoseconds; `None` (JSON `null`) where the samples do not support one at 95 %.
@@ -131,6 +132,18 @@ pub struct Summary {
     /// Times that a connection brought bytes without a request to answer; it was given up.
     #[serde(default)]
     pub unasked: u64,
+    /// Requests for a second of the timing thread's processor against a null server, before the run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ceiling_rate: Option<f64>,
+    /// Durations that answers had in `Server-Timing`, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub service_by_tier_ns: BTreeMap<String, Quantiles>,
+    /// What the requests from the p99 on are made of, in the mean.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slow: Option<SlowRequests>,
+    /// The slowest requests, slowest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub exemplars: Vec<Exemplar>,
     /// The values between which the 99th percentile of `response_ns` lies at 95 %; `None` if there are too few samples or
     /// seconds to say.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -288,6 +301,28 @@ impl Summary {
             let _ = writeln!(out, "queue      {}", quantiles_text(&self.client_queue_ns));
         }
         let _ = writeln!(out, "lag        {}", quantiles_text(&self.generator_lag_ns));
+        for (tier, quantiles) in &self.service_by_tier_ns {
+            let _ = writeln!(out, "{tier:<10} {}", quantiles_text(quantiles));
+        }
+        if let Some(slow) = &self.slow {
+            let mut parts: Vec<(&String, &u64)> = slow.parts_ns.iter().filter(|(_, ns)| **ns > 0).collect();
+            parts.sort_by_key(|(_, ns)| std::cmp::Reverse(**ns));
+            let share = |ns: u64| ns as f64 * 100.0 / slow.response_ns.max(1) as f64;
+            let parts: Vec<String> = parts.iter().map(|(name, ns)| format!("{name} {:.0} %", share(**ns))).collect();
+            let _ = writeln!(
+                out,
+                "slow       {} requests from {} on: {}",
+                slow.requests,
+                duration_text(slow.from_ns),
+                parts.join(", ")
+            );
+        }
+        if let Some(ceiling) = self.ceiling_rate {
+            let _ = writeln!(
+                out,
+                "ceiling    {ceiling:.0} requests for a second of the generator's core, against a null server"
+            );
+        }
         if let Some(hiccups) = &self.hiccup_ns {
             let _ = writeln!(out, "hiccups    {}", quantiles_text(hiccups));
         }

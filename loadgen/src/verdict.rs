@@ -21,6 +21,8 @@ const WAIT_SHARE_TOLD: f64 = 0.02;
 const FAILED_SHARE_SUSPECT: f64 = 0.01;
 /// The share of the mean by which a connection may carry more or fewer requests.
 const IMBALANCE_MAX: f64 = 0.20;
+/// How far the generator's ceiling must lie above what was achieved.
+const CEILING_FACTOR_MIN: f64 = 2.0;
 
 /// From best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,6 +73,9 @@ pub struct Evidence {
     pub stationary: Stationarity,
     pub connection_imbalance: Option<f64>,
     pub unasked: u64,
+    pub achieved_per_s: f64,
+    /// Requests for a second of the generator's core, if that was measured.
+    pub ceiling_rate: Option<f64>,
 }
 
 /// The verdict and its reasons, worst first.
@@ -167,6 +172,17 @@ fn judge_system(evidence: &Evidence) -> Vec<(Verdict, String)> {
             format!("a connection carried {percent:.0} % more or fewer requests than the mean of all"),
         ));
     }
+    if let Some(ceiling) = evidence.ceiling_rate
+        && ceiling < evidence.achieved_per_s * CEILING_FACTOR_MIN
+    {
+        let achieved = evidence.achieved_per_s;
+        found.push((
+            Verdict::Suspect,
+            format!(
+                "{achieved:.0} requests a second are more than half of what this generator can do here, {ceiling:.0}/s"
+            ),
+        ));
+    }
     if evidence.unasked > 0 {
         let times = evidence.unasked;
         found.push((
@@ -260,7 +276,7 @@ mod tests {
 
     #[test]
     fn each_rule_has_its_verdict_and_reason() {
-        let cases: [Case; 13] = [
+        let cases: [Case; 14] = [
             (Verdict::Invalid, "nothing completed", |e| e.completed = 0),
             (Verdict::Invalid, "generator-limited", |e| e.cpu_share = 0.81),
             (Verdict::Invalid, "generator-limited", |e| e.wait_share = 0.6),
@@ -276,6 +292,9 @@ mod tests {
             }),
             (Verdict::Suspect, "21 % more or fewer", |e| e.connection_imbalance = Some(0.21)),
             (Verdict::Suspect, "no request had asked for", |e| e.unasked = 1),
+            (Verdict::Suspect, "more than half of what this generator can do", |e| {
+                (e.achieved_per_s, e.ceiling_rate) = (1000.0, Some(1999.0));
+            }),
         ];
         for (expected, words, change) in cases {
             let (found, reasons) = verdict(change);

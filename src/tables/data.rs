@@ -187,6 +187,20 @@ impl DataTables {
         })
     }
 
+    /// Values of a field in the rows that match, each with the number of its rows; `None` if more than `most` match.
+    pub fn count_values(
+        &self,
+        table: TableId,
+        field: usize,
+        query: &Query<'_>,
+        most: usize,
+    ) -> Option<BTreeMap<&Value, usize>> {
+        self.table(table).map_or_else(
+            || Some(BTreeMap::new()),
+            |table| select::count_values(&table.rows, &table.live, &table.index, query, field, most),
+        )
+    }
+
     /// Live rows in key order beginning at a position.
     pub fn scan(&self, table: TableId, offset: usize) -> impl Iterator<Item = &Row> {
         self.table(table)

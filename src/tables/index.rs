@@ -72,7 +72,8 @@ impl TableIndex {
         if self.word_fields.iter().all(same_texts) {
             return;
         }
-        let (before, after) = (self.words_of(old), self.words_of(new));
+        let key = &rows.get(slot).key;
+        let (before, after) = (self.words_of(key, old), self.words_of(key, new));
         for word in before.iter().filter(|word| after.binary_search(word).is_err()) {
             remove(&mut self.words, rows, slot, word);
         }
@@ -100,18 +101,24 @@ impl TableIndex {
     }
 
     /// The rows of each word that begins so.
-    pub fn by_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a KeyList> {
+    pub fn by_prefix<'a>(&'a self, prefix: &str) -> impl Iterator<Item = &'a KeyList> {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         self.words.range::<str, _>(from).take_while(move |(word, _)| word.starts_with(prefix)).map(|(_, rows)| rows)
     }
 
-    /// Whether a word of the row begins so, found by reading its texts.
+    /// Whether a word of the row begins so, found by reading its key and texts.
     pub fn has_word_begun(&self, row: &Row, prefix: &str) -> bool {
         let mut found = false;
-        for text in self.word_fields.iter().filter_map(|field| row.get(*field).as_text()) {
+        let texts = self.word_fields.iter().filter_map(|field| row.get(*field).as_text());
+        for text in std::iter::once(&*row.key).chain(texts) {
             each_word(text, |word| found |= word.starts_with(prefix));
         }
         found
+    }
+
+    /// The first field that is searched by words.
+    pub fn first_word_field(&self) -> Option<usize> {
+        self.word_fields.first().copied()
     }
 
     /// Bytes on the heap, without allocator overhead.
@@ -122,12 +129,12 @@ impl TableIndex {
             + self.words.iter().map(|(word, list)| entry(size_of::<Box<str>>() + word.len(), list)).sum::<usize>()
     }
 
-    /// The different words of a record's texts, sorted.
-    fn words_of(&self, record: Option<&Record>) -> Vec<Box<str>> {
+    /// The different words of a row's key and texts, sorted: who looks for a thing types its name first.
+    fn words_of(&self, key: &str, record: Option<&Record>) -> Vec<Box<str>> {
         let Some(record) = record else { return Vec::new() };
         let texts = self.word_fields.iter().filter_map(|field| record.get(*field).as_text());
         let mut words: Vec<Box<str>> = Vec::new();
-        for text in texts {
+        for text in std::iter::once(key).chain(texts) {
             each_word(text, |word| words.push(word.into()));
         }
         words.sort_unstable();

@@ -8,6 +8,7 @@ pub mod data;
 pub mod digest;
 pub mod index;
 pub mod order;
+pub mod rank;
 pub mod record;
 pub mod row;
 pub mod select;

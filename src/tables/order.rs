@@ -109,6 +109,12 @@ impl KeyList {
         self.rest_from(chunk, place)
     }
 
+    /// Slots whose keys are `key` or greater.
+    pub fn from_key(&self, rows: &Rows, key: &str) -> impl Iterator<Item = u32> + '_ {
+        let (chunk, Ok(place) | Err(place)) = self.locate(rows, key);
+        self.rest_from(chunk, place)
+    }
+
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
         let rest = self.rest.iter().map(|chunk| chunk.capacity() * 4).sum::<usize>();

@@ -3,9 +3,13 @@
 //! Costs, with n rows: a page of the whole table, of one indexed value or of one word is a jump to its position.
 //! Several filters walk the shortest list once and look up the others, either in a bit per slot or, if they are much
 //! longer, by key. A prefix unites its words in a bit per slot. A predicate is asked about every row that is left.
+//! A ranked search reads the rows that match, unless they are too many.
+
+use std::collections::{BTreeMap, HashSet};
 
 use super::index::{TableIndex, each_word};
 use super::order::KeyList;
+use super::rank;
 use super::record::Value;
 use super::row::{Row, Rows, slot_index};
 
@@ -14,11 +18,14 @@ use super::row::{Row, Rows, slot_index};
 pub struct Query<'a> {
     /// Fields that must have these values; fast where the field is indexed, correct everywhere. Null matches nothing.
     pub equal: &'a [(usize, &'a Value)],
-    /// All these words must occur in the fields that are searched by words; the last may be the beginning of one.
+    /// All these words must occur in the key or the fields that are searched by words; the last may be the beginning of
+    /// one.
     /// Text without a word finds everything.
     pub words: &'a str,
     /// Greatest key first.
     pub descending: bool,
+    /// Of a search: what fits the words best first, see [`super::rank`]. Goes before `descending`.
+    pub ranked: bool,
     /// Rows left out at the beginning.
     pub offset: usize,
     /// Rows handed out at most.
@@ -76,14 +83,20 @@ enum Filter<'t, 'q> {
     Begun(&'q str),
 }
 
-/// Answers a query; `keep` is asked about the rows that match everything else, if given.
-pub fn select<'t>(
-    rows: &'t Rows,
+/// The rows that match, before they are put in order: those of `driver` that pass all filters.
+struct Matches<'t, 'q> {
+    driver: &'t KeyList,
+    filters: Vec<Filter<'t, 'q>>,
+}
+
+/// Finds the way to the rows that match a query; `None` if there are none. `words` are those of the query.
+fn plan<'t, 'q>(
+    rows: &Rows,
     live: &'t KeyList,
     index: &'t TableIndex,
-    query: &Query<'_>,
-    mut keep: Option<&mut dyn FnMut(&Row) -> bool>,
-) -> Selection<'t> {
+    query: &Query<'q>,
+    words: &'q [Box<str>],
+) -> Option<Matches<'t, 'q>> {
     let mut lists: Vec<&KeyList> = Vec::new();
     let mut filters = Vec::new();
     for &(field, value) in query.equal {
@@ -92,20 +105,15 @@ pub fn select<'t>(
             None => filters.push(Filter::Equal(field, value)),
         }
     }
-    let mut words: Vec<Box<str>> = Vec::new();
-    each_word(query.words, |word| words.push(word.into()));
-    let prefix = words.pop();
-    for word in &words {
-        match index.by_word(word) {
-            Some(list) => lists.push(list),
-            None => return Selection::default(),
-        }
+    let (prefix, whole) = words.split_last().map_or((None, words), |(prefix, whole)| (Some(&**prefix), whole));
+    for word in whole {
+        lists.push(index.by_word(word)?);
     }
     let mut begun_words = None;
-    if let Some(prefix) = &prefix {
+    if let Some(prefix) = prefix {
         let mut begun = index.by_prefix(prefix);
         match (begun.next(), begun.next()) {
-            (None, _) => return Selection::default(),
+            (None, _) => return None,
             (Some(only), None) => lists.push(only),
             (Some(_), Some(_)) => begun_words = Some(prefix),
         }
@@ -129,26 +137,129 @@ pub fn select<'t>(
             Filter::Marked(SlotSet::of(rows, index.by_prefix(prefix)))
         });
     }
-    if filters.is_empty() && keep.is_none() {
-        return page_of(rows, driver, driver.len(), query, |_| true);
+    Some(Matches { driver, filters })
+}
+
+impl Matches<'_, '_> {
+    fn passes(&self, rows: &Rows, index: &TableIndex, slot: u32) -> bool {
+        self.filters.iter().all(|filter| match filter {
+            Filter::Listed(list) => list.contains(rows, slot),
+            Filter::Marked(set) => set.contains(slot),
+            Filter::Begun(prefix) => index.has_word_begun(rows.get(slot), prefix),
+            Filter::Equal(field, value) => **value != Value::Null && rows.get(slot).get(*field) == *value,
+        })
     }
-    if let (true, [Filter::Marked(set)], None) = (std::ptr::eq(driver, live), &filters[..], &keep) {
+
+    /// The set, if nothing but it decides.
+    fn set(&self, live: &KeyList) -> Option<&SlotSet> {
+        match &self.filters[..] {
+            [Filter::Marked(set)] if std::ptr::eq(self.driver, live) => Some(set),
+            _ => None,
+        }
+    }
+
+    /// How many match, and their slots in any order unless there are more than `most`.
+    fn gather(&self, rows: &Rows, live: &KeyList, index: &TableIndex, most: usize) -> (usize, Vec<u32>) {
+        let mut total = 0;
+        let mut found = Vec::new();
+        let mut take = |slot: u32| {
+            total += 1;
+            if total <= most {
+                found.push(slot);
+            }
+        };
+        match self.set(live) {
+            Some(set) if set.count() > most => return (set.count(), Vec::new()),
+            Some(set) => set.iter().for_each(&mut take),
+            None if self.filters.is_empty() && self.driver.len() > most => return (self.driver.len(), Vec::new()),
+            None => self.driver.iter().filter(|slot| self.passes(rows, index, *slot)).for_each(&mut take),
+        }
+        (total, found)
+    }
+}
+
+fn words_of(query: &Query<'_>) -> Vec<Box<str>> {
+    let mut words: Vec<Box<str>> = Vec::new();
+    each_word(query.words, |word| words.push(word.into()));
+    words
+}
+
+/// How often each value of a field occurs in the rows that match, by value; `None` if more than `most` match.
+pub fn count_values<'t>(
+    rows: &'t Rows,
+    live: &KeyList,
+    index: &TableIndex,
+    query: &Query<'_>,
+    field: usize,
+    most: usize,
+) -> Option<BTreeMap<&'t Value, usize>> {
+    let words = words_of(query);
+    let Some(matches) = plan(rows, live, index, query, &words) else { return Some(BTreeMap::new()) };
+    let (total, found) = matches.gather(rows, live, index, most);
+    let mut counts = BTreeMap::new();
+    for slot in found {
+        *counts.entry(rows.get(slot).get(field)).or_default() += 1;
+    }
+    counts.remove(&Value::Null);
+    (total <= most).then_some(counts)
+}
+
+/// Answers a query; `keep` is asked about the rows that match everything else, if given.
+pub fn select<'t>(
+    rows: &'t Rows,
+    live: &'t KeyList,
+    index: &'t TableIndex,
+    query: &Query<'_>,
+    mut keep: Option<&mut dyn FnMut(&Row) -> bool>,
+) -> Selection<'t> {
+    let words = words_of(query);
+    let Some(matches) = plan(rows, live, index, query, &words) else { return Selection::default() };
+    if query.ranked && !words.is_empty() && keep.is_none() {
+        return ranked(rows, live, index, query, &words, &matches);
+    }
+    if matches.filters.is_empty() && keep.is_none() {
+        return page_of(rows, matches.driver, matches.driver.len(), query, |_| true);
+    }
+    if let (Some(set), None) = (matches.set(live), &keep) {
         return page_of_set(rows, live, set, query);
     }
-    let matches = |slot: &u32| {
-        let kept = filters.iter().all(|filter| match filter {
-            Filter::Listed(list) => list.contains(rows, *slot),
-            Filter::Marked(set) => set.contains(*slot),
-            Filter::Begun(prefix) => index.has_word_begun(rows.get(*slot), prefix),
-            Filter::Equal(field, value) => **value != Value::Null && rows.get(*slot).get(*field) == *value,
-        });
-        kept && keep.as_mut().is_none_or(|keep| keep(rows.get(*slot)))
-    };
+    let kept =
+        |slot: &u32| matches.passes(rows, index, *slot) && keep.as_mut().is_none_or(|keep| keep(rows.get(*slot)));
     if query.descending {
-        counted(rows, driver.descending(0).filter(matches), query)
+        counted(rows, matches.driver.descending(0).filter(kept), query)
     } else {
-        counted(rows, driver.iter().filter(matches), query)
+        counted(rows, matches.driver.iter().filter(kept), query)
     }
+}
+
+/// What fits the words best first. Where too much matches to be read, only what the key begins with goes before the
+/// rest, which is in the order of the keys.
+fn ranked<'t>(
+    rows: &'t Rows,
+    live: &KeyList,
+    index: &TableIndex,
+    query: &Query<'_>,
+    words: &[Box<str>],
+    matches: &Matches<'_, '_>,
+) -> Selection<'t> {
+    let (total, found) = matches.gather(rows, live, index, rank::RANKED_MAX);
+    let wish = rank::Wish::new(query.words, words, index.first_word_field());
+    if total <= rank::RANKED_MAX {
+        let mut found: Vec<(rank::Fit, &Row)> =
+            found.into_iter().map(|slot| rows.get(slot)).map(|row| (wish.fit(row), row)).collect();
+        found.sort_unstable_by(|one, other| (one.0, &one.1.key).cmp(&(other.0, &other.1.key)));
+        let page = found.into_iter().skip(query.offset).take(query.limit).map(|(_, row)| row);
+        return Selection { total, rows: page.collect() };
+    }
+    let belongs = |slot: &u32| matches.driver.contains(rows, *slot) && matches.passes(rows, index, *slot);
+    let named = live.from_key(rows, wish.begin()).take_while(|slot| wish.begins(&rows.get(*slot).key));
+    let named: Vec<u32> = named.take(rank::RANKED_MAX).filter(belongs).collect();
+    let first: HashSet<u32> = named.iter().copied().collect();
+    let mut page: Vec<&Row> = named.iter().skip(query.offset).take(query.limit).map(|slot| rows.get(*slot)).collect();
+    let rest = matches.driver.iter().filter(|slot| !first.contains(slot) && matches.passes(rows, index, *slot));
+    let rest = rest.skip(query.offset.saturating_sub(named.len())).take(query.limit - page.len());
+    page.extend(rest.map(|slot| rows.get(slot)));
+    Selection { total, rows: page }
 }
 
 /// The page of a list whose count is known: stops as soon as the page is full.

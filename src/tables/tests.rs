@@ -85,26 +85,56 @@ fn catalog_record(section: u8, words: &[u8], size: i64) -> Option<Record> {
     Some(Record([section, Value::text(&text.join(", ")), Value::Integer(size % 7), note].into()))
 }
 
+fn words_in(text: &str) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    each_word(text, |word| {
+        words.insert(word.to_owned());
+    });
+    words
+}
+
+/// How well a row fits what was typed, as a person would say it: less is better.
+fn fit(row: &Row, typed: &str, wanted: &[String]) -> u8 {
+    let typed = typed.to_lowercase().split_whitespace().collect::<Vec<_>>().join("-");
+    let all_in = |text: &str| {
+        let words = words_in(text);
+        let (begun, whole) = wanted.split_last().unwrap();
+        whole.iter().all(|word| words.contains(word)) && words.iter().any(|word| word.starts_with(begun))
+    };
+    if *row.key == *typed {
+        0
+    } else if row.key.starts_with(&typed) {
+        1
+    } else if all_in(&row.key) {
+        2
+    } else if all_in(row.get(1).as_text().unwrap_or("")) {
+        3
+    } else {
+        4
+    }
+}
+
 /// The same answer from a plain walk over all rows.
 fn model<'a>(rows: &'a BTreeMap<String, Row>, query: &Query<'_>, keep: impl Fn(&Row) -> bool) -> (usize, Vec<&'a str>) {
     let mut wanted = Vec::new();
     each_word(query.words, |word| wanted.push(word.to_owned()));
     let matches = |row: &&Row| {
-        let mut words = BTreeSet::new();
+        let mut words = words_in(&row.key);
         for field in [1, 3] {
-            each_word(row.get(field).as_text().unwrap_or(""), |word| {
-                words.insert(word.to_owned());
-            });
+            words.append(&mut words_in(row.get(field).as_text().unwrap_or("")));
         }
         let whole = wanted.iter().rev().skip(1).all(|word| words.contains(word));
         let begun = wanted.last().is_none_or(|prefix| words.iter().any(|word| word.starts_with(prefix)));
         let equal = query.equal.iter().all(|(field, value)| **value != Value::Null && row.get(*field) == *value);
         whole && begun && equal && keep(row)
     };
-    let mut found: Vec<&str> = rows.values().filter(|row| row.is_live()).filter(matches).map(|row| &*row.key).collect();
-    if query.descending {
+    let mut found: Vec<&Row> = rows.values().filter(|row| row.is_live()).filter(matches).collect();
+    if query.ranked && !wanted.is_empty() {
+        found.sort_by_key(|row| fit(row, query.words, &wanted));
+    } else if query.descending {
         found.reverse();
     }
+    let found: Vec<&str> = found.into_iter().map(|row| &*row.key).collect();
     (found.len(), found.into_iter().skip(query.offset).take(query.limit).collect())
 }
 
@@ -117,7 +147,7 @@ proptest! {
         edits in prop::collection::vec((0u16..400, any::<bool>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..5), any::<i64>()), 0..900),
         offset in 0usize..60,
         limit in 0usize..40,
-        texts in prop::collection::vec(prop::sample::select(vec!["", "lib", "li", "LIB z", "the lib", "zebra", "ze", "z", "nothing", "the nothing", "compiler über", "common", "common note l", "--"]), 3),
+        texts in prop::collection::vec(prop::sample::select(vec!["", "lib", "li", "LIB z", "the lib", "zebra", "ze", "z", "nothing", "the nothing", "compiler über", "common", "common note l", "--", "item-1", "Item 2", "1", "item lib"]), 3),
     ) {
         let mut tables = DataTables::new(shapes(catalog_fields()));
         let mut rows: BTreeMap<String, Row> = BTreeMap::new();
@@ -136,11 +166,20 @@ proptest! {
         let filters: [&[(usize, &Value)]; 7] = [&[], &[(0, &libs)], &[(0, &net), (2, &three)], &[(3, &common)], &[(0, &libs), (3, &common)], &[(0, &null)], &[(1, &libs)]];
         for equal in filters {
             for words in &texts {
-                for descending in [false, true] {
-                    let query = Query { equal, words, descending, offset, limit };
+                let counts = tables.count_values(TABLE, 0, &Query { equal, words, ..Query::default() }, 10_000).unwrap();
+                let all = Query { equal, words, limit: usize::MAX, ..Query::default() };
+                let mut counted: BTreeMap<&Value, usize> = BTreeMap::new();
+                for key in model(&rows, &all, |_| true).1 {
+                    *counted.entry(rows[key].get(0)).or_default() += 1;
+                }
+                counted.remove(&Value::Null);
+                prop_assert_eq!(counts, counted, "{:?}", all);
+                for (descending, ranked) in [(false, false), (true, false), (false, true)] {
+                    let query = Query { equal, words, descending, ranked, offset, limit };
                     let found = tables.select(TABLE, &query);
                     let keys: Vec<&str> = found.rows.iter().map(|row| &*row.key).collect();
                     prop_assert_eq!((found.total, keys), model(&rows, &query, |_| true), "{:?}", query);
+                    let query = Query { ranked: false, ..query };
                     let odd = |row: &Row| row.stamp.time % 2 == 1;
                     let found = tables.select_where(TABLE, &query, &mut |row| odd(row));
                     let keys: Vec<&str> = found.rows.iter().map(|row| &*row.key).collect();
@@ -202,4 +241,32 @@ fn rows_may_come_before_their_shape() {
     tables.set_shapes(Arc::new(ShapeSet { shapes: vec![one.shapes[0].clone(); 4] }));
     assert_eq!(tables.search(TableId(3), "hel", 0, 10).total, 1);
     assert!(tables.bytes_estimate() > 0);
+}
+
+/// More rows than are read to be put in order: what is called so goes first all the same, and no row is shown twice.
+#[test]
+fn a_search_that_finds_very_much_begins_with_what_is_called_so() {
+    let mut tables = DataTables::new(shapes(vec![field("text", FieldKind::Text, false, true)]));
+    let rows = super::rank::RANKED_MAX + 500;
+    for number in 0..rows {
+        let key = if number % 500 == 7 { format!("lib-{number:05}") } else { format!("a-{number:05}") };
+        tables.apply(&tables.edit(TABLE, &key, record("a library"), 0, 1));
+    }
+    tables.apply(&tables.edit(TABLE, "lib", record("the very one"), 0, 1));
+    tables.apply(&tables.edit(TABLE, "zlib", record("another"), 0, 1));
+    let page = |offset: usize, limit: usize| {
+        let found = tables.select(TABLE, &Query { words: "LIB", ranked: true, offset, limit, ..Query::default() });
+        assert_eq!(found.total, rows + 1, "`zlib` has no word that begins so");
+        found.rows.iter().map(|row| row.key.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        page(0, 8),
+        ["lib", "lib-00007", "lib-00507", "lib-01007", "lib-01507", "lib-02007", "a-00000", "a-00001"]
+    );
+    assert_eq!(page(7, 2), ["a-00001", "a-00002"]);
+    let all: BTreeSet<String> = (0..rows + 20).step_by(100).flat_map(|offset| page(offset, 100)).collect();
+    assert_eq!(all.len(), rows + 1);
+    let counts =
+        |most| tables.count_values(TABLE, 0, &Query { words: "lib", ..Query::default() }, most).map(|it| it.len());
+    assert_eq!((counts(rows), counts(rows + 1)), (None, Some(2)));
 }

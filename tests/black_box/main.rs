@@ -6,6 +6,7 @@
 
 mod agents;
 mod balance;
+mod catalog;
 mod claims;
 mod code_refusals;
 mod console;

@@ -128,6 +128,7 @@ fn request(options: &MaxOptions) -> Result<Request, String> {
         expected: options.expect.expect_status.clone(),
         checks: options.expect.checks()?,
         check_every: options.expect.check_every,
+        server_timing: false,
     })
 }
 
@@ -150,6 +151,7 @@ fn stage(options: &MaxOptions, ask: &Ask) -> Stage {
         out: ask.out.clone(),
         quiet: true,
         hiccup_meter: false,
+        calibrate: false,
         argv: std::env::args().collect(),
         slo: Some(options.slo.clone()),
         page_slo: None,

@@ -16,7 +16,8 @@ use twintier::engine::{Address, Chunk, Close, Config, Conn, Engine, Event, Lease
 use super::{Request, Variant, run, tag_names};
 use crate::arrivals::{Plan, Process};
 use crate::check::Checks;
-use crate::report::{Live, Totals, collect};
+use crate::live::Live;
+use crate::report::{Totals, collect};
 use crate::stage::{Finished, Ready, Stage};
 
 /// When the server answers a request, and with what; nothing at all, or a close.
@@ -262,13 +263,14 @@ pub fn simulate(seed: u64, stage: &Stage, script: impl FnOnce(u64) -> Script + S
                 expected: Vec::new(),
                 checks: Checks::default(),
                 check_every: 1,
+                server_timing: false,
             };
             let finished = run::<Scripted>(stage, &request, &ready, &VirtualClocks(world)).expect("a simulated run");
             let served = SERVER.take().expect("invariant: the server was set above").requests;
             (finished, served)
         });
         let (window, exchange) = started.recv().expect("the run begins");
-        let (totals, failure) = collect(&exchange, &window, &stage.tag_names, None, &Live::new(&window, true));
+        let (totals, failure) = collect(&exchange, &window, &stage.tag_names, None, &mut Live::silent());
         assert!(failure.is_none());
         let (finished, served) = timing.join().expect("the timing thread ends");
         Outcome { totals, finished, served }

@@ -188,6 +188,19 @@ fn a_closed_loop_says_what_it_is() {
     assert!(meaning.contains("not comparable") && meaning.contains("not corrected"), "{meaning}");
 }
 
+/// The ceiling is what the generator can do; a closed loop that keeps its core busy comes near it.
+#[test]
+fn a_calibrated_run_knows_its_ceiling() {
+    let (address, _) = serve(ok);
+    let url = format!("http://{address}/");
+    let arguments = ["run", &url, "--rate", "50", "--duration", "0.3", "--connections", "2", "--calibrate"];
+    let (summary, _) = summary(&Scratch::new(), &arguments);
+    assert_eq!(assert_balanced(&summary), 15, "the calibration is no part of the run");
+    let ceiling = summary["ceiling_rate"].as_f64().unwrap();
+    assert!(ceiling > 100.0, "{ceiling} requests for a second of a core");
+    assert!(!summary["reasons"].to_string().contains("more than half"), "{}", summary["reasons"]);
+}
+
 #[test]
 fn a_missed_objective_has_its_exit_code() {
     let (address, _) = serve(ok);

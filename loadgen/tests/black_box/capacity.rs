@@ -115,3 +115,18 @@ fn a_server_that_is_down_has_no_capacity_and_a_search_that_makes_no_sense_is_ref
         assert!(told.contains(words), "{arguments:?}: {told}");
     }
 }
+
+/// Rule 13 for objectives: what the samples do not support was not shown to be met.
+#[test]
+fn an_objective_without_its_samples_is_missed() {
+    let (address, _) = serve(|_: &Request, stream: &mut TcpStream| respond(stream, 200, "", "fine"));
+    let (out, url) = (Scratch::new(), format!("http://{address}/"));
+    let arguments = ["run", &url, "--rate", "100", "--duration", "0.5", "--slo", "p50<10s,p99<10s"];
+    let (summary, code) = crate::support::summary(&out, &arguments);
+    let met: Vec<bool> =
+        summary["slo"].as_array().unwrap().iter().map(|finding| finding["met"].as_bool().unwrap()).collect();
+    assert_eq!(met, [true, false], "{}", summary["slo"]);
+    assert!(matches!(code, 3 | 4));
+    assert_eq!(summary["slo"][1]["found"], "50 samples, and it needs 299");
+    assert!(summary["response_ns"]["p99"].is_null() && summary["response_ns"]["p90"].is_u64());
+}

@@ -15,6 +15,7 @@ mod nginx;
 mod plans;
 mod portability;
 mod schema;
+mod server_timing;
 mod stall;
 mod stolen_time;
 mod stopped_server;

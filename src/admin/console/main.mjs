@@ -94,6 +94,16 @@ function drawConnection() {
   mark(document.body, "data-stale", name === "live" ? null : "");
 }
 
+/** Also when one was given and is wrong. */
+function askForToken() {
+  const wrong = sessionStorage.getItem(TOKEN_KEY) !== null;
+  sessionStorage.removeItem(TOKEN_KEY);
+  byId("token").value = "";
+  show(byId("token-note"), wrong ? "That is not the token." : "Kept in this tab until it is closed.");
+  mark(byId("token-note"), "data-mood", wrong ? "bad" : null);
+  if (!byId("token-dialog").open) byId("token-dialog").showModal();
+}
+
 const stream = new Stream({
   ask,
   onEvent: take,
@@ -102,14 +112,10 @@ const stream = new Stream({
     connection = { name, until, why };
     drawConnection();
     wish();
+    if (name === "locked") askForToken();
     if (!changed) return;
     if (name === "waiting") show(byId("said"), `Disconnected: ${why}`);
     if (name === "live") show(byId("said"), "Live data");
-    if (name === "locked") {
-      sessionStorage.removeItem(TOKEN_KEY);
-      byId("token").value = "";
-      byId("token-dialog").showModal();
-    }
   },
 });
 

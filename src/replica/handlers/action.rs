@@ -6,7 +6,7 @@ use minijinja::Value as Shown;
 
 use crate::replica::job::{Accept, Job, SessionChange};
 use crate::tables::code::{
-    AGENT_WORK, Acknowledge, Action, ActionKind, Expression, KeySource, Page, SESSION_ENDED, agent_work,
+    AGENT_WORK, Acknowledge, Action, ActionKind, Expression, Further, KeySource, Page, SESSION_ENDED, agent_work,
     percent_encode, session_ended,
 };
 use crate::tables::record::{Field, FieldKind, Record, Value};
@@ -15,7 +15,9 @@ use crate::tables::{DocumentShape, Row, TableId};
 use super::input::{Errors, Sent, shown_inputs};
 use super::render::Context;
 use super::who::recognize;
-use super::{After, AgentRun, Call, Edit, Refusal, Scene, Step, Write, form, json, page, render, sign_in, view};
+use super::{
+    After, AgentRun, Call, Edit, Refusal, Scene, Step, Write, form, json, page, render, sign_in, version, view,
+};
 
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 512;
@@ -88,23 +90,57 @@ fn write(
         KeySource::Fresh { prefix } => fresh_key(prefix, call.scene.fresh, call.scene.replica),
         KeySource::Given { key, .. } => call.fill(key, &action.path, input).ok_or_else(Refusal::missing)?,
     };
-    if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) {
-        return Err(Refusal::new(400, "This is no key of a row.").into());
-    }
+    check_key(&key)?;
     let row = call.scene.tables.get(table, &key);
     match source {
         KeySource::Given { creates: false, .. } if row.is_none() => return Err(Refusal::missing().into()),
         KeySource::Given { .. } | KeySource::Fresh { .. } => {}
     }
     let shape = call.scene.tables.shapes().get(table);
-    let context = context(call, action, table, &key, row, &values)?;
+    let chosen = match action.chosen.map(|input| &values[input]) {
+        Some(named) => Some(chosen(call, table, &key, named)?),
+        None => None,
+    };
+    let context = context(call, action, (table, row), chosen.as_ref(), &key, &values)?;
     check_when(action, &context)?;
+    let mut errors = Errors::new();
+    let record = record(action, shape, row, set, &context, &mut errors)?;
+    let mut edits = vec![Edit { table, key: key.as_str().into(), record: Some(record) }];
+    for further in &action.further {
+        let edit = further_edit(call, action, further, sent, &key, &context, &mut errors)?;
+        if edits.iter().any(|known| (known.table, &known.key) == (edit.table, &edit.key)) {
+            let fault = format!("{}: two edits of the row `{}`", action.name, edit.key);
+            return Err(Refusal { fault: Some(fault), ..Refusal::new(500, "The row could not be made.") }.into());
+        }
+        edits.push(edit);
+    }
+    if !errors.is_empty() {
+        return Err(errors.into());
+    }
+    let agent = action.agent.as_ref().map(|agent| {
+        let work = work(call, agent, shape, &key);
+        let run = AgentRun { application: call.application.name.clone(), agent: agent.clone(), work: work.key.clone() };
+        edits.push(work);
+        run
+    });
+    let after = After { created: row.is_none(), agent, ..after(call, index, action, sent, &key) };
+    Ok(Step::Write(Write { edits, acknowledge: action.acknowledge, after }))
+}
+
+/// The record of a row after `set`; what is wrong with it goes to `errors`.
+fn record(
+    action: &Action,
+    shape: &DocumentShape,
+    row: Option<&Row>,
+    set: &[(usize, Expression)],
+    context: &Shown,
+    errors: &mut Errors,
+) -> Result<Record, Wrong> {
     let mut record: Vec<Value> =
         row.and_then(|row| row.record.as_ref()).map_or_else(Vec::new, |record| record.0.to_vec());
     record.resize(shape.fields.len().max(record.len()), Value::Null);
-    let mut errors = Errors::new();
     for (field, expression) in set {
-        let shown = expression.eval(&context)?;
+        let shown = expression.eval(context)?;
         match converted(&shape.fields[*field], &shown) {
             Ok(value) => record[*field] = value,
             Err(Converted::Long(message)) => errors.push((shape.fields[*field].name.as_ref().into(), message)),
@@ -120,18 +156,53 @@ fn write(
             errors.push((field.name.as_ref().into(), "This is needed.".to_owned()));
         }
     }
-    if !errors.is_empty() {
-        return Err(errors.into());
+    Ok(Record(record.into()))
+}
+
+/// The edit of a further row. Its key may name the action's own row as `key`.
+fn further_edit(
+    call: &Call<'_>,
+    action: &Action,
+    further: &Further,
+    sent: &Sent,
+    own: &str,
+    context: &Shown,
+    errors: &mut Errors,
+) -> Result<Edit, Wrong> {
+    let key = match &further.key {
+        KeySource::Fresh { prefix } => fresh_key(prefix, call.scene.fresh, call.scene.replica),
+        KeySource::Given { key, .. } => {
+            let more = |name: &str| match name {
+                "key" => Some(Cow::Owned(own.to_owned())),
+                name => Some(Cow::Owned(sent.text(name).unwrap_or("").trim().to_owned())),
+            };
+            call.fill(key, &action.path, more).ok_or_else(Refusal::missing)?
+        }
+    };
+    check_key(&key)?;
+    let row = call.scene.tables.get(further.table, &key);
+    let record = match &further.set {
+        Some(set) => {
+            let shape = call.scene.tables.shapes().get(further.table);
+            Some(record(action, shape, row, set, context, errors)?)
+        }
+        None => None,
+    };
+    Ok(Edit { table: further.table, key: key.into(), record })
+}
+
+fn check_key(key: &str) -> Result<(), Wrong> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) {
+        return Err(Refusal::new(400, "This is no key of a row.").into());
     }
-    let mut edits = vec![Edit { table, key: key.as_str().into(), record: Some(Record(record.into())) }];
-    let agent = action.agent.as_ref().map(|agent| {
-        let work = work(call, agent, shape, &key);
-        let run = AgentRun { application: call.application.name.clone(), agent: agent.clone(), work: work.key.clone() };
-        edits.push(work);
-        run
-    });
-    let after = After { created: row.is_none(), agent, ..after(call, index, action, sent, &key) };
-    Ok(Step::Write(Write { edits, acknowledge: action.acknowledge, after }))
+    Ok(())
+}
+
+/// The version of the row that the sender chose.
+fn chosen(call: &Call<'_>, table: TableId, key: &str, named: &Value) -> Result<Row, Wrong> {
+    let found = version::find(call.scene.tables, table, key, named.as_text().unwrap_or(""));
+    let gone = "This version is not there any more. Look at the page again: somebody has chosen meanwhile.";
+    found.ok_or_else(|| Refusal::new(409, gone).into())
 }
 
 fn delete(
@@ -145,7 +216,7 @@ fn delete(
     let values = sent.check(&action.inputs)?;
     let key = call.fill(key, &action.path, |_| None).ok_or_else(Refusal::missing)?;
     let row = call.scene.tables.get(table, &key).ok_or_else(Refusal::missing)?;
-    check_when(action, &context(call, action, table, &key, Some(row), &values)?)?;
+    check_when(action, &context(call, action, (table, Some(row)), None, &key, &values)?)?;
     let edits = vec![Edit { table, key: key.as_str().into(), record: None }];
     Ok(Step::Write(Write { edits, acknowledge: action.acknowledge, after: after(call, index, action, sent, &key) }))
 }
@@ -171,9 +242,9 @@ fn check_when(action: &Action, context: &Shown) -> Result<(), Wrong> {
 fn context(
     call: &Call<'_>,
     action: &Action,
-    table: TableId,
+    (table, row): (TableId, Option<&Row>),
+    chosen: Option<&Row>,
     key: &str,
-    row: Option<&Row>,
     values: &[Value],
 ) -> Result<Shown, Wrong> {
     let shapes = call.scene.tables.shapes();
@@ -193,7 +264,7 @@ fn context(
     if !errors.is_empty() {
         return Err(errors.into());
     }
-    let context = Context::default()
+    let mut context = Context::default()
         .with("input", shown_inputs(&action.inputs, values))
         .with("row", row.map_or_else(|| Shown::from(()), |row| render::row(shapes.get(table), row)))
         .with("reference", Shown::from_pairs(references))
@@ -201,6 +272,9 @@ fn context(
         .with("now", call.scene.unix_ms)
         .with("key", key)
         .with("parameters", call.parameters(&action.path));
+    if let Some(chosen) = chosen {
+        context.push("chosen", render::row(shapes.get(table), chosen));
+    }
     Ok(context.into())
 }
 

@@ -16,6 +16,7 @@ mod json;
 mod page;
 mod render;
 mod sign_in;
+mod version;
 mod view;
 mod who;
 

@@ -11,20 +11,29 @@ use crate::limits;
 use crate::replica::job::{Accept, Job};
 use crate::tables::code::{Column, FilterBy, List, Related, View, ViewKind};
 use crate::tables::record::Value;
-use crate::tables::{Query, Row, Selection, TableId};
+use crate::tables::{DocumentShape, Query, Row, Selection, TableId};
 
 use super::render::Context;
-use super::{Call, Refusal, input, json, page, render};
+use super::{Call, Refusal, input, json, page, render, version};
 
 /// Pages beyond this one are empty anyhow.
 const PAGE_NUMBER_MAX: usize = 1_000_000;
 /// Rows of which a list's `where` is asked for one page: some hundred milliseconds.
 const GUARDED_ROWS_MAX: usize = 100_000;
+/// Rows of a search whose values are counted for its facets: about a millisecond.
+const COUNTED_ROWS_MAX: usize = 10_000;
 /// Values of one facet that are shown.
 const FACET_VALUES_MAX: usize = 200;
 
 /// Related rows with their names.
 type Beside<'c> = Vec<(&'c Related, Vec<&'c Row>)>;
+
+/// A row and the losers of concurrent edits that its reader may see.
+struct Versions<'v> {
+    table: TableId,
+    row: &'v Row,
+    conflicts: &'v [Row],
+}
 
 /// Shows a view with a status: 200, or 202 behind an action.
 pub fn show<'a>(call: &Call<'a>, view: &'a View, path: &str, status: u16, job: &mut Job) -> Result<(), Refusal> {
@@ -42,11 +51,13 @@ pub fn show<'a>(call: &Call<'a>, view: &'a View, path: &str, status: u16, job: &
             {
                 return Err(Refusal::missing());
             }
+            let conflicts = version::conflicts(call, *table, &key, guard.as_ref(), &view.path)?;
             let beside = related(call, view, Some((*table, row)));
-            if status == 200 && unchanged(call, row, &beside, job) {
+            if status == 200 && unchanged(call, row, &conflicts, &beside, job) {
                 return Ok(());
             }
-            finish(call, view, path, Some((*table, row)), &beside, status, job)
+            let versions = Versions { table: *table, row, conflicts: &conflicts };
+            finish(call, view, path, Some(versions), &beside, status, job)
         }
         ViewKind::List(list) => show_list(call, view, list, path, status, job),
     }
@@ -104,16 +115,61 @@ fn show_list(call: &Call<'_>, view: &View, list: &List, path: &str, status: u16,
         ("previous", if number > 1 { Shown::from(number - 1) } else { Shown::from(()) }),
     ]);
     let rows: Vec<Shown> = selection.rows.iter().map(|row| render::row(shape, row)).collect();
-    let facets = Shown::from_pairs(list.facets.iter().map(|facet| {
-        let values = call.scene.tables.facets(list.table, *facet).take(FACET_VALUES_MAX);
-        let counted = values
-            .map(|(value, count)| Shown::from_pairs([("value", render::shown(value)), ("count", Shown::from(count))]));
-        (shape.fields[*facet].name.to_string(), Shown::from(counted.collect::<Vec<_>>()))
-    }));
+    let mut facets = Vec::with_capacity(list.facets.len());
+    for facet in &list.facets {
+        facets.push((shape.fields[*facet].name.to_string(), counted(call, view, list, *facet, &job.query)));
+    }
+    let facets = Shown::from_pairs(facets);
     let beside = related(call, view, None);
     let context =
         context(call, view, path, &beside, job).with("rows", rows).with("page", shown_page).with("facets", facets);
     call.html(template, context, status, job)
+}
+
+/// Values of a field, each with how many rows have it of those that the other filters and the words find.
+fn counted(call: &Call<'_>, view: &View, list: &List, facet: usize, query: &str) -> Shown {
+    let tables = call.scene.tables;
+    let shown = |value: &Value, count: Shown| Shown::from_pairs([("value", render::shown(value)), ("count", count)]);
+    let mut wanted = wanted(call, view, list, query).unwrap_or_default();
+    wanted.retain(|(field, _)| *field != facet);
+    let equal: Vec<(usize, &Value)> = wanted.iter().map(|(field, value)| (*field, value)).collect();
+    let words = words(list, query);
+    let narrowed = !equal.is_empty() || !words.trim().is_empty();
+    let asked = Query { equal: &equal, words: &words, ..Query::default() };
+    let values: Vec<Shown> = if !narrowed {
+        let values = tables.facets(list.table, facet).take(FACET_VALUES_MAX);
+        values.map(|(value, count)| shown(value, Shown::from(count))).collect()
+    } else if let Some(counts) = tables.count_values(list.table, facet, &asked, COUNTED_ROWS_MAX) {
+        let values = counts.into_iter().take(FACET_VALUES_MAX);
+        values.map(|(value, count)| shown(value, Shown::from(count))).collect()
+    } else {
+        // Too many to be counted for one page.
+        let values = tables.facets(list.table, facet).take(FACET_VALUES_MAX);
+        values.map(|(value, _)| shown(value, Shown::from(()))).collect()
+    };
+    Shown::from(values)
+}
+
+fn words<'q>(list: &List, query: &'q str) -> Cow<'q, str> {
+    list.search.as_ref().and_then(|name| form::find(query, name)).unwrap_or_default()
+}
+
+/// The values that rows must have; `None` if no row can have them.
+fn wanted(call: &Call<'_>, view: &View, list: &List, query: &str) -> Option<Vec<(usize, Value)>> {
+    let shape = call.scene.tables.shapes().get(list.table);
+    let mut wanted: Vec<(usize, Value)> = Vec::with_capacity(list.filters.len());
+    for filter in &list.filters {
+        let text = match &filter.by {
+            FilterBy::Parameter(name) => match form::find(query, name) {
+                Some(text) if !text.is_empty() => text,
+                Some(_) | None => continue,
+            },
+            FilterBy::Value(pattern) => Cow::Owned(call.fill(pattern, &view.path, |_| None)?),
+        };
+        // No row can have a value that the field's kind does not have.
+        wanted.push((filter.field, input::typed(shape.fields[filter.field].kind, &text)?));
+    }
+    Some(wanted)
 }
 
 /// The rows of one page of a list.
@@ -124,31 +180,14 @@ fn select<'c>(
     number: usize,
     query: &str,
 ) -> Result<Selection<'c>, Refusal> {
-    let shape = call.scene.tables.shapes().get(list.table);
-    let mut wanted: Vec<(usize, Value)> = Vec::with_capacity(list.filters.len());
-    for filter in &list.filters {
-        let text = match &filter.by {
-            FilterBy::Parameter(name) => match form::find(query, name) {
-                Some(text) if !text.is_empty() => text,
-                Some(_) | None => continue,
-            },
-            FilterBy::Value(pattern) => match call.fill(pattern, &view.path, |_| None) {
-                Some(text) => Cow::Owned(text),
-                None => return Ok(Selection::default()),
-            },
-        };
-        match input::typed(shape.fields[filter.field].kind, &text) {
-            Some(value) => wanted.push((filter.field, value)),
-            // No row can have a value that the field's kind does not have.
-            None => return Ok(Selection::default()),
-        }
-    }
+    let Some(wanted) = wanted(call, view, list, query) else { return Ok(Selection::default()) };
     let equal: Vec<(usize, &Value)> = wanted.iter().map(|(field, value)| (*field, value)).collect();
-    let words = list.search.as_ref().and_then(|name| form::find(query, name)).unwrap_or_default();
+    let words = words(list, query);
     let query = Query {
         equal: &equal,
         words: &words,
         descending: list.descending,
+        ranked: list.ranked,
         offset: (number - 1) * list.page_size,
         limit: list.page_size,
     };
@@ -202,7 +241,7 @@ fn finish(
     call: &Call<'_>,
     view: &View,
     path: &str,
-    row: Option<(TableId, &Row)>,
+    versions: Option<Versions<'_>>,
     beside: &Beside<'_>,
     status: u16,
     job: &mut Job,
@@ -210,9 +249,15 @@ fn finish(
     let shapes = call.scene.tables.shapes();
     let Some(template) = view.template.as_deref().filter(|_| job.accept == Accept::Html) else {
         let body = begin_json(view, status, job);
-        if let Some((table, row)) = row {
+        if let Some(Versions { table, row, conflicts }) = versions {
             json::name("row", body);
             json::row(shapes.get(table), row, body);
+            if !conflicts.is_empty() {
+                json::name("version", body);
+                json::text(&version::name(row.stamp), body);
+                json::name("conflicts", body);
+                json_conflicts(shapes.get(table), conflicts, body);
+            }
         }
         for (related, rows) in beside {
             json::name(&related.name, body);
@@ -222,11 +267,37 @@ fn finish(
         return Ok(());
     };
     let mut context = context(call, view, path, beside, job);
-    if let Some((table, row)) = row {
+    if let Some(Versions { table, row, conflicts }) = versions {
+        let shape = shapes.get(table);
         context.push("key", &*row.key);
-        context.push("row", render::row(shapes.get(table), row));
+        context.push("row", render::row(shape, row));
+        if !conflicts.is_empty() {
+            let shown = |row: &Row| {
+                let record = if row.is_live() { render::row(shape, row) } else { Shown::from(()) };
+                Shown::from_pairs([("version", Shown::from(version::name(row.stamp))), ("row", record)])
+            };
+            context.push("version", version::name(row.stamp));
+            context.push("conflicts", conflicts.iter().map(shown).collect::<Vec<_>>());
+        }
     }
     call.html(template, context, status, job)
+}
+
+fn json_conflicts(shape: &DocumentShape, conflicts: &[Row], body: &mut Vec<u8>) {
+    body.push(b'[');
+    for (index, conflict) in conflicts.iter().enumerate() {
+        body.extend_from_slice(if index == 0 { b"{" } else { b",{" });
+        json::name("version", body);
+        json::text(&version::name(conflict.stamp), body);
+        json::name("row", body);
+        if conflict.is_live() {
+            json::row(shape, conflict, body);
+        } else {
+            body.extend_from_slice(b"null");
+        }
+        body.push(b'}');
+    }
+    body.push(b']');
 }
 
 fn begin_json<'j>(view: &View, status: u16, job: &'j mut Job) -> &'j mut Vec<u8> {
@@ -258,13 +329,14 @@ fn context(call: &Call<'_>, view: &View, path: &str, beside: &Beside<'_>, job: &
 ///
 /// The tag covers all that the page is made of: the code, who sees it in which session, and every row on it. It is
 /// weak because it does not look at the bytes.
-fn unchanged(call: &Call<'_>, row: &Row, beside: &Beside<'_>, job: &mut Job) -> bool {
+fn unchanged(call: &Call<'_>, row: &Row, conflicts: &[Row], beside: &Beside<'_>, job: &mut Job) -> bool {
     // No secret and no defence: two states of one page shall not look alike by accident. SipHash is enough for that.
     let mut hasher = DefaultHasher::new();
     let mut add_row = |key: &str, stamp: crate::tables::Stamp| {
         (key, stamp.sequence, stamp.time, stamp.server).hash(&mut hasher);
     };
     add_row(&row.key, row.stamp);
+    conflicts.iter().for_each(|conflict| add_row("conflict", conflict.stamp));
     add_row(call.who.name(), call.who.stamp());
     for (related, rows) in beside {
         add_row(&related.name, Default::default());

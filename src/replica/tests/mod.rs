@@ -4,4 +4,5 @@ mod access;
 mod fixture;
 mod lives;
 mod pages;
+mod versions;
 mod writes;

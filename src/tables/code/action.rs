@@ -7,6 +7,7 @@ use crate::error::Fault;
 use crate::tables::{DocumentShape, FieldKind, TableId};
 
 use super::document::Kind;
+use super::further::{self, Further, RawFurther};
 use super::names::{Names, USER_ATTRIBUTES, attributes};
 use super::pattern::{Expression, Pattern, Scope};
 use super::router::RoutePath;
@@ -25,6 +26,10 @@ pub struct Action {
     pub inputs: Vec<Input>,
     /// Rows that inputs name by key: they must exist, and expressions see them as `reference.INPUT`.
     pub references: Vec<Reference>,
+    /// Number in [`Action::inputs`] of the text that names a version of the row; expressions see it as `chosen`.
+    pub chosen: Option<usize>,
+    /// Rows that a write writes or deletes in the same commit.
+    pub further: Vec<Further>,
     pub when: Option<Expression>,
     /// Message of the 409 when `when` says no.
     pub otherwise: Box<str>,
@@ -91,6 +96,9 @@ pub struct Reference {
     pub table: TableId,
 }
 
+/// Expressions by field.
+pub(super) type RawSet = std::collections::BTreeMap<Spanned<String>, Spanned<String>>;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -102,9 +110,11 @@ struct Raw {
     creates: Option<Spanned<bool>>,
     fields: Option<Spanned<Vec<RawInput>>>,
     references: Option<Spanned<Vec<RawReference>>>,
+    chosen: Option<Spanned<String>>,
+    also: Option<Spanned<Vec<RawFurther>>>,
     when: Option<Spanned<String>>,
     otherwise: Option<Spanned<String>>,
-    set: Option<Spanned<std::collections::BTreeMap<Spanned<String>, Spanned<String>>>>,
+    set: Option<Spanned<RawSet>>,
     acknowledge: Option<Spanned<Acknowledge>>,
     agent: Option<Spanned<String>>,
     status: Option<Spanned<u16>>,
@@ -179,8 +189,12 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
         let table = names.table(source, &reference.table, faults);
         references.extend(input.zip(table).map(|(input, table)| Reference { input, table }));
     }
+    let chosen = raw.chosen.as_ref().and_then(|chosen| chosen_input(source, &raw, chosen, &inputs, faults));
     let parameters: Vec<&str> = path.parameters().collect();
-    let scope = scope(names, shape, &inputs, &references, &parameters);
+    let mut scope = scope(names, shape, &inputs, &references, &parameters);
+    if raw.chosen.is_some() {
+        scope.variables.push(("chosen", Some(shape.map(attributes).unwrap_or_default())));
+    }
     let when = raw.when.as_ref().and_then(|when| Expression::compile(source, when, &scope, faults));
     let compiled = match kind {
         RawKind::SignIn => Some(ActionKind::SignIn),
@@ -200,10 +214,18 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
         }
         RawKind::Write => {
             let key = key_source(source, &raw, &inputs, &parameters, faults);
-            let set = shape.map(|shape| set(source, &raw, shape, names, &scope, faults));
+            let creates = raw.new.is_some() || raw.creates.as_ref().is_some_and(|creates| *creates.get_ref());
+            let at = raw.set.as_ref().map_or(raw.kind.span(), Spanned::span);
+            let asked = raw.set.as_ref().map(Spanned::get_ref);
+            let set = shape.map(|shape| set(source, asked, (creates, at), shape, names, &scope, faults));
             table.zip(key).zip(set).map(|((table, key), set)| ActionKind::Write { table, key, set })
         }
     };
+    let mut known = parameters.clone();
+    known.extend(["key", "user.name"]);
+    known.extend(inputs.iter().map(|input| &*input.name));
+    let further = raw.also.iter().flat_map(|also| also.get_ref());
+    let further = further.filter_map(|one| further::compile(source, one, names, &scope, &known, faults)).collect();
     let location = location(source, &raw, &inputs, &parameters, faults);
     let agent = raw.agent.as_ref().map(|agent| names.code(source, "agent", &names.agents, agent, faults));
     if let (Some(acknowledge), Some(_)) = (&raw.acknowledge, &raw.agent)
@@ -229,6 +251,8 @@ pub(super) fn compile(source: &Source, names: &Names<'_>, faults: &mut Vec<Fault
         name: format!("actions/{}", source.stem()).into(),
         kind: compiled?,
         references,
+        chosen,
+        further,
         when,
         otherwise: raw.otherwise.map_or("This cannot be done now.".into(), |text| text.into_inner().into()),
         acknowledge: raw.acknowledge.map(Spanned::into_inner).unwrap_or_default(),
@@ -249,6 +273,8 @@ fn refuse_foreign_keys(source: &Source, raw: &Raw, faults: &mut Vec<Fault>) {
         ("creates", present(&raw.creates)),
         ("fields", present(&raw.fields)),
         ("references", present(&raw.references)),
+        ("chosen", present(&raw.chosen)),
+        ("also", present(&raw.also)),
         ("when", present(&raw.when)),
         ("otherwise", present(&raw.otherwise)),
         ("set", present(&raw.set)),
@@ -374,18 +400,11 @@ fn key_source(
             Some(KeySource::Given { key: Pattern::compile(source, key, known, faults), creates })
         }
         (None, Some(new)) => {
-            let prefix = new.get_ref();
-            if prefix.is_empty()
-                || prefix.len() > 8
-                || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            {
-                let wrong = format!("`{prefix}` is no prefix for new keys");
-                faults.push(source.fault(&new.span(), wrong, "write 1 to 8 letters, digits or -"));
-            }
+            let prefix = new_prefix(source, new, faults);
             if let Some(creates) = &raw.creates {
                 faults.push(source.fault(&creates.span(), "`creates` says nothing beside `new`", "remove it"));
             }
-            Some(KeySource::Fresh { prefix: prefix.as_str().into() })
+            Some(KeySource::Fresh { prefix })
         }
         (None, None) | (Some(_), Some(_)) => {
             let cure = "write key = \"{…}\" for a row with a known key, or new = \"PREFIX\" for a new row";
@@ -395,9 +414,45 @@ fn key_source(
     }
 }
 
-fn set(
+/// What keys of new rows begin with.
+pub(super) fn new_prefix(source: &Source, new: &Spanned<String>, faults: &mut Vec<Fault>) -> Box<str> {
+    let prefix = new.get_ref().as_str();
+    if prefix.is_empty() || prefix.len() > 8 || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    {
+        let wrong = format!("`{prefix}` is no prefix for new keys");
+        faults.push(source.fault(&new.span(), wrong, "write 1 to 8 letters, digits or -"));
+    }
+    prefix.into()
+}
+
+/// The input that names a version of the row.
+fn chosen_input(
     source: &Source,
     raw: &Raw,
+    chosen: &Spanned<String>,
+    inputs: &[Input],
+    faults: &mut Vec<Fault>,
+) -> Option<usize> {
+    if raw.key.is_none() {
+        let cure = "name the row with `key`: a new row has one version only";
+        faults.push(source.fault(&chosen.span(), "`chosen` needs a row that is there", cure));
+    }
+    let name = chosen.get_ref();
+    let input = inputs.iter().position(|input| *input.name == **name && input.kind == FieldKind::Text);
+    if input.is_none() {
+        let wrong = format!("no input of kind text is called `{name}`");
+        let known = inputs.iter().map(|input| &*input.name);
+        faults.push(source.fault(&chosen.span(), wrong, super::source::choose(name, known)));
+    }
+    input
+}
+
+/// The expressions of `set`; `creates` and its place: whether the row may be missing, which then needs every field that
+/// the document requires.
+pub(super) fn set(
+    source: &Source,
+    asked: Option<&RawSet>,
+    (creates, at): (bool, std::ops::Range<usize>),
     shape: &DocumentShape,
     names: &Names<'_>,
     scope: &Scope<'_>,
@@ -405,18 +460,16 @@ fn set(
 ) -> Vec<(usize, Expression)> {
     let mut set = Vec::new();
     let mut named = Vec::new();
-    for (name, text) in raw.set.iter().flat_map(|set| set.get_ref()) {
+    for (name, text) in asked.into_iter().flatten() {
         named.push(name.get_ref().as_str());
         let field = names.field(source, shape, name, faults);
         let expression = Expression::compile(source, text, scope, faults);
         set.extend(field.zip(expression));
     }
-    let creates = raw.new.is_some() || raw.creates.as_ref().is_some_and(|creates| *creates.get_ref());
     let missing: Vec<&str> = shape.fields.iter().filter(|field| field.required).map(|field| &*field.name).collect();
     let missing: Vec<&str> = missing.into_iter().filter(|name| !named.contains(name)).collect();
     if creates && !missing.is_empty() {
         let wrong = format!("new rows of `{}` would lack {}", shape.table, list(&missing));
-        let at = raw.set.as_ref().map_or(raw.kind.span(), Spanned::span);
         faults.push(source.fault(&at, wrong, "set every field that the document requires"));
     }
     set

@@ -16,6 +16,7 @@ mod cycle;
 mod document;
 mod folder;
 mod form;
+mod further;
 mod load;
 mod names;
 mod pattern;
@@ -40,6 +41,7 @@ pub use action::{Acknowledge, Action, ActionKind, INPUTS_MAX, Input, KeySource, 
 pub use agent::{Agent, AgentKind, Format, Import, ImportTarget, Mapping, Post};
 pub use document::{FIELDS_MAX, TEXT_BYTES_DEFAULT, TEXT_BYTES_MAX, system_shapes};
 pub use form::Form;
+pub use further::Further;
 pub use load::Texts;
 pub use names::{Column, USER_ATTRIBUTES};
 pub use pattern::{Expression, Part, Pattern};

@@ -23,10 +23,11 @@ pub(super) const FUEL_TEMPLATE: u64 = 600_000;
 pub(super) const FUEL_EXPRESSION: u64 = 20_000;
 
 /// What every template may name. A view's related rows and variables that templates set come on top.
-pub const CONTEXT: [&str; 26] = [
+pub const CONTEXT: [&str; 28] = [
     "action",
     "application",
     "code_version",
+    "conflicts",
     "csrf",
     "error",
     "errors",
@@ -49,6 +50,7 @@ pub const CONTEXT: [&str; 26] = [
     "title",
     "user",
     "values",
+    "version",
     "view",
 ];
 

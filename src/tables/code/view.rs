@@ -54,6 +54,8 @@ pub struct List {
     /// The query parameter whose words are searched.
     pub search: Option<Box<str>>,
     pub descending: bool,
+    /// A search shows what fits best first.
+    pub ranked: bool,
     pub page_size: usize,
     pub guard: Option<Expression>,
     /// Indexed fields whose values are counted.
@@ -247,11 +249,20 @@ fn list(
         let wrong = format!("no field of `{}` is marked words", shape.table);
         faults.push(source.fault(&search.span(), wrong, "add words = true to a text field of the document"));
     }
-    if let Some(order) = &raw.order
-        && !matches!(order.get_ref().as_str(), "key" | "-key")
-    {
-        let wrong = format!("rows cannot be ordered by `{}`", order.get_ref());
-        faults.push(source.fault(&order.span(), wrong, "write \"key\", or \"-key\" for the greatest first"));
+    let order = raw.order.as_ref().map_or("key", |order| order.get_ref());
+    if let Some(at) = present(&raw.order) {
+        let cure = "write \"key\", \"-key\" for the greatest first, or \"relevance\"";
+        if !matches!(order, "key" | "-key" | "relevance") {
+            faults.push(source.fault(&at, format!("rows cannot be ordered by `{order}`"), cure));
+        }
+        if order == "relevance" && raw.search.is_none() {
+            let wrong = "without `search` nothing is more relevant than anything";
+            faults.push(source.fault(&at, wrong, "add search = \"words\", or order by \"key\""));
+        }
+        if let Some(guard) = raw.guard.as_ref().filter(|_| order == "relevance") {
+            let cure = "remove one of them: a list with `where` is in the order of its keys";
+            faults.push(source.fault(&guard.span(), "`where` and the order `relevance` do not go together", cure));
+        }
     }
     let page_size = raw.page_size.as_ref().map_or(PAGE_SIZE_DEFAULT, |size| {
         let valid = usize::try_from(*size.get_ref()).ok().filter(|size| (1..=limits::PAGE_SIZE_MAX).contains(size));
@@ -266,7 +277,8 @@ fn list(
         table,
         filters,
         search: raw.search.as_ref().map(|search| query_name(source, search, faults)),
-        descending: raw.order.as_ref().is_some_and(|order| order.get_ref() == "-key"),
+        descending: order == "-key",
+        ranked: order == "relevance",
         page_size,
         guard,
         facets: facets.filter_map(|facet| names.indexed(source, shape, facet, faults)).collect(),

@@ -72,6 +72,11 @@ impl Browser {
         self.command("POST", "/url", &json!({ "url": url }));
     }
 
+    #[track_caller]
+    pub fn reload(&self) {
+        self.command("POST", "/refresh", &json!({}));
+    }
+
     /// What a script returns.
     #[track_caller]
     pub fn run(&self, script: &str) -> Value {
@@ -92,17 +97,28 @@ impl Browser {
         eventually(what, || (self.run(&script) == true).then_some(()));
     }
 
+    /// The path of commands to the first element of a selector.
+    #[track_caller]
+    fn element(&self, selector: &str) -> String {
+        let element = self.command("POST", "/element", &json!({ "using": "css selector", "value": selector }));
+        let id = element.as_object().and_then(|names| names.values().next()).and_then(Value::as_str).unwrap();
+        format!("/element/{id}")
+    }
+
     /// Clicks the first element of a selector as a user does: when it is visible and nothing covers it.
     #[track_caller]
     pub fn click(&self, selector: &str) {
-        let find = json!({ "using": "css selector", "value": selector });
         eventually(&format!("a click on {selector}"), || {
-            let element = self.command("POST", "/element", &find);
-            let id = element.as_object().and_then(|names| names.values().next()).and_then(Value::as_str).unwrap();
             // The page may move under the pointer when something above it changes.
-            let path = format!("/session/{}/element/{id}/click", self.session);
+            let path = format!("/session/{}{}/click", self.session, self.element(selector));
             send(self.driver, "POST", &path, &json!({})).ok()
         });
+    }
+
+    /// Types into a field; into one for files or a folder, their path.
+    #[track_caller]
+    pub fn fill(&self, selector: &str, text: &str) {
+        self.command("POST", &format!("{}/value", self.element(selector)), &json!({ "text": text }));
     }
 
     /// Errors that the page had since this was asked last: of its scripts, and what its policy forbade.
