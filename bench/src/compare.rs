@@ -365,6 +365,7 @@ mod tests {
             twintier: "twintier".into(),
             loadgen: "loadgen".into(),
             foreign: BTreeMap::from([(Foreign::Haproxy, "haproxy".into())]),
+            counters: Err("none".into()),
         };
         let cores = CoreMap { system: 0, origin: 1, generator: 1 };
         let lab = Lab { programs, interrupt: Interrupt::default(), cores, folder: "run".into() };

@@ -81,6 +81,9 @@ pub struct Measured {
     pub cpu_by_group: BTreeMap<String, CpuUse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<Switches>,
+    /// Hardware counters by perf's names, for each request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, f64>,
 }
 
 #[cfg(test)]
@@ -106,6 +109,7 @@ impl Measured {
             reasons: Vec::new(),
             cpu_by_group: BTreeMap::new(),
             switches: None,
+            counters: BTreeMap::new(),
         }
     }
 }
@@ -345,6 +349,7 @@ fn measure(folder: &Path, surveyed: &Surveyed, case: &Case, trials: &[&Trial]) -
         reasons,
         cpu_by_group: cpu_by_group(trials),
         switches: switches(trials),
+        counters: counters(trials),
     })
 }
 
@@ -359,6 +364,20 @@ fn cpu_by_group(trials: &[&Trial]) -> BTreeMap<String, CpuUse> {
             let sum = sums.entry(name.clone()).or_default();
             sum.user_us += used.user_us * weight;
             sum.system_us += used.system_us * weight;
+        }
+    }
+    sums
+}
+
+/// Mean over the trials that have them, weighted by their requests.
+fn counters(trials: &[&Trial]) -> BTreeMap<String, f64> {
+    let known: Vec<(f64, &BTreeMap<String, f64>)> =
+        trials.iter().filter_map(|trial| Some((trial.requests as f64, trial.counters.as_ref()?))).collect();
+    let requests = known.iter().map(|pair| pair.0).sum::<f64>().max(1.0);
+    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    for (weight, counted) in known {
+        for (name, count) in counted {
+            *sums.entry(name.clone()).or_default() += count * weight / requests;
         }
     }
     sums

@@ -13,6 +13,7 @@ mod case;
 mod clock;
 mod compare;
 mod control;
+mod counters;
 mod doctor;
 mod evaluate;
 mod experiments;

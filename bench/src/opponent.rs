@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use foreign::Foreign;
 use foreign::Words;
 
+use crate::counters;
 use crate::failure::Failure;
 use crate::http;
 use crate::process::{Interrupt, Order, Process, ask};
@@ -156,6 +157,8 @@ pub struct Programs {
     pub twintier: PathBuf,
     pub loadgen: PathBuf,
     pub foreign: BTreeMap<Foreign, PathBuf>,
+    /// What reads the hardware counters; where there are none, why.
+    pub counters: Result<PathBuf, String>,
 }
 
 impl Programs {
@@ -170,7 +173,7 @@ impl Programs {
             path.is_file().then(|| path.clone()).ok_or_else(cure)
         };
         let foreign = Foreign::ALL.into_iter().filter_map(|foreign| Some((foreign, foreign.find()?))).collect();
-        Ok(Self { twintier: sibling("twintier")?, loadgen: sibling("loadgen")?, foreign })
+        Ok(Self { twintier: sibling("twintier")?, loadgen: sibling("loadgen")?, foreign, counters: counters::find() })
     }
 
     /// The program of a system; `None` if it is not installed.

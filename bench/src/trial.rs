@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::books;
 use crate::case::{Case, Load};
 use crate::clock::unix_ns;
+use crate::counters;
 use crate::failure::Failure;
 use crate::hold::{Hold, Holding, touched_memory};
 use crate::latency::Quantiles;
@@ -253,6 +254,9 @@ pub struct Trial {
     /// Of all threads of the system, for each request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<Switches>,
+    /// Hardware counters by perf's names, for each request; absent where the machine has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters: Option<BTreeMap<String, f64>>,
     /// Threads that did work worth naming: the worker count, asked of the kernel.
     #[serde(default)]
     pub busy_threads: u32,
@@ -415,6 +419,9 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
     let mut threads = Vec::new();
     let generator = load.start(lab)?;
     let (generator_id, begun) = (generator.id(), Instant::now());
+    let perf = lab.programs.counters.as_ref().ok();
+    let perf = perf.map(|perf| counters::begin(perf, group.processes(), task.warmup_s, task.duration_s, folder));
+    let perf = perf.transpose()?;
     let summary = lab.await_generator(generator, &load, |now_ns| {
         samples.push((now_ns, [group.cpu_ns()]));
         watch.look(now_ns);
@@ -458,6 +465,7 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
     let cpu_ns = (interpolated(&samples, to)[0] - interpolated(&samples, from)[0]).round().max(0.0) as u64;
     let requests = (summary.achieved_rate * summary.duration_s).round();
     let usage = watch.between(from, to);
+    let counters = perf.map(|perf| counters::end(perf, &lab.interrupt, folder, requests)).transpose()?.flatten();
     let program_sha256 = sha256(system.groups.first().copied().unwrap_or_default());
     for wrong in misplaced(&threads, lab.cores) {
         if verdict == "valid" {
@@ -493,6 +501,7 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
         processes: u32::try_from(group.processes().len()).unwrap_or(u32::MAX),
         cpu_by_group: usage.cpu_by_group(requests),
         switches: Some(usage.switches(requests)),
+        counters,
         busy_threads: usage.busy_threads,
         threads,
         env_padding_bytes: Some(env_padding_bytes),
@@ -567,6 +576,7 @@ fn failed(task: &Task<'_>, why: String) -> Trial {
         role: task.system.role,
         cpu_by_group: BTreeMap::new(),
         switches: None,
+        counters: None,
         busy_threads: 0,
         threads: Vec::new(),
         env_padding_bytes: None,

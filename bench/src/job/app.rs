@@ -19,7 +19,7 @@ use crate::case::{Case, Work};
 use crate::compare::PlannedCase;
 use crate::failure::Failure;
 use crate::http;
-use crate::opponent::{self, Answer, Engine, Foreign, Kind, OriginOrder, Place, Running, start_origin};
+use crate::opponent::{self, Answer, Engine, Foreign, Kind, OriginOrder, Place, Running, sample_answer, start_origin};
 use crate::process::{Interrupt, Order, Process, ask};
 use crate::quick;
 use crate::trial::{Lab, Role, Setting, Stage, System};
@@ -38,6 +38,8 @@ const ARTICLES: u32 = 2000;
 const PATH: &str = "/reqcat/items/article-1000?format=json";
 /// For the appliance to listen and to have imported the catalog.
 const START_DEADLINE: Duration = Duration::from_secs(60);
+/// Answers in a row with the page before it counts as there: one replica may have it before the others.
+const ANSWERS_SETTLED: usize = 32;
 /// Fields that the origin writes itself or that change with every answer.
 const FIELDS_OWN: [&str; 5] = ["content-length", "content-type", "date", "connection", "transfer-encoding"];
 
@@ -95,7 +97,7 @@ impl<'a> AppStage<'a> {
             fields: Vec::new(),
         };
         let running = stage.appliance(&Setting::plain(&folder), false)?;
-        let page = http::get_repeatedly(&running.address, PATH, 1)?.remove(0);
+        let page = sample_answer(&running.address, PATH)?;
         running.stop()?;
         fs::write(&stage.body_file, &page.body).map_err(|error| Failure::file(&stage.body_file, &error))?;
         page.field("content-type").unwrap_or("application/json").clone_into(&mut stage.content_type);
@@ -121,8 +123,8 @@ impl<'a> AppStage<'a> {
         let (address, admin) = (line.address("http")?, line.address("admin")?);
         let found = self.lab.interrupt.wait_for(START_DEADLINE, || {
             process.still_running()?;
-            let answer = http::get_repeatedly(&address, PATH, 1)?.remove(0);
-            Ok((answer.status == 200).then_some(()))
+            let answers = http::get_repeatedly(&address, PATH, ANSWERS_SETTLED)?;
+            Ok(answers.iter().all(|answer| answer.status == 200).then_some(()))
         })?;
         found.ok_or_else(|| {
             Failure::Failed(format!(

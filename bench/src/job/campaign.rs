@@ -51,6 +51,9 @@ impl Campaign {
     pub fn conduct(mut self, args: &CompareArgs, stage: &dyn Stage, mut plan: Plan) -> Result<(), Failure> {
         quick::say(&plan.text());
         quick::say(&format!("  {}", self.lab.cores.text()));
+        if let Err(reason) = &self.lab.programs.counters {
+            quick::say(&format!("  {reason}"));
+        }
         for Absent { name, reason } in &self.record.absent {
             quick::say(&format!("  {name} is absent: {reason}"));
         }

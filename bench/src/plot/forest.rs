@@ -173,7 +173,7 @@ fn draw_row(row: &Row, scale: &Scale, layout: &Layout, size: Width, top: f64) ->
     let mut group = element("g").class(format!("ratio {}", row.finding.class()));
     let room = match size {
         Width::Desktop => layout.left - 24.0,
-        Width::Phone => layout.units - 40.0 - width(&row.value, LETTERS),
+        Width::Phone => layout.units - 64.0 - width(&row.value, LETTERS),
     };
     group = group.child(element("text").class("name").at("x", 12.0).at("y", text_y).text(clip(&row.label, room)));
     group = group

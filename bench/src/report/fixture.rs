@@ -31,6 +31,7 @@ pub fn trial(system: &str, case: Case, block: u32) -> Trial {
         role: Role::Measured,
         cpu_by_group: BTreeMap::new(),
         switches: None,
+        counters: None,
         busy_threads: 1,
         threads: vec![],
         env_padding_bytes: None,

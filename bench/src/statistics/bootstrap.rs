@@ -6,7 +6,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// Samples drawn with replacement.
-const RESAMPLES: u32 = 2000;
+const RESAMPLES: u32 = 10_000;
 /// Fewer values than this say nothing about their distribution.
 const VALUES_MIN: usize = 5;
 /// The same values always give the same interval.
@@ -64,7 +64,7 @@ fn acceleration(values: &[f64]) -> f64 {
 /// Between the two nearest ranks.
 fn quantile(sorted: &[f64], probability: f64) -> f64 {
     let place = probability.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
-    // A rank of 2000 values.
+    // A rank of some thousand values.
     let below = (place.floor() as usize).min(sorted.len() - 1);
     let above = (below + 1).min(sorted.len() - 1);
     sorted[below] + (place - place.floor()) * (sorted[above] - sorted[below])
@@ -106,9 +106,9 @@ mod tests {
         assert!((normal_quantile(0.8) - 0.841_621).abs() < 1e-5);
     }
 
-    /// The law data of Efron and Tibshirani have their own published interval of a correlation; for a mean the check is
-    /// that a symmetric sample gives a symmetric interval of the bootstrap's width (the deviation with n in place of
-    /// n - 1, over √n, times 1.96), and that skewed data shift it towards the long tail.
+    /// The interval of skewed data as an implementation in another language finds it with 200,000 resamples: 1.34 to 5.14,
+    /// where the percentiles alone, without bias and acceleration, would be 1.28 to 3.73. A symmetric sample has an
+    /// interval of the bootstrap's width: the deviation with n in place of n - 1, over √n, times 1.96.
     #[test]
     fn intervals_follow_the_data() {
         let symmetric: Vec<f64> = (-10..=10).map(f64::from).collect();
@@ -116,10 +116,9 @@ mod tests {
         let width = 1.96 * (110.0_f64 / 3.0 / 21.0).sqrt();
         assert!((low + high).abs() < 0.35 && (high - low - 2.0 * width).abs() < 0.5, "{low} {high}, not ±{width}");
         let skewed = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 9.0];
-        let mean = skewed.iter().sum::<f64>() / 10.0;
         let (low, high) = bca_mean(&skewed, 0.95).unwrap();
-        assert!(high - mean > 1.5 * (mean - low), "{low} {mean} {high}");
-        assert!(acceleration(&skewed) > 0.05 && acceleration(&symmetric).abs() < 1e-12);
+        assert!((low - 1.34).abs() < 0.03 && (high - 5.14).abs() < 0.4, "{low} to {high}");
+        assert!((acceleration(&skewed) - 0.137_549).abs() < 1e-6 && acceleration(&symmetric).abs() < 1e-12);
     }
 
     #[test]
