@@ -38,8 +38,6 @@ const ARTICLES: u32 = 2000;
 const PATH: &str = "/reqcat/items/article-1000?format=json";
 /// For the appliance to listen and to have imported the catalog.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// Answers in a row with the page before it counts as there: one replica may have it before the others.
-const ANSWERS_SETTLED: usize = 32;
 /// Fields that the origin writes itself or that change with every answer.
 const FIELDS_OWN: [&str; 5] = ["content-length", "content-type", "date", "connection", "transfer-encoding"];
 
@@ -123,8 +121,9 @@ impl<'a> AppStage<'a> {
         let (address, admin) = (line.address("http")?, line.address("admin")?);
         let found = self.lab.interrupt.wait_for(START_DEADLINE, || {
             process.still_running()?;
-            let answers = http::get_repeatedly(&address, PATH, ANSWERS_SETTLED)?;
-            Ok(answers.iter().all(|answer| answer.status == 200).then_some(()))
+            // In this order: a page that one replica shows is in all of them once they agree.
+            let there = http::get_repeatedly(&address, PATH, 1)?.iter().all(|answer| answer.status == 200);
+            Ok((there && imported(&admin)? && agree(&admin)?).then_some(()))
         })?;
         found.ok_or_else(|| {
             Failure::Failed(format!(
@@ -186,6 +185,17 @@ impl Stage for AppStage<'_> {
     fn expected_body(&self, _case: &Case) -> Result<Vec<u8>, Failure> {
         Ok(self.body.clone())
     }
+}
+
+/// Whether the catalog's file has been read to its end.
+fn imported(admin: &str) -> Result<bool, Failure> {
+    let status = http::get_json(admin, "/status")?;
+    Ok(status.pointer("/storage/imports/0/state").is_some_and(|state| state == "done"))
+}
+
+/// Whether all replicas hold the same rows.
+fn agree(admin: &str) -> Result<bool, Failure> {
+    Ok(http::get_json(admin, "/replication")?["equal"] == true)
 }
 
 /// The fields of an answer that an origin is told to send.
