@@ -545,6 +545,35 @@ mod tests {
         assert_eq!(reporter.join().unwrap(), 20);
     }
 
+    /// Rule 10: what a run holds is taken at its start, however long it is and whatever it measures.
+    #[test]
+    fn the_same_intervals_circulate_for_an_hour_and_none_grows() {
+        const SECONDS: u64 = 3_600;
+        let (mut recorder, exchange) = Recorder::new(Window::new(0, 0, SECONDS * INTERVAL_NS), STATUS_COUNT);
+        let (mut buckets, mut received) = (std::collections::BTreeSet::new(), 0);
+        let mut seen = std::collections::BTreeSet::new();
+        for second in 0..SECONDS {
+            for part in 0..4 {
+                let planned_ns = second * INTERVAL_NS + part;
+                recorder.plan(planned_ns);
+                let lasted_ns = 1 << (second % 42);
+                recorder.finish(&stamps(planned_ns), planned_ns + 1_115 + lasted_ns, Outcome::Completed { status: 200 }, 100, 1);
+            }
+            for interval in exchange.full.try_iter() {
+                received += interval.counts.completed;
+                seen.insert(std::ptr::from_ref::<Interval>(&interval).addr());
+                let parts = interval.histograms.parts();
+                buckets.extend(parts.iter().map(|(_, histogram)| histogram.distinct_values()));
+                exchange.free.try_send(interval).unwrap();
+            }
+        }
+        recorder.end(SECONDS * INTERVAL_NS);
+        received += exchange.full.iter().map(|interval| interval.counts.completed).sum::<u64>();
+        assert_eq!(received, 4 * SECONDS);
+        assert!(seen.len() <= INTERVALS, "{} intervals were made", seen.len());
+        assert_eq!(buckets.len(), 1, "a histogram has grown: {buckets:?} values");
+    }
+
     #[test]
     fn values_above_the_range_are_counted() {
         let (mut recorder, exchange) = Recorder::new(Window::new(10, 0, INTERVAL_NS), 1);
