@@ -37,6 +37,8 @@ pub mod init;
 #[cfg(feature = "appliance")]
 pub mod limits;
 #[cfg(feature = "appliance")]
+pub mod log;
+#[cfg(feature = "appliance")]
 pub mod profile;
 #[cfg(feature = "appliance")]
 pub mod replica;

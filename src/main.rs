@@ -14,14 +14,17 @@ use twintier::http1::Method;
 use twintier::supervisor::{self, Failure};
 use twintier::tables::code::CodeVersion;
 use twintier::worker::solo;
-use twintier::{init, simulate};
+use twintier::{init, log, simulate};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Serve(args) => supervisor::plan(&args.profile, &args.set).and_then(supervisor::serve),
+        Command::Serve(args) => match supervisor::plan(&args.profile, &args.set) {
+            Ok(plan) => return serve(plan),
+            Err(refused) => Err(refused),
+        },
         Command::Check(args) => check(&args),
         Command::Claim(args) => return claim_chart(&args),
         Command::Deploy(args) => deploy(&args),
@@ -77,12 +80,38 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a program of one thread that ends on a signal.
+/// Runs the appliance. From here on what happens is told by log lines, also why it ended.
+fn serve(plan: supervisor::Plan) -> ExitCode {
+    let log = match log::install(&plan.profile.log.settings()) {
+        Ok(log) => log,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = supervisor::serve(plan);
+    let code = match &outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.message.lines() {
+                ::log::error!(target: "twintier::supervisor", exit_code = failure.code, error = line; "ended by a failure");
+            }
+            ExitCode::from(failure.code)
+        }
+    };
+    log.stop();
+    code
+}
+
+/// Runs a program of one thread that ends on a signal. It logs as the appliance does, with the defaults.
 fn tool(run: impl FnOnce(Arc<std::sync::atomic::AtomicBool>, Waker) -> std::io::Result<()>) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::failed(error.to_string());
+    let log = log::install(&log::Settings::default()).map_err(Failure::failed)?;
     let waker = Waker::new().map_err(failed)?;
     let stop = supervisor::stop_signal_with(waker.clone())?;
-    run(stop, waker).map_err(failed)
+    let outcome = run(stop, waker).map_err(failed);
+    log.stop();
+    outcome
 }
 
 fn proxy(args: &ProxyArgs) -> Result<(), Failure> {

@@ -219,8 +219,23 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             profile.file.display()
         )));
     }
-    engine::thread::raise_descriptor_limit();
+    log::info!(
+        version = env!("CARGO_PKG_VERSION"), commit = option_env!("TWINTIER_COMMIT").unwrap_or(""),
+        profile:% = profile.file.display(), workers = placement.workers.len(), fronts = placement.fronts(),
+        replicas = placement.replicas(), cores:% = cores_of(&placement), housekeeping = placement.housekeeping;
+        "starting"
+    );
+    for remark in &placement.remarks {
+        log::warn!(remark = remark.as_str(); "the placement is not what a measurement wants");
+    }
+    tell_limits(&profile, &placement);
     let chosen = choose(profile.engine.choice()).map_err(|error| Failure::failed(error.to_string()))?;
+    let (engine, reason) = (chosen.kind.name(), chosen.reason.as_str());
+    if chosen.fallback {
+        log::warn!(engine, reason; "a better engine does not work here");
+    } else {
+        log::info!(engine, reason; "the engine is chosen");
+    }
     let stop_signal = stop_signal()?;
     refuse_taken_port(&profile)?;
     let admin_listener = admin_listener(&profile)?;
@@ -369,6 +384,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     watch_statements(&cluster, storage.orders());
     println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
+    log::info!(http:% = bound, admin:% = admin_address, engine = chosen.kind.name(), workers = count; "ready");
     resume_work(&code, &shared.loaded, storage.orders());
     import_catalog(&cluster, &code, &shared.loaded)?;
 
@@ -432,6 +448,25 @@ pub fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
             .map_err(|error| Failure::failed(format!("signal {signal} cannot be handled: {error}")))?;
     }
     Ok(flag)
+}
+
+/// Raises what can be raised, and tells what is too low.
+fn tell_limits(profile: &Profile, placement: &Placement) {
+    let (descriptors, wanted) = (engine::thread::raise_descriptor_limit(), Budget::of(profile, placement).descriptors);
+    if descriptors < wanted {
+        log::warn!(
+            descriptors, wanted, cure = "raise `ulimit -Hn`, LimitNOFILE= of the unit, or lower engine.connections_max";
+            "the limit of descriptors is lower than what the profile may need"
+        );
+    } else {
+        log::info!(descriptors, wanted; "the limit of descriptors is raised");
+    }
+}
+
+/// `0,1,4`: the cores of the workers in their order.
+fn cores_of(placement: &Placement) -> String {
+    let cores: Vec<String> = placement.workers.iter().map(|worker| worker.cpu.number.to_string()).collect();
+    cores.join(",")
 }
 
 /// The access log's thread, if the profile wants one, and each front server's end of it.
@@ -525,9 +560,9 @@ fn resume_deploys(mut code: CodeVersion, deployed: &[database::contract::Deploye
     order.sort_by_key(|deployed| deployed.version);
     for deploy in order {
         if base_digest(&code, &deploy.application) != deploy.base_digest {
-            eprintln!(
-                "note: the code of `{}` in the profile was edited after its last deploy (version {}); the profile's code runs",
-                deploy.application, deploy.version
+            log::warn!(
+                application = &*deploy.application, version = deploy.version;
+                "the profile's code was edited after its last deploy, and runs instead of it"
             );
             continue;
         }
@@ -577,7 +612,7 @@ fn spawn_storage(
     let (executor, remark) = ExecutorKind::choose();
     settings.executor = executor;
     if let Some(remark) = remark {
-        eprintln!("note: {remark}");
+        log::warn!(executor = executor.name(), reason = remark.as_str(); "a better executor of agents does not work here");
     }
     if placement.housekeeping.is_none() {
         settings.prepare = Some(Box::new(engine::thread::lower_priority));
@@ -780,12 +815,12 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
         let fronts = watched.placement.fronts();
         match load_site(&watched.profile, fronts, watched.site().version + 1) {
             Ok(site) => {
-                eprintln!("statements: version {} is in force", site.version);
+                log::info!(version = site.version, routes = site.table.routes().len(); "the statements are in force");
                 watched.publish_site(Arc::new(site));
             }
             Err(faults) => {
                 for fault in faults {
-                    eprintln!("statements refused, the old ones stay: {fault}");
+                    log::error!(error:% = fault; "the statements are refused, the old ones stay");
                 }
             }
         }
@@ -793,7 +828,7 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
     let order =
         Order::WatchFiles { paths: cluster.site().sources.clone(), interval_ms: profile.storage.watch_ms, notify };
     if orders.try_send(order).is_err() {
-        eprintln!("note: statement files are not watched: the storage unit takes no orders");
+        log::error!("statement files are not watched: the storage unit takes no orders");
     }
 }
 
@@ -828,7 +863,7 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
         let source = supplier::supplier_file(&target).map_err(|error| {
             Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display()))
         })?;
-        eprintln!("import: {source}");
+        log::info!(source:%, file:% = target.display(); "the supplier's file is made");
         target
     } else {
         cluster.profile.path(Path::new(&import.source))
@@ -845,7 +880,7 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     let mut order = Order::Import(run);
     while let Err(back) = cluster.storage.try_send(order) {
         if clock::monotonic_ns() >= until {
-            eprintln!("note: the catalog is not imported: the storage unit takes no orders");
+            log::error!("the catalog is not imported: the storage unit takes no orders");
             break;
         }
         order = back;
@@ -859,17 +894,18 @@ fn drain(cluster: &Cluster) {
     let until = clock::monotonic_ns() + cluster.profile.timeouts.drain_ms * 1_000_000;
     cluster.broadcast(|| Control::StopListening);
     cluster.broadcast(|| Control::Drain { on: true });
+    let mut open = 0;
     while clock::monotonic_ns() < until {
         let statuses = cluster.statuses_blocking();
-        let open: u32 =
-            statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum();
+        open =
+            statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum::<u32>();
         if open == 0 {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    eprintln!(
-        "note: connections were still open after timeouts.drain_ms = {} and are cut",
-        cluster.profile.timeouts.drain_ms
+    log::warn!(
+        drain_ms = cluster.profile.timeouts.drain_ms, connections = open;
+        "connections were still open after timeouts.drain_ms and are cut"
     );
 }

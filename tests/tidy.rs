@@ -21,6 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["engine", "mesh"],
     &["budget"],
     &["profile"],
+    &["log"],
     &["clock"],
     &["error", "limits"],
 ];

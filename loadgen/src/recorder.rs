@@ -557,7 +557,13 @@ mod tests {
                 let planned_ns = second * INTERVAL_NS + part;
                 recorder.plan(planned_ns);
                 let lasted_ns = 1 << (second % 42);
-                recorder.finish(&stamps(planned_ns), planned_ns + 1_115 + lasted_ns, Outcome::Completed { status: 200 }, 100, 1);
+                recorder.finish(
+                    &stamps(planned_ns),
+                    planned_ns + 1_115 + lasted_ns,
+                    Outcome::Completed { status: 200 },
+                    100,
+                    1,
+                );
             }
             for interval in exchange.full.try_iter() {
                 received += interval.counts.completed;

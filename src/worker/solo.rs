@@ -9,10 +9,10 @@ use crate::authority::session::SessionKey;
 use crate::clock;
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::{self, RequestDispatcher};
-use crate::engine::probe::choose;
 use crate::engine::{
     self, Address, Engine, EngineChoice, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker, socket,
 };
+use crate::floor::engine_for;
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
@@ -54,7 +54,7 @@ pub struct ProxyOptions {
 /// # Errors
 /// The address is taken, the core is not there, or the engine is not to be had: one sentence with the cure.
 pub fn run(options: ProxyOptions) -> io::Result<()> {
-    let kind = choose(options.engine)?.kind;
+    let kind = engine_for(options.engine)?;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
         EngineKind::Monoio => run_on::<MonoioUring>(options),
