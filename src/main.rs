@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 use twintier::admin::{api, claim, client};
-use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ManArgs, ProfileArgs, ProxyArgs, SimulateArgs};
+use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ProfileArgs, ProxyArgs, SimulateArgs};
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
 use twintier::http1::Method;
 use twintier::supervisor::{self, Failure};
 use twintier::tables::code::CodeVersion;
 use twintier::worker::solo;
-use twintier::{init, log, simulate};
+use twintier::{init, log, manual, simulate};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -64,12 +64,10 @@ fn main() -> ExitCode {
             Err(error) => Err(Failure::failed(error.to_string())),
         },
         Command::Completions(args) => {
-            let mut text = Vec::new();
-            clap_complete::generate(args.shell, &mut Cli::command(), "twintier", &mut text);
-            print(&String::from_utf8_lossy(&text));
+            print(&String::from_utf8_lossy(&manual::completions(args.shell, "twintier", Cli::command())));
             Ok(())
         }
-        Command::Man(args) => manual(&args),
+        Command::Man(args) => manual::pages(Cli::command(), &args.dir).map_err(Failure::failed),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -153,12 +151,6 @@ fn check(args: &ProfileArgs) -> Result<(), Failure> {
     let plan = supervisor::plan(&args.profile, &args.set)?;
     print(&supervisor::describe(&args.profile, &plan));
     Ok(())
-}
-
-fn manual(args: &ManArgs) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", args.dir.display()));
-    std::fs::create_dir_all(&args.dir).map_err(failed)?;
-    clap_mangen::generate_to(Cli::command(), &args.dir).map_err(failed)
 }
 
 /// Prints, and does not mind a reader who has seen enough.

@@ -9,9 +9,12 @@
 //!   … serve …                        SIGTERM or SIGINT: stop listening, finish requests, stop in reverse order
 //! ```
 
+mod systemd;
+mod vigil;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -58,10 +61,14 @@ use crate::worker::load_board::LoadBoard;
 use crate::worker::placement::{Placement, Topology, WorkerPlan, place};
 use crate::worker::replica_role::{Rebirth, ReplicaBoards, ReplicaRole, Services};
 use crate::worker::watch::{Patience, Vitals, Watch};
-use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
+use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, WorkerStatus, deliver};
+use systemd::Notifier;
+use vigil::{News, Vigil};
 
 /// How long the order to fill the catalog waits for room.
 const IMPORT_ORDER_NS: u64 = 10_000_000_000;
+/// Between two looks of the supervisor at the running cluster.
+const LOOK: Duration = Duration::from_millis(50);
 /// After this long a replica asks its question to another one again.
 const REPLICATION_RETRY_NS: u64 = 200_000_000;
 
@@ -236,7 +243,9 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     } else {
         log::info!(engine, reason; "the engine is chosen");
     }
-    let stop_signal = stop_signal()?;
+    // The number is there before the flag is.
+    let (signal, stop_signal) = (which_signal()?, stop_signal()?);
+    let mut notifier = Notifier::of_environment();
     refuse_taken_port(&profile)?;
     let admin_listener = admin_listener(&profile)?;
     // Threads inherit the cores of the one that starts them; workers choose their own.
@@ -270,9 +279,16 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
+    let opening_ns = clock::monotonic_ns();
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
+    log::info!(
+        kind = profile.database.kind.as_str(), path:% = profile.database.path.display(), rows = opened.rows,
+        users_seeded = opened.users_seeded, deploys = opened.deployed.len(), code_version = code.version,
+        code_digest:% = format_args!("{:032x}", code.digest), elapsed_ms = since_ms(opening_ns);
+        "the database is open"
+    );
 
     // Threads of the storage and execution unit.
     let numbers = Arc::new(Numbers::default());
@@ -385,23 +401,31 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     watch_statements(&cluster, storage.orders());
     println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
     log::info!(http:% = bound, admin:% = admin_address, engine = chosen.kind.name(), workers = count; "ready");
+    notifier.ready(&format!("http={bound} admin={admin_address} engine={} workers={count}", chosen.kind));
     resume_work(&code, &shared.loaded, storage.orders());
     import_catalog(&cluster, &code, &shared.loaded)?;
 
+    let mut vigil = Vigil::new(Arc::clone(&cluster.vitals));
     let outcome = loop {
+        let now_ns = clock::monotonic_ns();
+        vigil.look(&cluster.database_statistics.board.read(now_ns), now_ns).iter().for_each(News::tell);
+        notifier.keep_alive(now_ns, |patience_ns| vigil.is_alive(patience_ns, now_ns));
         if stop_signal.load(Ordering::Acquire) {
             break Ok(());
         }
-        match ended.recv_timeout(Duration::from_millis(50)) {
+        match ended.recv_timeout(LOOK) {
             Ok(wrong) => break Err(Failure::failed(wrong)),
             Err(channel::RecvTimeoutError::Timeout) => {}
             Err(channel::RecvTimeoutError::Disconnected) => break Err(Failure::failed("every worker has ended")),
         }
     };
 
+    notifier.stopping("draining");
+    tell_end(&outcome, signal.load(Ordering::Acquire));
     drain(&cluster);
     admin_stop.store(true, Ordering::Release);
     let storage_outcome = storage.stop();
+    let last_statuses = cluster.statuses_blocking();
     cluster.broadcast(|| Control::Stop);
     for worker in workers {
         let _ = worker.join();
@@ -413,7 +437,56 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     passwords.stop();
     database.stop().map_err(Failure::failed)?;
     storage_outcome.map_err(|error| Failure::failed(error.to_string()))?;
+    tell_books(&cluster, &last_statuses);
     outcome
+}
+
+fn since_ms(begun_ns: u64) -> u64 {
+    clock::monotonic_ns().saturating_sub(begun_ns) / 1_000_000
+}
+
+/// Why the appliance ends, and that it drains now.
+fn tell_end(outcome: &Result<(), Failure>, signal: usize) {
+    let name = [SIGTERM, SIGINT]
+        .into_iter()
+        .zip(["SIGTERM", "SIGINT"])
+        .find(|(number, _)| usize::try_from(*number) == Ok(signal));
+    match outcome {
+        Ok(()) => log::info!(signal = name.map_or("", |(_, name)| name); "draining: no new connection is taken"),
+        Err(failure) => log::error!(error = failure.message.as_str(); "a thread has ended, and with it the appliance"),
+    }
+}
+
+/// The last line of an orderly end: what was served, and that nothing was lost or counted twice.
+fn tell_books(cluster: &Cluster, statuses: &[WorkerStatus]) {
+    let books = admin::api::books(cluster, statuses);
+    let of = |name: &str| books[name].as_u64().unwrap_or(0);
+    let requests: u64 =
+        statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.counters.requests_taken).sum();
+    let writes = cluster.database_statistics.board.read(clock::monotonic_ns()).writes.committed;
+    let uptime_ms = clock::unix_ms().saturating_sub(cluster.started_unix_ms);
+    let (books_requests, books_writes) = (of("requests"), of("writes"));
+    let (books_replication, books_agents) = (of("replication"), of("agents"));
+    let level = if books_requests + books_writes + books_replication + books_agents == 0 {
+        log::Level::Info
+    } else {
+        log::Level::Error
+    };
+    log::log!(
+        level, requests, writes, books_requests, books_writes, books_replication, books_agents, uptime_ms;
+        "ended"
+    );
+}
+
+/// The number of the signal that came, 0 before.
+fn which_signal() -> Result<Arc<AtomicUsize>, Failure> {
+    let which = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGTERM, SIGINT] {
+        let number = usize::try_from(signal).unwrap_or(0);
+        signal_hook::flag::register_usize(signal, Arc::clone(&which), number)
+            .map_err(|error| Failure::failed(format!("signal {signal} cannot be handled: {error}")))?;
+    }
+    Ok(which)
 }
 
 /// The same with a waker, for a program of one thread that sleeps in its engine: a helper thread watches the flag.
@@ -891,7 +964,8 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
 
 /// Stops accepting, lets requests finish, closes idle connections; bounded by `timeouts.drain_ms`.
 fn drain(cluster: &Cluster) {
-    let until = clock::monotonic_ns() + cluster.profile.timeouts.drain_ms * 1_000_000;
+    let begun_ns = clock::monotonic_ns();
+    let until = begun_ns + cluster.profile.timeouts.drain_ms * 1_000_000;
     cluster.broadcast(|| Control::StopListening);
     cluster.broadcast(|| Control::Drain { on: true });
     let mut open = 0;
@@ -900,6 +974,7 @@ fn drain(cluster: &Cluster) {
         open =
             statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum::<u32>();
         if open == 0 {
+            log::info!(elapsed_ms = since_ms(begun_ns); "drained");
             return;
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -23,7 +23,7 @@ const ROWS: &[&[&str]] = &[
     &["profile"],
     &["log"],
     &["clock"],
-    &["error", "limits"],
+    &["error", "limits", "manual"],
 ];
 
 /// Imports against the rows, each with its reason.

@@ -258,6 +258,7 @@ impl Cluster {
                 Ok(code)
             })
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        let digest = code.digest;
         let code = Arc::new(code);
         let patience = Duration::from_secs(10);
         if code.shapes != current.shapes {
@@ -295,6 +296,7 @@ impl Cluster {
                 reports.any(|report| report.replica == replica && report.code_version >= version)
             };
             if self.live().all(has_it) {
+                log::info!(application, version, digest:% = format_args!("{digest:032x}"); "deployed");
                 return Ok(version);
             }
             monoio::time::sleep(Duration::from_millis(5)).await;

@@ -77,6 +77,7 @@ const HELP: &[(&str, &str)] = &[
     ("engine_exhaustions", "Receives that found no provided buffer"),
     ("engine_overflows", "Times that completions overflowed the completion queue"),
     ("engine_refused", "Accepted sockets closed at once because every slot was taken"),
+    ("engine_accept_failures", "Accepts that failed for want of descriptors or memory"),
     ("engine_wakes", "Wakes by other threads"),
     ("mesh_sent", "Messages staged for other workers"),
     ("mesh_full", "Messages that found their ring full"),
