@@ -54,6 +54,7 @@ pub fn commit<S: Store>(
 
 fn commit_arbitrated<S: Store>(store: &mut S, updates: &[Update]) -> StoreResult<Outcome> {
     let rows: Vec<(TableId, &str)> = updates.iter().map(|update| (update.table, &*update.key)).collect();
+    let shared = store.place().is_some();
     let stored = store.stamps_of(&rows)?;
     let mut own: HashMap<(TableId, &str), Stamp> = HashMap::new();
     let mut refused = Vec::new();
@@ -65,8 +66,9 @@ fn commit_arbitrated<S: Store>(store: &mut S, updates: &[Update]) -> StoreResult
             continue;
         }
         // A writer that knew the stored revision and more: its base is a write that was acknowledged before the database
-        // has taken it (`local`, `all`), and which may never come. Nothing of what is stored is lost.
-        if update.base == current || (!own.contains_key(row) && knew_stored(store, update)?) {
+        // has taken it (`local`, `all`), and which may never come. Nothing of what is stored is lost. Several appliances have
+        // no such writes, and number their servers alike, so that vectors of two of them prove nothing.
+        if update.base == current || (!shared && !own.contains_key(row) && knew_stored(store, update)?) {
             own.insert(*row, update.stamp);
             fresh.push(update.clone());
         } else {
