@@ -422,7 +422,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             let (stop, bell) = (Arc::new(AtomicBool::new(false)), bell);
             let (cluster, neighbors) = (Arc::clone(&cluster), Arc::clone(neighbors));
             let follow = Follow { cluster, neighbors, backlog: unapplied, bell, stop: Arc::clone(&stop) };
-            log::info!("{}", neighbors::DURABLE);
+            log::info!(reason = neighbors::DURABLE; "every write is acknowledged as durable");
             Some((follow.spawn()?, stop))
         }
     };

@@ -21,6 +21,7 @@ mod hops;
 mod imports;
 mod journeys;
 mod lives;
+mod logs;
 mod observing;
 mod protocol;
 mod proxying;
