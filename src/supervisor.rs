@@ -24,7 +24,8 @@ use crate::authority::session::SessionKey;
 use crate::budget::Budget;
 use crate::clock;
 use crate::database::contract::Loaded;
-use crate::database::duckdb::DuckStore;
+use crate::database::duckdb::{self, DuckStore};
+use crate::database::postgres::{self, PostgresStore};
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -37,7 +38,7 @@ use crate::limits;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::grid::grid;
 use crate::mesh::inbox::inbox;
-use crate::profile::{self, Profile};
+use crate::profile::{self, DatabaseKind, Profile};
 use crate::replica;
 use crate::replica::server::ReplicaServer;
 use crate::replication::{self, Backlog, Replicator};
@@ -128,6 +129,8 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
     site.check_sign_in(&code, folder)?;
     orders::check_backends(&code, |backend| profile.backends.contains_key(backend), folder)?;
     check_import(&profile, &code)?;
+    // Whether anybody is there is found out by `serve`.
+    drop(store_settings(&profile, String::new())?);
     Ok(Plan { profile, placement, code, site })
 }
 
@@ -255,6 +258,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
+    let database_place = store_settings(&profile, String::new())?.place();
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
@@ -344,6 +348,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             layout: Arc::clone(&layout),
             workers: senders.clone(),
             database: database.client().clone(),
+            database_place,
             database_statistics: Arc::clone(database.statistics()),
             storage: storage.orders().clone(),
             access_log: access_log.as_ref().map(|log| Arc::clone(log.statistics())),
@@ -458,6 +463,65 @@ fn layout_of(placement: &Placement) -> Layout {
     }
 }
 
+/// Where the store of record is.
+enum StoreSettings {
+    Duck(duckdb::Settings),
+    Postgres(postgres::Settings),
+}
+
+impl StoreSettings {
+    /// For people: without a password.
+    fn place(&self) -> String {
+        match self {
+            Self::Duck(settings) => settings.path.display().to_string(),
+            Self::Postgres(settings) => format!("{} schema={}", settings.place(), settings.schema),
+        }
+    }
+}
+
+/// The store that the profile names; `appliance` names this run of it among those that share the database.
+fn store_settings(profile: &Profile, appliance: String) -> Result<StoreSettings, Failure> {
+    let named = &profile.database;
+    match named.kind {
+        DatabaseKind::Duckdb => {
+            let mut settings = duckdb::Settings::new(&named.path);
+            settings.memory_bytes = named.memory_mb as u64 * 1024 * 1024;
+            settings.cut_damaged_log = named.damaged_log == "cut";
+            Ok(StoreSettings::Duck(settings))
+        }
+        DatabaseKind::Postgres => {
+            let fault = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
+            let password = database_password(profile)?;
+            let settings = postgres::Settings::parse(&named.url, password).map_err(|wrong| fault("url", wrong))?;
+            let settings = settings.with_schema(&named.schema).map_err(|wrong| fault("schema", wrong))?;
+            let (connect_ms, statement_ms) = (named.connect_timeout_ms, named.statement_timeout_ms);
+            let settings =
+                settings.with_timeouts(Duration::from_millis(connect_ms), Duration::from_millis(statement_ms));
+            Ok(StoreSettings::Postgres(settings.with_appliance(&appliance)))
+        }
+    }
+}
+
+/// The password for a URL that has none: of the file that the profile names, else of the environment.
+fn database_password(profile: &Profile) -> Result<Option<String>, Failure> {
+    let file = &profile.database.password_file;
+    if file.as_os_str().is_empty() {
+        return Ok(std::env::var("PGPASSWORD").ok());
+    }
+    let path = profile.path(file);
+    let fault = |wrong: String, cure: &str| Failure::from(profile.fault("database", "password_file", wrong, cure));
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        fault(format!("{} cannot be read: {error}", path.display()), "name a file that this user may read")
+    })?;
+    match text.lines().next() {
+        Some(password) if !password.is_empty() => Ok(Some(password.to_owned())),
+        Some(_) | None => Err(fault(
+            format!("{} begins with an empty line", path.display()),
+            "write the password into its first line",
+        )),
+    }
+}
+
 /// Opens the database with the shapes of the code that is to run, and gives that code back.
 fn open_database(
     profile: &Profile,
@@ -465,8 +529,11 @@ fn open_database(
     application_server: ServerId,
     publisher: database::contract::Publisher,
 ) -> Result<(database::server::Handle, database::server::Opened, CodeVersion), Failure> {
-    let path = &profile.database.path;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    let place = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
+    let store = store_settings(profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
+    if let StoreSettings::Duck(duck) = &store
+        && let Some(folder) = duck.path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder)
             .map_err(|error| Failure::usage(format!("{}: {error}; choose another database.path", folder.display())))?;
     }
@@ -487,22 +554,26 @@ fn open_database(
             .map(|application| (Box::from(&*application.name), base_digest(&code, &application.name)))
             .collect(),
     };
-    let mut store = database::duckdb::Settings::new(path);
-    store.memory_bytes = profile.database.memory_mb as u64 * 1024 * 1024;
-    store.cut_damaged_log = profile.database.damaged_log == "cut";
     // The database's thread opens it, and only then it is known what was deployed.
     let (resumed_sender, resumed) = channel::bounded(1);
-    let open = move || {
-        DuckStore::open_with(&store, |deployed| {
-            let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
-            let shapes = Arc::clone(&code.shapes);
-            // The channel has room for the one message that it is made for.
-            let _ = resumed_sender.try_send(code);
-            Ok(shapes)
-        })
+    let shapes_of = move |deployed: &[database::contract::Deployed]| {
+        let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
+        let shapes = Arc::clone(&code.shapes);
+        // The channel has room for the one message that it is made for.
+        let _ = resumed_sender.try_send(code);
+        Ok(shapes)
     };
-    let (database, opened) = database::server::spawn(settings, open, database::server::Limits::default(), publisher)
-        .map_err(Failure::usage)?;
+    let limits = database::server::Limits::default();
+    let (database, opened) = match store {
+        StoreSettings::Duck(store) => {
+            let open = move || DuckStore::open_with(&store, shapes_of);
+            database::server::spawn(settings, open, limits, publisher).map_err(Failure::usage)?
+        }
+        StoreSettings::Postgres(store) => {
+            let open = move || PostgresStore::open_with(&store, shapes_of);
+            database::server::spawn(settings, open, limits, publisher).map_err(|wrong| place("url", wrong))?
+        }
+    };
     let code = resumed.try_recv().map_err(|_| Failure::failed("the database was opened without its code"))?;
     Ok((database, opened, code))
 }
@@ -824,6 +895,9 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     }
     let file = if import.source == "apt" {
         let folder = cluster.profile.database.path.parent().unwrap_or(Path::new("")).to_path_buf();
+        // Beside a DuckDB file it exists; PostgreSQL needs none.
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| Failure::failed(format!("{}: {error}; choose another database.path", folder.display())))?;
         let target = folder.join("supplier.txt");
         let source = supplier::supplier_file(&target).map_err(|error| {
             Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display()))

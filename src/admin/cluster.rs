@@ -43,6 +43,8 @@ pub struct Cluster {
     pub layout: Arc<Layout>,
     pub workers: Vec<ControlSender>,
     pub database: database::server::Client,
+    /// Where it is, without a password.
+    pub database_place: String,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
     /// What the access log's thread counts, if there is one.
@@ -64,6 +66,8 @@ pub struct Parts {
     pub layout: Arc<Layout>,
     pub workers: Vec<ControlSender>,
     pub database: database::server::Client,
+    /// Where it is, without a password.
+    pub database_place: String,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
     pub access_log: Option<Arc<access_log::Statistics>>,
@@ -82,6 +86,7 @@ impl Cluster {
             layout,
             workers,
             database,
+            database_place,
             database_statistics,
             storage,
             access_log,
@@ -99,6 +104,7 @@ impl Cluster {
             layout,
             workers,
             database,
+            database_place,
             database_statistics,
             storage,
             access_log,
