@@ -9,7 +9,10 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+mod database;
 pub mod forwarding;
+
+pub use self::database::{Database, DatabaseKind};
 
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::REPLICAS_MAX;
@@ -23,9 +26,6 @@ const _: () = assert!(SERVERS_MAX - 1 <= REPLICAS_MAX);
 
 /// More fronts than any machine has: each must have a share of an upstream server's cap.
 const FRONTS_MAX: u32 = 256;
-
-/// The longest time that the database may be waited for.
-const DATABASE_TIMEOUT_MS_MAX: u64 = 600_000;
 
 /// A profile as written, with the folder that its relative paths start from.
 #[derive(Clone, Debug, Deserialize)]
@@ -221,46 +221,6 @@ pub struct Replication {
     pub sweep_ms: u64,
 }
 
-/// The store of record.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Database {
-    pub kind: DatabaseKind,
-    /// DuckDB: the file, relative to the working directory.
-    pub path: PathBuf,
-    pub memory_mb: usize,
-    /// `refuse` a database whose log is damaged, or `cut` the log before the damage.
-    pub damaged_log: String,
-    /// PostgreSQL: where it is, as libpq's `key=value` text or URL. May hold a password: never printed.
-    pub url: String,
-    /// Its first line is the password; relative to the profile.
-    pub password_file: PathBuf,
-    /// The schema that holds the tables.
-    pub schema: String,
-    pub connect_timeout_ms: u64,
-    pub statement_timeout_ms: u64,
-}
-
-/// The program behind [`Database`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DatabaseKind {
-    /// DuckDB in this process, in a file that is this process's alone.
-    #[default]
-    Duckdb,
-    /// A PostgreSQL server, which several appliances may share.
-    Postgres,
-}
-
-impl DatabaseKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Duckdb => "duckdb",
-            Self::Postgres => "postgres",
-        }
-    }
-}
-
 /// The storage and execution unit.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -446,22 +406,6 @@ impl Default for Replication {
     }
 }
 
-impl Default for Database {
-    fn default() -> Self {
-        Self {
-            kind: DatabaseKind::default(),
-            path: "twintier-data/appliance.duckdb".into(),
-            memory_mb: 1024,
-            damaged_log: "refuse".into(),
-            url: String::new(),
-            password_file: PathBuf::new(),
-            schema: "twintier".into(),
-            connect_timeout_ms: 5_000,
-            statement_timeout_ms: 30_000,
-        }
-    }
-}
-
 impl Profile {
     /// Reads a profile and applies `section.key=value` settings from the command line.
     ///
@@ -575,10 +519,6 @@ impl Profile {
             ));
         }
         self.database.validate().map_err(|(key, wrong, cure)| fault("database", key, wrong, cure))?;
-        if !["refuse", "cut"].contains(&self.database.damaged_log.as_str()) {
-            let wrong = format!("`{}` is nothing to do with a damaged log", self.database.damaged_log);
-            return Err(fault("database", "damaged_log", wrong, "write refuse, or cut for one start"));
-        }
         if self.cluster.fronts == 1 || self.cluster.replicas == 1 {
             let key = if self.cluster.fronts == 1 { "fronts" } else { "replicas" };
             return Err(fault(
@@ -632,30 +572,6 @@ impl Profile {
             }
         }
         Ok(())
-    }
-}
-
-impl Database {
-    /// What can be told without asking the database: key, what is wrong with it, and what would be right.
-    fn validate(&self) -> Result<(), (&'static str, String, &'static str)> {
-        for (key, value) in
-            [("connect_timeout_ms", self.connect_timeout_ms), ("statement_timeout_ms", self.statement_timeout_ms)]
-        {
-            if !(1..=DATABASE_TIMEOUT_MS_MAX).contains(&value) {
-                return Err((key, format!("{value} milliseconds"), "1 to 600000, which is ten minutes"));
-            }
-        }
-        match self.kind {
-            DatabaseKind::Duckdb if !self.url.is_empty() => {
-                Err(("url", "DuckDB has no url".into(), "write kind = \"postgres\", or leave it out"))
-            }
-            DatabaseKind::Postgres if self.url.is_empty() => Err((
-                "url",
-                "kind = \"postgres\" needs to know where the server is".into(),
-                "write url = \"host=/var/run/postgresql dbname=twintier\", or postgres://user@host/database",
-            )),
-            DatabaseKind::Duckdb | DatabaseKind::Postgres => Ok(()),
-        }
     }
 }
 

@@ -9,6 +9,9 @@
 //!   … serve …                        SIGTERM or SIGINT: stop listening, finish requests, stop in reverse order
 //! ```
 
+mod neighbors;
+mod store;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +21,17 @@ use std::time::Duration;
 use crossbeam::channel;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use self::neighbors::Follow;
+use self::store::StoreSettings;
 use crate::admin::cluster::Parts;
 use crate::admin::{self, Cluster};
 use crate::authority::session::SessionKey;
 use crate::budget::Budget;
 use crate::clock;
-use crate::database::contract::Loaded;
-use crate::database::duckdb::{self, DuckStore};
-use crate::database::postgres::{self, PostgresStore};
+use crate::database::contract::{Loaded, Place};
+use crate::database::duckdb::DuckStore;
+use crate::database::follow::Neighbors;
+use crate::database::postgres::PostgresStore;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -38,7 +44,7 @@ use crate::limits;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::grid::grid;
 use crate::mesh::inbox::inbox;
-use crate::profile::{self, DatabaseKind, Profile};
+use crate::profile::{self, Profile};
 use crate::replica;
 use crate::replica::server::ReplicaServer;
 use crate::replication::{self, Backlog, Replicator};
@@ -130,7 +136,7 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
     orders::check_backends(&code, |backend| profile.backends.contains_key(backend), folder)?;
     check_import(&profile, &code)?;
     // Whether anybody is there is found out by `serve`.
-    drop(store_settings(&profile, String::new())?);
+    drop(StoreSettings::of(&profile, String::new())?);
     Ok(Plan { profile, placement, code, site })
 }
 
@@ -258,14 +264,19 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
-    let database_place = store_settings(&profile, String::new())?.place();
+    let database_place = StoreSettings::of(&profile, String::new())?.place();
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
+    let place = opened.place;
+    let (_ring, bell) = channel::bounded::<()>(1);
+    let shared_place = place.map(|me| Arc::new(Neighbors::new(me)));
+    let unapplied = backlog.clone();
 
     // Threads of the storage and execution unit.
     let numbers = Arc::new(Numbers::default());
-    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, backlog, database.client().clone())?;
+    let entrance = StorageEntrance { numbers: &numbers, backlog, place, database: database.client().clone() };
+    let storage = spawn_storage(&profile, &placement, &code, &loaded, entrance)?;
     let passwords = Passwords::spawn(256).map_err(Failure::failed)?;
 
     // Listeners: the first one fixes the port, the others share it.
@@ -292,6 +303,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         site: Arc::clone(&site),
         loaded,
         session_key: opened.session_key,
+        place,
         board: Arc::new(LoadBoard::new(placement.fronts())),
         depths: Arc::new(DepthBoard::new(placement.replicas())),
         vitals: Arc::clone(&vitals),
@@ -355,6 +367,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             code: Arc::clone(&code),
             site,
             vitals,
+            neighbors: shared_place.clone(),
         },
     ));
     let admin_stop = Arc::new(AtomicBool::new(false));
@@ -374,7 +387,20 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     watch_statements(&cluster, storage.orders());
     println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
-    resume_work(&code, &shared.loaded, storage.orders());
+    let following = match &shared_place {
+        None => {
+            resume_work(&code, &shared.loaded, storage.orders());
+            None
+        }
+        Some(neighbors) => {
+            neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
+            let (stop, bell) = (Arc::new(AtomicBool::new(false)), bell);
+            let (cluster, neighbors) = (Arc::clone(&cluster), Arc::clone(neighbors));
+            let follow = Follow { cluster, neighbors, backlog: unapplied, bell, stop: Arc::clone(&stop) };
+            eprintln!("note: {}", neighbors::DURABLE);
+            Some((follow.spawn()?, stop))
+        }
+    };
     import_catalog(&cluster, &code, &shared.loaded)?;
 
     let outcome = loop {
@@ -389,6 +415,11 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     };
 
     drain(&cluster);
+    if let Some((thread, stop)) = following {
+        // ORDERING: Relaxed, pairs with the thread's loads; joining orders the rest.
+        stop.store(true, Ordering::Relaxed);
+        let _ = thread.join();
+    }
     admin_stop.store(true, Ordering::Release);
     let storage_outcome = storage.stop();
     cluster.broadcast(|| Control::Stop);
@@ -463,65 +494,6 @@ fn layout_of(placement: &Placement) -> Layout {
     }
 }
 
-/// Where the store of record is.
-enum StoreSettings {
-    Duck(duckdb::Settings),
-    Postgres(postgres::Settings),
-}
-
-impl StoreSettings {
-    /// For people: without a password.
-    fn place(&self) -> String {
-        match self {
-            Self::Duck(settings) => settings.path.display().to_string(),
-            Self::Postgres(settings) => format!("{} schema={}", settings.place(), settings.schema),
-        }
-    }
-}
-
-/// The store that the profile names; `appliance` names this run of it among those that share the database.
-fn store_settings(profile: &Profile, appliance: String) -> Result<StoreSettings, Failure> {
-    let named = &profile.database;
-    match named.kind {
-        DatabaseKind::Duckdb => {
-            let mut settings = duckdb::Settings::new(&named.path);
-            settings.memory_bytes = named.memory_mb as u64 * 1024 * 1024;
-            settings.cut_damaged_log = named.damaged_log == "cut";
-            Ok(StoreSettings::Duck(settings))
-        }
-        DatabaseKind::Postgres => {
-            let fault = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
-            let password = database_password(profile)?;
-            let settings = postgres::Settings::parse(&named.url, password).map_err(|wrong| fault("url", wrong))?;
-            let settings = settings.with_schema(&named.schema).map_err(|wrong| fault("schema", wrong))?;
-            let (connect_ms, statement_ms) = (named.connect_timeout_ms, named.statement_timeout_ms);
-            let settings =
-                settings.with_timeouts(Duration::from_millis(connect_ms), Duration::from_millis(statement_ms));
-            Ok(StoreSettings::Postgres(settings.with_appliance(&appliance)))
-        }
-    }
-}
-
-/// The password for a URL that has none: of the file that the profile names, else of the environment.
-fn database_password(profile: &Profile) -> Result<Option<String>, Failure> {
-    let file = &profile.database.password_file;
-    if file.as_os_str().is_empty() {
-        return Ok(std::env::var("PGPASSWORD").ok());
-    }
-    let path = profile.path(file);
-    let fault = |wrong: String, cure: &str| Failure::from(profile.fault("database", "password_file", wrong, cure));
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        fault(format!("{} cannot be read: {error}", path.display()), "name a file that this user may read")
-    })?;
-    match text.lines().next() {
-        Some(password) if !password.is_empty() => Ok(Some(password.to_owned())),
-        Some(_) | None => Err(fault(
-            format!("{} begins with an empty line", path.display()),
-            "write the password into its first line",
-        )),
-    }
-}
-
 /// Opens the database with the shapes of the code that is to run, and gives that code back.
 fn open_database(
     profile: &Profile,
@@ -530,7 +502,7 @@ fn open_database(
     publisher: database::contract::Publisher,
 ) -> Result<(database::server::Handle, database::server::Opened, CodeVersion), Failure> {
     let place = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
-    let store = store_settings(profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
+    let store = StoreSettings::of(profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
     if let StoreSettings::Duck(duck) = &store
         && let Some(folder) = duck.path.parent().filter(|folder| !folder.as_os_str().is_empty())
     {
@@ -615,15 +587,22 @@ fn load_rows(database: &database::server::Handle, code: &CodeVersion) -> Result<
     ids.map(|id| database.client().load(crate::tables::TableId(id)).map_err(Failure::failed)).collect()
 }
 
+/// What the storage unit shares with others.
+struct StorageEntrance<'a> {
+    numbers: &'a Arc<Numbers>,
+    backlog: Backlog,
+    place: Option<Place>,
+    database: database::server::Client,
+}
+
 fn spawn_storage(
     profile: &Profile,
     placement: &Placement,
     code: &CodeVersion,
-    numbers: &Arc<Numbers>,
     loaded: &[Loaded],
-    backlog: Backlog,
-    database: database::server::Client,
+    entrance: StorageEntrance<'_>,
 ) -> Result<unit::Handle, Failure> {
+    let StorageEntrance { numbers, backlog, place, database } = entrance;
     let work = WorkTable::resolve(&code.shapes).map_err(Failure::failed)?;
     let mut backends = Vec::new();
     for (name, address) in &profile.backends {
@@ -641,6 +620,7 @@ fn spawn_storage(
     let mut settings = unit::Settings::new(work, backends);
     settings.numbers = Arc::clone(numbers);
     settings.backlog = backlog;
+    settings.place = place;
     settings.replicas = placement.replicas();
     settings.agents_max = profile.storage.agents_max;
     settings.orders_max = profile.storage.orders_max;
@@ -700,6 +680,7 @@ struct Shared {
     site: Arc<Site>,
     loaded: Vec<Loaded>,
     session_key: [u8; 32],
+    place: Option<Place>,
     board: Arc<LoadBoard>,
     depths: Arc<DepthBoard>,
     vitals: Arc<Vitals>,
@@ -808,6 +789,7 @@ impl Start {
         let replicator = Replicator::new(replication);
         let settings = replica::server::Settings {
             parked_max: shared.profile.limits.parked_jobs_max,
+            place: shared.place,
             ..replica::server::Settings::default()
         };
         let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings.clone());
@@ -868,7 +850,7 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
     }
 }
 
-/// Work that a crash or stop left unfinished is ordered again; its idempotency key keeps its effect single.
+/// Work that a crash or stop left unfinished is ordered again (of an appliance that has its database for itself); its idempotency key keeps its effect single.
 pub fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
     let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
     for row in &rows.rows {
@@ -907,8 +889,17 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     } else {
         cluster.profile.path(Path::new(&import.source))
     };
+    let work: Box<str> = format!("{}//{}", resolved.table_name, import.agent).into();
+    if let Some(neighbors) = &cluster.neighbors {
+        let path = file.display().to_string();
+        let claimed = neighbors::claims_import(cluster, neighbors.me, &work, &resolved, &path);
+        if !claimed.map_err(Failure::failed)? {
+            eprintln!("note: another appliance fills the catalog");
+            return Ok(());
+        }
+    }
     let run = ImportRun {
-        work: format!("{}//{}", resolved.table_name, import.agent).into(),
+        work,
         progress: Arc::new(unit::ImportProgress::new(&file)),
         agent: Arc::new(resolved),
         file,

@@ -3,6 +3,7 @@
 
 mod health;
 mod log;
+mod neighbors;
 mod postgres;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
@@ -129,6 +130,7 @@ fn one_group_takes_what_fits_and_refuses_the_rest() {
                 Outcome::Failed(_) => "failed",
                 Outcome::Unknown(_) => "unknown",
                 Outcome::Row(_) => "row",
+                Outcome::Number(_) => "number",
             })
             .collect();
         assert_eq!(kinds, ["committed", "conflict", "committed", "committed", "failed", "failed"]);
