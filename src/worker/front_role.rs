@@ -15,6 +15,7 @@ use crate::front::upstream::group::SharedGroup;
 use crate::front::upstream::server::UpstreamServer;
 use crate::mesh::depth::DepthBoard;
 
+use super::complaints::Complaints;
 use super::load_board::LoadBoard;
 use super::movers::Movers;
 use super::status::{FrontRejects, FrontStatus, UpstreamGroupStatus, UpstreamStatus};
@@ -56,6 +57,7 @@ pub struct FrontRole {
     ticked_ns: u64,
     cpu_ns: u64,
     next_tick_ns: u64,
+    complaints: Complaints,
     /// Where the next search for idle connections begins.
     search_from: usize,
 }
@@ -81,6 +83,7 @@ impl FrontRole {
             ticked_ns: 0,
             cpu_ns: 0,
             next_tick_ns: 0,
+            complaints: Complaints::default(),
             search_from: 0,
         }
     }
@@ -240,6 +243,8 @@ impl FrontRole {
         if now >= self.next_tick_ns {
             self.measure(now, clocks.cpu_ns());
             self.server.tick(engine);
+            let log_dropped = self.server.notes().log().map_or(0, |log| log.dropped);
+            self.complaints.look(now, self.front, &engine.statistics(), log_dropped);
             self.relocate(engine, now);
             self.next_tick_ns = now + TICK_NS;
         }
