@@ -76,9 +76,7 @@ impl Follow {
             if looks && gone.look(&self.neighbors.read().members, now_ns) {
                 match take_over(&self.cluster, &self.neighbors) {
                     Ok(0) => {}
-                    Ok(pieces) => {
-                        eprintln!("note: took over {pieces} unfinished pieces of work of an appliance that has ended")
-                    }
+                    Ok(pieces) => log::warn!(pieces; "took over unfinished work of an appliance that has ended"),
                     // The next look finds it still gone.
                     Err(_) => gone.again(),
                 }
@@ -130,14 +128,17 @@ impl Follow {
         let Deployed { version, application, .. } = deployed;
         match self.cluster.adopt(deployed) {
             Ok(()) => {
-                eprintln!("note: code version {version} of `{application}`, deployed on another appliance, runs here");
+                log::info!(application = &**application, version; "code that was deployed on another appliance runs here");
                 self.neighbors.write(|seen| seen.refused = None);
             }
             Err(wrong) => {
                 let sentence = format!(
                     "code version {version} of `{application}`, deployed on another appliance, does not run here: {wrong}"
                 );
-                eprintln!("{sentence}; the old code stays. Cure it and restart this appliance");
+                log::error!(
+                    application = &**application, version, error = wrong.as_str(), cure = "cure it and restart this appliance";
+                    "code that was deployed on another appliance does not run here, the old one stays"
+                );
                 self.neighbors.write(|seen| seen.refused = Some(sentence));
             }
         }
