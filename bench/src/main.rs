@@ -72,6 +72,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
 enum Command {
     /// Run the main job in about a minute: appliance, browser load, and the proxies found on this machine.
     Quick(QuickArgs),

@@ -111,7 +111,7 @@ impl FrontRole {
     /// An event of the engine. New connections go through the first dispatcher.
     pub fn on_event<E: Engine>(&mut self, engine: &mut E, port: &mut Port, layout: &Layout, event: Event) {
         match event {
-            Event::Accepted { conn, .. } => return self.on_accepted(engine, port, layout, conn),
+            Event::Accepted { conn, .. } => self.on_accepted(engine, port, layout, conn),
             Event::Data { conn, .. } | Event::Eof { conn } | Event::Sent { conn } => {
                 let waits = matches!(event, Event::Data { .. } | Event::Eof { .. });
                 if waits && self.movers.take_back(conn) {

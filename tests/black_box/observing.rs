@@ -21,9 +21,9 @@ fn pairs(line: &str) -> BTreeMap<String, String> {
     let mut rest = line;
     while !rest.is_empty() {
         let (key, value) = rest.split_once('=').unwrap_or_else(|| panic!("no pair in `{rest}` of {line}"));
-        let end = if value.starts_with('"') {
+        let end = if let Some(quoted) = value.strip_prefix('"') {
             let mut escaped = false;
-            let close = value[1..].find(|letter| {
+            let close = quoted.find(|letter| {
                 let found = letter == '"' && !escaped;
                 escaped = letter == '\\' && !escaped;
                 found
