@@ -19,6 +19,7 @@ mod fallback;
 mod help;
 mod hops;
 mod imports;
+mod installing;
 mod journeys;
 mod lives;
 mod logs;
