@@ -24,6 +24,9 @@ const _: () = assert!(SERVERS_MAX - 1 <= REPLICAS_MAX);
 /// More fronts than any machine has: each must have a share of an upstream server's cap.
 const FRONTS_MAX: u32 = 256;
 
+/// The longest time that the database may be waited for.
+const DATABASE_TIMEOUT_MS_MAX: u64 = 600_000;
+
 /// A profile as written, with the folder that its relative paths start from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +60,9 @@ pub struct Profile {
     pub backends: BTreeMap<String, String>,
     #[serde(default)]
     pub users: Vec<User>,
+    /// What was set on the command line.
+    #[serde(skip)]
+    pub settings: Vec<String>,
     /// The file this was read from, and its folder.
     #[serde(skip)]
     pub file: PathBuf,
@@ -219,13 +225,40 @@ pub struct Replication {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
-    /// `duckdb`.
-    pub kind: String,
-    /// Relative to the working directory.
+    pub kind: DatabaseKind,
+    /// DuckDB: the file, relative to the working directory.
     pub path: PathBuf,
     pub memory_mb: usize,
     /// `refuse` a database whose log is damaged, or `cut` the log before the damage.
     pub damaged_log: String,
+    /// PostgreSQL: where it is, as libpq's `key=value` text or URL. May hold a password: never printed.
+    pub url: String,
+    /// Its first line is the password; relative to the profile.
+    pub password_file: PathBuf,
+    /// The schema that holds the tables.
+    pub schema: String,
+    pub connect_timeout_ms: u64,
+    pub statement_timeout_ms: u64,
+}
+
+/// The program behind [`Database`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseKind {
+    /// DuckDB in this process, in a file that is this process's alone.
+    #[default]
+    Duckdb,
+    /// A PostgreSQL server, which several appliances may share.
+    Postgres,
+}
+
+impl DatabaseKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duckdb => "duckdb",
+            Self::Postgres => "postgres",
+        }
+    }
 }
 
 /// The storage and execution unit.
@@ -416,10 +449,15 @@ impl Default for Replication {
 impl Default for Database {
     fn default() -> Self {
         Self {
-            kind: "duckdb".into(),
+            kind: DatabaseKind::default(),
             path: "twintier-data/appliance.duckdb".into(),
             memory_mb: 1024,
             damaged_log: "refuse".into(),
+            url: String::new(),
+            password_file: PathBuf::new(),
+            schema: "twintier".into(),
+            connect_timeout_ms: 5_000,
+            statement_timeout_ms: 30_000,
         }
     }
 }
@@ -451,9 +489,10 @@ impl Profile {
             }
             profile.expect("invariant: there is a setting")
         };
+        profile.settings = settings.to_vec();
         profile.file = file.to_path_buf();
         profile.folder = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-        profile.validate(&text, settings)?;
+        profile.validate(&text)?;
         Ok(profile)
     }
 
@@ -462,19 +501,30 @@ impl Profile {
         self.folder.join(relative)
     }
 
+    /// A mistake that shows only when a key is used, with its place.
+    pub fn fault(&self, section: &str, key: &str, wrong: String, cure: &str) -> Fault {
+        // A file that has gone meanwhile has no lines.
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        self.place(&text, section, key, wrong, cure)
+    }
+
+    fn place(&self, text: &str, section: &str, key: &str, wrong: String, cure: &str) -> Fault {
+        let set = self.settings.iter().rev().find(|setting| setting.starts_with(&format!("{section}.{key}=")));
+        match set {
+            // A setting of the URL may hold a password.
+            Some(_) if key == "url" => Fault::new(Path::new("--set database.url=…"), 1, 1, wrong, cure),
+            Some(setting) => Fault::new(Path::new(&format!("--set {setting}")), 1, 1, wrong, cure),
+            None => Fault::at(&self.file, text, locate(text, section, key), wrong, cure),
+        }
+    }
+
     /// Folders of the applications' code tables.
     pub fn code_folders(&self) -> Vec<PathBuf> {
         self.applications.iter().map(|application| self.path(&application.code)).collect()
     }
 
-    fn validate(&self, text: &str, settings: &[String]) -> Result<(), Fault> {
-        let fault = |section: &str, key: &str, wrong: String, cure: &str| {
-            let set = settings.iter().rev().find(|setting| setting.starts_with(&format!("{section}.{key}=")));
-            match set {
-                Some(setting) => Fault::new(Path::new(&format!("--set {setting}")), 1, 1, wrong, cure),
-                None => Fault::at(&self.file, text, locate(text, section, key), wrong, cure),
-            }
-        };
+    fn validate(&self, text: &str) -> Result<(), Fault> {
+        let fault = |section: &str, key: &str, wrong: String, cure: &str| self.place(text, section, key, wrong, cure);
         for (key, value) in [("http", &self.listen.http), ("admin", &self.listen.admin)] {
             match Address::from_str(value) {
                 Ok(Address::Tcp(_)) => {}
@@ -524,10 +574,7 @@ impl Profile {
                 "at least 4096 and a quarter of limits.head_bytes_max",
             ));
         }
-        if self.database.kind != "duckdb" {
-            let wrong = format!("`{}` is no database of this build", self.database.kind);
-            return Err(fault("database", "kind", wrong, "write duckdb"));
-        }
+        self.database.validate().map_err(|(key, wrong, cure)| fault("database", key, wrong, cure))?;
         if !["refuse", "cut"].contains(&self.database.damaged_log.as_str()) {
             let wrong = format!("`{}` is nothing to do with a damaged log", self.database.damaged_log);
             return Err(fault("database", "damaged_log", wrong, "write refuse, or cut for one start"));
@@ -585,6 +632,30 @@ impl Profile {
             }
         }
         Ok(())
+    }
+}
+
+impl Database {
+    /// What can be told without asking the database: key, what is wrong with it, and what would be right.
+    fn validate(&self) -> Result<(), (&'static str, String, &'static str)> {
+        for (key, value) in
+            [("connect_timeout_ms", self.connect_timeout_ms), ("statement_timeout_ms", self.statement_timeout_ms)]
+        {
+            if !(1..=DATABASE_TIMEOUT_MS_MAX).contains(&value) {
+                return Err((key, format!("{value} milliseconds"), "1 to 600000, which is ten minutes"));
+            }
+        }
+        match self.kind {
+            DatabaseKind::Duckdb if !self.url.is_empty() => {
+                Err(("url", "DuckDB has no url".into(), "write kind = \"postgres\", or leave it out"))
+            }
+            DatabaseKind::Postgres if self.url.is_empty() => Err((
+                "url",
+                "kind = \"postgres\" needs to know where the server is".into(),
+                "write url = \"host=/var/run/postgresql dbname=twintier\", or postgres://user@host/database",
+            )),
+            DatabaseKind::Duckdb | DatabaseKind::Postgres => Ok(()),
+        }
     }
 }
 

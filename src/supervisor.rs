@@ -27,8 +27,9 @@ use crate::authority::session::SessionKey;
 use crate::budget::Budget;
 use crate::clock;
 use crate::database::contract::{Loaded, Place};
-use crate::database::duckdb::DuckStore;
+use crate::database::duckdb::{self, DuckStore};
 use crate::database::follow::Neighbors;
+use crate::database::postgres::{self, PostgresStore};
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -41,7 +42,7 @@ use crate::limits;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::grid::grid;
 use crate::mesh::inbox::inbox;
-use crate::profile::{self, Profile};
+use crate::profile::{self, DatabaseKind, Profile};
 use crate::replica;
 use crate::replica::server::ReplicaServer;
 use crate::replication::{self, Backlog, Replicator};
@@ -132,6 +133,8 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
     site.check_sign_in(&code, folder)?;
     orders::check_backends(&code, |backend| profile.backends.contains_key(backend), folder)?;
     check_import(&profile, &code)?;
+    // Whether anybody is there is found out by `serve`.
+    drop(store_settings(&profile, String::new())?);
     Ok(Plan { profile, placement, code, site })
 }
 
@@ -181,6 +184,9 @@ pub fn describe(file: &Path, plan: &Plan) -> String {
         line(format!("  this machine lacks cores {:?}: `serve` would refuse", placement.absent));
     }
     line(format!("cost\n{}", Budget::of(&plan.profile, placement).describe().trim_end()));
+    if plan.profile.database.kind == DatabaseKind::Postgres {
+        line(format!("note: {}", neighbors::DURABLE));
+    }
     line("statements".into());
     for (route, target) in plan.site.table.routes().iter().zip(&plan.site.targets) {
         line(format!("  line {:<4} {:<24} {target}", route.line, route.pattern));
@@ -259,11 +265,14 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
-    let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
+    let store = store_settings(&profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
+    let database_place = store.place();
+    let (ring, bell) = channel::bounded::<()>(1);
+    let shared_store = store.postgres().cloned();
+    let (database, opened, code) = open_database(&profile, store, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
     let place = opened.place;
-    let (_ring, bell) = channel::bounded::<()>(1);
     let shared_place = place.map(|me| Arc::new(Neighbors::new(me)));
     let unapplied = backlog.clone();
 
@@ -354,6 +363,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             layout: Arc::clone(&layout),
             workers: senders.clone(),
             database: database.client().clone(),
+            database_place,
             database_statistics: Arc::clone(database.statistics()),
             storage: storage.orders().clone(),
             access_log: access_log.as_ref().map(|log| Arc::clone(log.statistics())),
@@ -380,20 +390,25 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     watch_statements(&cluster, storage.orders());
     println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
-    let following = match &shared_place {
-        None => {
-            resume_work(&code, &shared.loaded, storage.orders());
-            None
-        }
+    let stop_following = Arc::new(AtomicBool::new(false));
+    let mut following = Vec::new();
+    match &shared_place {
+        None => resume_work(&code, &shared.loaded, storage.orders()),
         Some(neighbors) => {
-            neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
-            let (stop, bell) = (Arc::new(AtomicBool::new(false)), bell);
-            let (cluster, neighbors) = (Arc::clone(&cluster), Arc::clone(neighbors));
-            let follow = Follow { cluster, neighbors, backlog: unapplied, bell, stop: Arc::clone(&stop) };
             eprintln!("note: {}", neighbors::DURABLE);
-            Some((follow.spawn()?, stop))
+            neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
+            let (cluster, neighbors, stop) = (Arc::clone(&cluster), Arc::clone(neighbors), Arc::clone(&stop_following));
+            following.push(Follow { cluster, neighbors, backlog: unapplied, bell, stop }.spawn()?);
         }
-    };
+    }
+    if let Some(settings) = shared_store {
+        // A bell that has been rung and not heard says it all.
+        let ring = move || {
+            let _ = ring.try_send(());
+        };
+        let listening = postgres::listen::listen(settings, Arc::clone(&stop_following), ring);
+        following.push(listening.map_err(|error| Failure::failed(format!("no thread `listen`: {error}")))?);
+    }
     import_catalog(&cluster, &code, &shared.loaded)?;
 
     let outcome = loop {
@@ -408,9 +423,9 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     };
 
     drain(&cluster);
-    if let Some((thread, stop)) = following {
-        // ORDERING: Relaxed, pairs with the thread's loads; joining orders the rest.
-        stop.store(true, Ordering::Relaxed);
+    // ORDERING: Relaxed, pairs with the threads' loads; joining orders the rest.
+    stop_following.store(true, Ordering::Relaxed);
+    for thread in following {
         let _ = thread.join();
     }
     admin_stop.store(true, Ordering::Release);
@@ -487,15 +502,85 @@ fn layout_of(placement: &Placement) -> Layout {
     }
 }
 
+/// Where the store of record is.
+enum StoreSettings {
+    Duck(duckdb::Settings),
+    Postgres(postgres::Settings),
+}
+
+impl StoreSettings {
+    /// For people: without a password.
+    fn place(&self) -> String {
+        match self {
+            Self::Duck(settings) => settings.path.display().to_string(),
+            Self::Postgres(settings) => format!("{} schema={}", settings.place(), settings.schema),
+        }
+    }
+
+    /// Where several appliances may share it.
+    fn postgres(&self) -> Option<&postgres::Settings> {
+        match self {
+            Self::Duck(_) => None,
+            Self::Postgres(settings) => Some(settings),
+        }
+    }
+}
+
+/// The store that the profile names; `appliance` names this run of it among those that share the database.
+fn store_settings(profile: &Profile, appliance: String) -> Result<StoreSettings, Failure> {
+    let named = &profile.database;
+    match named.kind {
+        DatabaseKind::Duckdb => {
+            let mut settings = duckdb::Settings::new(&named.path);
+            settings.memory_bytes = named.memory_mb as u64 * 1024 * 1024;
+            settings.cut_damaged_log = named.damaged_log == "cut";
+            Ok(StoreSettings::Duck(settings))
+        }
+        DatabaseKind::Postgres => {
+            let fault = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
+            let password = database_password(profile)?;
+            let settings = postgres::Settings::parse(&named.url, password).map_err(|wrong| fault("url", wrong))?;
+            let settings = settings.with_schema(&named.schema).map_err(|wrong| fault("schema", wrong))?;
+            let (connect_ms, statement_ms) = (named.connect_timeout_ms, named.statement_timeout_ms);
+            let settings =
+                settings.with_timeouts(Duration::from_millis(connect_ms), Duration::from_millis(statement_ms));
+            Ok(StoreSettings::Postgres(settings.with_appliance(&appliance).as_member(&profile.cluster.name)))
+        }
+    }
+}
+
+/// The password for a URL that has none: of the file that the profile names, else of the environment.
+fn database_password(profile: &Profile) -> Result<Option<String>, Failure> {
+    let file = &profile.database.password_file;
+    if file.as_os_str().is_empty() {
+        return Ok(std::env::var("PGPASSWORD").ok());
+    }
+    let path = profile.path(file);
+    let fault = |wrong: String, cure: &str| Failure::from(profile.fault("database", "password_file", wrong, cure));
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        fault(format!("{} cannot be read: {error}", path.display()), "name a file that this user may read")
+    })?;
+    match text.lines().next() {
+        Some(password) if !password.is_empty() => Ok(Some(password.to_owned())),
+        Some(_) | None => Err(fault(
+            format!("{} begins with an empty line", path.display()),
+            "write the password into its first line",
+        )),
+    }
+}
+
 /// Opens the database with the shapes of the code that is to run, and gives that code back.
 fn open_database(
     profile: &Profile,
+    store: StoreSettings,
     code: CodeVersion,
     application_server: ServerId,
     publisher: database::contract::Publisher,
 ) -> Result<(database::server::Handle, database::server::Opened, CodeVersion), Failure> {
-    let path = &profile.database.path;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    let place = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
+    if let StoreSettings::Duck(duck) = &store
+        && let Some(folder) = duck.path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder)
             .map_err(|error| Failure::usage(format!("{}: {error}; choose another database.path", folder.display())))?;
     }
@@ -516,22 +601,27 @@ fn open_database(
             .map(|application| (Box::from(&*application.name), base_digest(&code, &application.name)))
             .collect(),
     };
-    let mut store = database::duckdb::Settings::new(path);
-    store.memory_bytes = profile.database.memory_mb as u64 * 1024 * 1024;
-    store.cut_damaged_log = profile.database.damaged_log == "cut";
     // The database's thread opens it, and only then it is known what was deployed.
     let (resumed_sender, resumed) = channel::bounded(1);
-    let open = move || {
-        DuckStore::open_with(&store, |deployed| {
-            let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
-            let shapes = Arc::clone(&code.shapes);
-            // The channel has room for the one message that it is made for.
-            let _ = resumed_sender.try_send(code);
-            Ok(shapes)
-        })
+    let is_shared = store.postgres().is_some();
+    let shapes_of = move |deployed: &[database::contract::Deployed]| {
+        let code = resume_deploys(code, deployed, is_shared).map_err(|failure| failure.message)?;
+        let shapes = Arc::clone(&code.shapes);
+        // The channel has room for the one message that it is made for.
+        let _ = resumed_sender.try_send(code);
+        Ok(shapes)
     };
-    let (database, opened) = database::server::spawn(settings, open, database::server::Limits::default(), publisher)
-        .map_err(Failure::usage)?;
+    let limits = database::server::Limits::default();
+    let (database, opened) = match store {
+        StoreSettings::Duck(store) => {
+            let open = move || DuckStore::open_with(&store, shapes_of);
+            database::server::spawn(settings, open, limits, publisher).map_err(Failure::usage)?
+        }
+        StoreSettings::Postgres(store) => {
+            let open = move || PostgresStore::open_with(&store, shapes_of);
+            database::server::spawn(settings, open, limits, publisher).map_err(|wrong| place("url", wrong))?
+        }
+    };
     let code = resumed.try_recv().map_err(|_| Failure::failed("the database was opened without its code"))?;
     Ok((database, opened, code))
 }
@@ -549,11 +639,22 @@ fn base_digest(code: &CodeVersion, application: &str) -> Box<str> {
 }
 
 /// The code to run: what was deployed, unless the profile's own code was edited since.
-fn resume_deploys(mut code: CodeVersion, deployed: &[database::contract::Deployed]) -> Result<CodeVersion, Failure> {
+/// Where several appliances may share the database, what was deployed runs on all of them, whatever their profiles say.
+fn resume_deploys(
+    mut code: CodeVersion,
+    deployed: &[database::contract::Deployed],
+    is_shared: bool,
+) -> Result<CodeVersion, Failure> {
     let mut order: Vec<_> = deployed.iter().collect();
     order.sort_by_key(|deployed| deployed.version);
     for deploy in order {
-        if base_digest(&code, &deploy.application) != deploy.base_digest {
+        let edited = base_digest(&code, &deploy.application) != deploy.base_digest;
+        if edited && is_shared {
+            eprintln!(
+                "note: the code of `{}` in the profile is not that on which version {} was deployed; the deployed code runs, deploy again to change it",
+                deploy.application, deploy.version
+            );
+        } else if edited {
             eprintln!(
                 "note: the code of `{}` in the profile was edited after its last deploy (version {}); the profile's code runs",
                 deploy.application, deploy.version
@@ -863,6 +964,9 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     }
     let file = if import.source == "apt" {
         let folder = cluster.profile.database.path.parent().unwrap_or(Path::new("")).to_path_buf();
+        // Beside a DuckDB file it exists; PostgreSQL needs none.
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| Failure::failed(format!("{}: {error}; choose another database.path", folder.display())))?;
         let target = folder.join("supplier.txt");
         let source = supplier::supplier_file(&target).map_err(|error| {
             Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display()))
