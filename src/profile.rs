@@ -9,7 +9,10 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+mod database;
 pub mod forwarding;
+
+pub use self::database::{Database, DatabaseKind};
 
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::REPLICAS_MAX;
@@ -23,9 +26,6 @@ const _: () = assert!(SERVERS_MAX - 1 <= REPLICAS_MAX);
 
 /// More fronts than any machine has: each must have a share of an upstream server's cap.
 const FRONTS_MAX: u32 = 256;
-
-/// The longest time that the database may be waited for.
-const DATABASE_TIMEOUT_MS_MAX: u64 = 600_000;
 
 /// A profile as written, with the folder that its relative paths start from.
 #[derive(Clone, Debug, Deserialize)]
@@ -206,12 +206,26 @@ pub struct Dispatch {
     pub handoff_threshold: u32,
 }
 
-/// What is written about requests.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// What is written about requests, and about the appliance itself.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// File of the access log, relative to the working directory; `-` is standard output, empty is no log.
     pub access: PathBuf,
+    /// The most talkative level that is written to standard error, and of single places: `info,database=debug`.
+    pub level: String,
+    /// `logfmt` or `json`.
+    pub format: String,
+}
+
+impl Log {
+    /// The log's own form of these words; a profile that was read has sound ones.
+    pub fn settings(&self) -> crate::log::Settings {
+        crate::log::Settings {
+            filter: self.level.parse().unwrap_or_default(),
+            format: self.format.parse().unwrap_or_default(),
+        }
+    }
 }
 
 /// Replication between replicas.
@@ -219,46 +233,6 @@ pub struct Log {
 #[serde(deny_unknown_fields, default)]
 pub struct Replication {
     pub sweep_ms: u64,
-}
-
-/// The store of record.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Database {
-    pub kind: DatabaseKind,
-    /// DuckDB: the file, relative to the working directory.
-    pub path: PathBuf,
-    pub memory_mb: usize,
-    /// `refuse` a database whose log is damaged, or `cut` the log before the damage.
-    pub damaged_log: String,
-    /// PostgreSQL: where it is, as libpq's `key=value` text or URL. May hold a password: never printed.
-    pub url: String,
-    /// Its first line is the password; relative to the profile.
-    pub password_file: PathBuf,
-    /// The schema that holds the tables.
-    pub schema: String,
-    pub connect_timeout_ms: u64,
-    pub statement_timeout_ms: u64,
-}
-
-/// The program behind [`Database`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DatabaseKind {
-    /// DuckDB in this process, in a file that is this process's alone.
-    #[default]
-    Duckdb,
-    /// A PostgreSQL server, which several appliances may share.
-    Postgres,
-}
-
-impl DatabaseKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Duckdb => "duckdb",
-            Self::Postgres => "postgres",
-        }
-    }
 }
 
 /// The storage and execution unit.
@@ -440,25 +414,15 @@ impl Default for Dispatch {
     }
 }
 
-impl Default for Replication {
+impl Default for Log {
     fn default() -> Self {
-        Self { sweep_ms: 1_000 }
+        Self { access: PathBuf::new(), level: "info".into(), format: "logfmt".into() }
     }
 }
 
-impl Default for Database {
+impl Default for Replication {
     fn default() -> Self {
-        Self {
-            kind: DatabaseKind::default(),
-            path: "twintier-data/appliance.duckdb".into(),
-            memory_mb: 1024,
-            damaged_log: "refuse".into(),
-            url: String::new(),
-            password_file: PathBuf::new(),
-            schema: "twintier".into(),
-            connect_timeout_ms: 5_000,
-            statement_timeout_ms: 30_000,
-        }
+        Self { sweep_ms: 1_000 }
     }
 }
 
@@ -575,10 +539,6 @@ impl Profile {
             ));
         }
         self.database.validate().map_err(|(key, wrong, cure)| fault("database", key, wrong, cure))?;
-        if !["refuse", "cut"].contains(&self.database.damaged_log.as_str()) {
-            let wrong = format!("`{}` is nothing to do with a damaged log", self.database.damaged_log);
-            return Err(fault("database", "damaged_log", wrong, "write refuse, or cut for one start"));
-        }
         if self.cluster.fronts == 1 || self.cluster.replicas == 1 {
             let key = if self.cluster.fronts == 1 { "fronts" } else { "replicas" };
             return Err(fault(
@@ -599,6 +559,12 @@ impl Profile {
         }
         if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
             return Err(fault("dispatch", "policy", wrong, ""));
+        }
+        if let Err(wrong) = self.log.level.parse::<crate::log::Filter>() {
+            return Err(fault("log", "level", wrong, "for instance info, or info,database=debug"));
+        }
+        if let Err(wrong) = self.log.format.parse::<crate::log::Format>() {
+            return Err(fault("log", "format", wrong, ""));
         }
         for (key, value) in [("credit", self.dispatch.credit), ("outstanding_max", self.dispatch.outstanding_max)] {
             if value == 0 {
@@ -632,30 +598,6 @@ impl Profile {
             }
         }
         Ok(())
-    }
-}
-
-impl Database {
-    /// What can be told without asking the database: key, what is wrong with it, and what would be right.
-    fn validate(&self) -> Result<(), (&'static str, String, &'static str)> {
-        for (key, value) in
-            [("connect_timeout_ms", self.connect_timeout_ms), ("statement_timeout_ms", self.statement_timeout_ms)]
-        {
-            if !(1..=DATABASE_TIMEOUT_MS_MAX).contains(&value) {
-                return Err((key, format!("{value} milliseconds"), "1 to 600000, which is ten minutes"));
-            }
-        }
-        match self.kind {
-            DatabaseKind::Duckdb if !self.url.is_empty() => {
-                Err(("url", "DuckDB has no url".into(), "write kind = \"postgres\", or leave it out"))
-            }
-            DatabaseKind::Postgres if self.url.is_empty() => Err((
-                "url",
-                "kind = \"postgres\" needs to know where the server is".into(),
-                "write url = \"host=/var/run/postgresql dbname=twintier\", or postgres://user@host/database",
-            )),
-            DatabaseKind::Duckdb | DatabaseKind::Postgres => Ok(()),
-        }
     }
 }
 
@@ -837,6 +779,19 @@ mod tests {
         assert!(wrong.contains("thirty days"), "{wrong}");
         let wrong = read(LEAST, &["limits.connections_per_address_max=0"]).unwrap_err();
         assert!(wrong.contains("0 lets nothing through"), "{wrong}");
+    }
+
+    #[test]
+    fn the_log_has_levels_and_a_format() {
+        let settings = read(LEAST, &["log.level=info,database=debug", "log.format=json"]).unwrap().log.settings();
+        assert_eq!(
+            (settings.filter.to_string().as_str(), settings.format),
+            ("info,database=debug", crate::log::Format::Json)
+        );
+        let wrong = read(&format!("{LEAST}[log]\nlevel = \"loud\"\n"), &[]).unwrap_err();
+        assert!(wrong.starts_with("p.toml:6:1: `loud` is no level"), "{wrong}");
+        let wrong = read(LEAST, &["log.format=xml"]).unwrap_err();
+        assert!(wrong.contains("write logfmt or json"), "{wrong}");
     }
 
     #[test]

@@ -261,10 +261,13 @@ impl Cluster {
     pub async fn deploy(&self, application: &str, texts: Vec<(String, String)>) -> Result<u64, String> {
         let _turn = self.turn_to_deploy().await?;
         if let Some(wrong) = self.neighbors.as_ref().and_then(|neighbors| neighbors.refused()) {
-            return Err(format!("this appliance does not run what another one deployed, and numbers no deploy: {wrong}"));
+            return Err(format!(
+                "this appliance does not run what another one deployed, and numbers no deploy: {wrong}"
+            ));
         }
         let version = self.code().version + 1;
         let code = self.compile(application, &texts, version)?;
+        let digest = code.digest;
         self.reshape(&code)?;
         self.database
             .ask(DATABASE_PATIENCE, |reply| database::contract::Request::Deploy {
@@ -284,6 +287,7 @@ impl Cluster {
                 reports.any(|report| report.replica == replica && report.code_version >= version)
             };
             if self.live().all(has_it) {
+                log::info!(application, version, digest:% = format_args!("{digest:032x}"); "deployed");
                 return Ok(version);
             }
             monoio::time::sleep(Duration::from_millis(5)).await;
@@ -304,8 +308,7 @@ impl Cluster {
             orders::check_backends(&code, |name| self.profile.backends.contains_key(name), folder)?;
             Ok(code)
         });
-        code.map(Arc::new)
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        code.map(Arc::new).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
     /// Brings the database to the shapes of new code, before its first write.

@@ -38,8 +38,6 @@ pub(super) fn seed_users<S: Store>(
         store.shapes().id("user_profile").ok_or("the profile names users and the code has no table `user_profile`")?;
     let shape = store.shapes().get(table).clone();
     let mut mutations = Vec::new();
-    // From here on nobody else writes, where somebody else could: two appliances may start at once.
-    store.begin()?;
     for user in users {
         if store.row(table, &user.user)?.is_some() {
             continue;
@@ -59,6 +57,15 @@ pub(super) fn seed_users<S: Store>(
         }
         mutations.push(Mutation { table, key: user.user.as_str().into(), change: Change::Put(Record(values.into())) });
     }
+    store.begin()?;
+    // Another appliance that starts on the same database may have been faster: its users stay.
+    let mut absent = Vec::with_capacity(mutations.len());
+    for mutation in mutations {
+        if store.row(table, &mutation.key)?.is_none() {
+            absent.push(mutation);
+        }
+    }
+    let mutations = absent;
     match mutate(store, author, &mutations, now_ms)? {
         Outcome::Failed(wrong) | Outcome::Unknown(wrong) => Err(wrong),
         Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) | Outcome::Number(_) => {
@@ -74,22 +81,22 @@ pub(super) fn seed_users<S: Store>(
 /// The store's, or no randomness from the kernel; one sentence.
 pub(super) fn session_key<S: Store>(store: &mut S) -> StoreResult<[u8; 32]> {
     const NAME: &str = "session_key";
-    let known = |text: &str| {
-        key_of(text).ok_or_else(|| "the session key in the database is damaged; restore it from a backup".to_owned())
+    let known = |text: String| {
+        key_of(&text).ok_or_else(|| "the session key in the database is damaged; restore it from a backup".to_owned())
     };
     if let Some(text) = store.setting(NAME)? {
-        return known(&text);
-    }
-    // Two appliances that start at once on an empty database must end with one key: now nobody else writes.
-    store.begin()?;
-    if let Some(text) = store.setting(NAME)? {
-        store.rollback();
-        return known(&text);
+        return known(text);
     }
     let mut key = [0; 32];
     let mut source = std::fs::File::open("/dev/urandom")
         .map_err(|error| format!("no randomness for the session key: /dev/urandom: {error}"))?;
     source.read_exact(&mut key).map_err(|error| format!("no randomness for the session key: /dev/urandom: {error}"))?;
+    store.begin()?;
+    // Another appliance that starts on the same database may have been faster: its key is everybody's.
+    if let Some(text) = store.setting(NAME)? {
+        store.rollback();
+        return known(text);
+    }
     store.set_setting(NAME, &key.iter().map(|byte| format!("{byte:02x}")).collect::<String>())?;
     store.commit().map_err(Uncommitted::sentence)?;
     Ok(key)
