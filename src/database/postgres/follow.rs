@@ -57,7 +57,9 @@ impl PostgresStore {
         let version = self.first("SELECT coalesce(max(version), 0) FROM deployment")?;
         let others = self.alive()?;
         let slots = i64::from(SLOTS);
-        let taken = |number: i64| others.iter().any(|other| other.alive && rows::signed(other.appliance) % slots == number % slots);
+        let taken = |number: i64| {
+            others.iter().any(|other| other.alive && rows::signed(other.appliance) % slots == number % slots)
+        };
         let insert = "INSERT INTO appliance (run, name, started, position) VALUES ($1, $2, \
                       (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $3) RETURNING number";
         let run = self.settings.appliance.clone();
@@ -80,7 +82,10 @@ impl PostgresStore {
         let version = u64::try_from(version).unwrap_or(0);
         self.membership = Some(Membership { place, alive: false, position, told: position, version });
         if !self.hold_place()? {
-            return Err(format!("PostgreSQL ({}) gives the lock of appliance {number} to somebody else; try again", self.place));
+            return Err(format!(
+                "PostgreSQL ({}) gives the lock of appliance {number} to somebody else; try again",
+                self.place
+            ));
         }
         Ok(())
     }
@@ -126,7 +131,8 @@ impl PostgresStore {
         let ends = "SELECT coalesce(max(position), 0), coalesce(min(position), 0), \
                     (SELECT coalesce(max(version), 0) FROM deployment) FROM change_log";
         let ends = self.query(ends, &[])?;
-        let (head, first, latest) = ends.first().map_or((0, 0, 0), |row| (row.get(0), row.get(1), row.get::<_, i64>(2)));
+        let (head, first, latest) =
+            ends.first().map_or((0, 0, 0), |row| (row.get(0), row.get(1), row.get::<_, i64>(2)));
         let at = |read: i64| Followed { position: number(read), head: number(head.max(read)), ..Followed::default() };
         if number(latest) > version {
             let mut deployed = self.deployed()?;
