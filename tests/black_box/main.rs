@@ -23,7 +23,10 @@ mod installing;
 mod journeys;
 mod lives;
 mod logs;
+mod neighbors;
 mod observing;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod protocol;
 mod proxying;
 mod queueing;
