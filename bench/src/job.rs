@@ -14,6 +14,7 @@ mod proxy;
 mod replication;
 mod slow;
 mod study;
+mod writers;
 
 use std::path::PathBuf;
 
