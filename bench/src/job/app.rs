@@ -51,7 +51,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let lab = campaign.lab.clone();
     let stage = AppStage::start(&lab, &campaign.root)?;
     let everybody: Vec<usize> = (0..systems.len()).collect();
-    let cases = args.connections.iter().map(|&connections| PlannedCase {
+    let cases = args.connections().iter().map(|&connections| PlannedCase {
         case: Case::keep_alive(Work::App, connections, stage.body.len()),
         systems: everybody.clone(),
     });
