@@ -200,12 +200,26 @@ pub struct Dispatch {
     pub handoff_threshold: u32,
 }
 
-/// What is written about requests.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// What is written about requests, and about the appliance itself.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// File of the access log, relative to the working directory; `-` is standard output, empty is no log.
     pub access: PathBuf,
+    /// The most talkative level that is written to standard error, and of single places: `info,database=debug`.
+    pub level: String,
+    /// `logfmt` or `json`.
+    pub format: String,
+}
+
+impl Log {
+    /// The log's own form of these words; a profile that was read has sound ones.
+    pub fn settings(&self) -> crate::log::Settings {
+        crate::log::Settings {
+            filter: self.level.parse().unwrap_or_default(),
+            format: self.format.parse().unwrap_or_default(),
+        }
+    }
 }
 
 /// Replication between replicas.
@@ -407,6 +421,12 @@ impl Default for Dispatch {
     }
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self { access: PathBuf::new(), level: "info".into(), format: "logfmt".into() }
+    }
+}
+
 impl Default for Replication {
     fn default() -> Self {
         Self { sweep_ms: 1_000 }
@@ -552,6 +572,12 @@ impl Profile {
         }
         if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
             return Err(fault("dispatch", "policy", wrong, ""));
+        }
+        if let Err(wrong) = self.log.level.parse::<crate::log::Filter>() {
+            return Err(fault("log", "level", wrong, "for instance info, or info,database=debug"));
+        }
+        if let Err(wrong) = self.log.format.parse::<crate::log::Format>() {
+            return Err(fault("log", "format", wrong, ""));
         }
         for (key, value) in [("credit", self.dispatch.credit), ("outstanding_max", self.dispatch.outstanding_max)] {
             if value == 0 {
@@ -766,6 +792,19 @@ mod tests {
         assert!(wrong.contains("thirty days"), "{wrong}");
         let wrong = read(LEAST, &["limits.connections_per_address_max=0"]).unwrap_err();
         assert!(wrong.contains("0 lets nothing through"), "{wrong}");
+    }
+
+    #[test]
+    fn the_log_has_levels_and_a_format() {
+        let settings = read(LEAST, &["log.level=info,database=debug", "log.format=json"]).unwrap().log.settings();
+        assert_eq!(
+            (settings.filter.to_string().as_str(), settings.format),
+            ("info,database=debug", crate::log::Format::Json)
+        );
+        let wrong = read(&format!("{LEAST}[log]\nlevel = \"loud\"\n"), &[]).unwrap_err();
+        assert!(wrong.starts_with("p.toml:6:1: `loud` is no level"), "{wrong}");
+        let wrong = read(LEAST, &["log.format=xml"]).unwrap_err();
+        assert!(wrong.contains("write logfmt or json"), "{wrong}");
     }
 
     #[test]

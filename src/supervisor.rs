@@ -9,22 +9,28 @@
 //!   … serve …                        SIGTERM or SIGINT: stop listening, finish requests, stop in reverse order
 //! ```
 
+mod neighbors;
+mod systemd;
+mod vigil;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use self::neighbors::Follow;
 use crate::admin::cluster::Parts;
 use crate::admin::{self, Cluster};
 use crate::authority::session::SessionKey;
 use crate::budget::Budget;
 use crate::clock;
-use crate::database::contract::Loaded;
+use crate::database::contract::{Loaded, Place};
 use crate::database::duckdb::DuckStore;
+use crate::database::follow::Neighbors;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -58,10 +64,14 @@ use crate::worker::load_board::LoadBoard;
 use crate::worker::placement::{Placement, Topology, WorkerPlan, place};
 use crate::worker::replica_role::{Rebirth, ReplicaBoards, ReplicaRole, Services};
 use crate::worker::watch::{Patience, Vitals, Watch};
-use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
+use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, WorkerStatus, deliver};
+use systemd::Notifier;
+use vigil::{News, Vigil};
 
 /// How long the order to fill the catalog waits for room.
 const IMPORT_ORDER_NS: u64 = 10_000_000_000;
+/// Between two looks of the supervisor at the running cluster.
+const LOOK: Duration = Duration::from_millis(50);
 /// After this long a replica asks its question to another one again.
 const REPLICATION_RETRY_NS: u64 = 200_000_000;
 
@@ -219,9 +229,26 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             profile.file.display()
         )));
     }
-    engine::thread::raise_descriptor_limit();
+    log::info!(
+        version = env!("CARGO_PKG_VERSION"), commit = option_env!("TWINTIER_COMMIT").unwrap_or(""),
+        profile:% = profile.file.display(), workers = placement.workers.len(), fronts = placement.fronts(),
+        replicas = placement.replicas(), cores:% = cores_of(&placement), housekeeping = placement.housekeeping;
+        "starting"
+    );
+    for remark in &placement.remarks {
+        log::warn!(remark = remark.as_str(); "the placement is not what a measurement wants");
+    }
+    tell_limits(&profile, &placement);
     let chosen = choose(profile.engine.choice()).map_err(|error| Failure::failed(error.to_string()))?;
-    let stop_signal = stop_signal()?;
+    let (engine, reason) = (chosen.kind.name(), chosen.reason.as_str());
+    if chosen.fallback {
+        log::warn!(engine, reason; "a better engine does not work here");
+    } else {
+        log::info!(engine, reason; "the engine is chosen");
+    }
+    // The number is there before the flag is.
+    let (signal, stop_signal) = (which_signal()?, stop_signal()?);
+    let mut notifier = Notifier::of_environment();
     refuse_taken_port(&profile)?;
     let admin_listener = admin_listener(&profile)?;
     // Threads inherit the cores of the one that starts them; workers choose their own.
@@ -255,13 +282,25 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
+    let opening_ns = clock::monotonic_ns();
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
+    log::info!(
+        kind = profile.database.kind.as_str(), path:% = profile.database.path.display(), rows = opened.rows,
+        users_seeded = opened.users_seeded, deploys = opened.deployed.len(), code_version = code.version,
+        code_digest:% = format_args!("{:032x}", code.digest), elapsed_ms = since_ms(opening_ns);
+        "the database is open"
+    );
+    let place = opened.place;
+    let (_ring, bell) = channel::bounded::<()>(1);
+    let shared_place = place.map(|me| Arc::new(Neighbors::new(me)));
+    let unapplied = backlog.clone();
 
     // Threads of the storage and execution unit.
     let numbers = Arc::new(Numbers::default());
-    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, backlog, database.client().clone())?;
+    let entrance = StorageEntrance { numbers: &numbers, backlog, place, database: database.client().clone() };
+    let storage = spawn_storage(&profile, &placement, &code, &loaded, entrance)?;
     let passwords = Passwords::spawn(256).map_err(Failure::failed)?;
 
     // Listeners: the first one fixes the port, the others share it.
@@ -288,6 +327,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         site: Arc::clone(&site),
         loaded,
         session_key: opened.session_key,
+        place,
         board: Arc::new(LoadBoard::new(placement.fronts())),
         depths: Arc::new(DepthBoard::new(placement.replicas())),
         vitals: Arc::clone(&vitals),
@@ -350,6 +390,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             code: Arc::clone(&code),
             site,
             vitals,
+            neighbors: shared_place.clone(),
         },
     ));
     let admin_stop = Arc::new(AtomicBool::new(false));
@@ -369,23 +410,50 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     watch_statements(&cluster, storage.orders());
     println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
-    resume_work(&code, &shared.loaded, storage.orders());
+    log::info!(http:% = bound, admin:% = admin_address, engine = chosen.kind.name(), workers = count; "ready");
+    notifier.ready(&format!("http={bound} admin={admin_address} engine={} workers={count}", chosen.kind));
+    let following = match &shared_place {
+        None => {
+            resume_work(&code, &shared.loaded, storage.orders());
+            None
+        }
+        Some(neighbors) => {
+            neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
+            let (stop, bell) = (Arc::new(AtomicBool::new(false)), bell);
+            let (cluster, neighbors) = (Arc::clone(&cluster), Arc::clone(neighbors));
+            let follow = Follow { cluster, neighbors, backlog: unapplied, bell, stop: Arc::clone(&stop) };
+            log::info!("{}", neighbors::DURABLE);
+            Some((follow.spawn()?, stop))
+        }
+    };
     import_catalog(&cluster, &code, &shared.loaded)?;
 
+    let mut vigil = Vigil::new(Arc::clone(&cluster.vitals));
     let outcome = loop {
+        let now_ns = clock::monotonic_ns();
+        vigil.look(&cluster.database_statistics.board.read(now_ns), now_ns).iter().for_each(News::tell);
+        notifier.keep_alive(now_ns, |patience_ns| vigil.is_alive(patience_ns, now_ns));
         if stop_signal.load(Ordering::Acquire) {
             break Ok(());
         }
-        match ended.recv_timeout(Duration::from_millis(50)) {
+        match ended.recv_timeout(LOOK) {
             Ok(wrong) => break Err(Failure::failed(wrong)),
             Err(channel::RecvTimeoutError::Timeout) => {}
             Err(channel::RecvTimeoutError::Disconnected) => break Err(Failure::failed("every worker has ended")),
         }
     };
 
+    notifier.stopping("draining");
+    tell_end(&outcome, signal.load(Ordering::Acquire));
     drain(&cluster);
+    if let Some((thread, stop)) = following {
+        // ORDERING: Relaxed, pairs with the thread's loads; joining orders the rest.
+        stop.store(true, Ordering::Relaxed);
+        let _ = thread.join();
+    }
     admin_stop.store(true, Ordering::Release);
     let storage_outcome = storage.stop();
+    let last_statuses = cluster.statuses_blocking();
     cluster.broadcast(|| Control::Stop);
     for worker in workers {
         let _ = worker.join();
@@ -397,7 +465,56 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     passwords.stop();
     database.stop().map_err(Failure::failed)?;
     storage_outcome.map_err(|error| Failure::failed(error.to_string()))?;
+    tell_books(&cluster, &last_statuses);
     outcome
+}
+
+fn since_ms(begun_ns: u64) -> u64 {
+    clock::monotonic_ns().saturating_sub(begun_ns) / 1_000_000
+}
+
+/// Why the appliance ends, and that it drains now.
+fn tell_end(outcome: &Result<(), Failure>, signal: usize) {
+    let name = [SIGTERM, SIGINT]
+        .into_iter()
+        .zip(["SIGTERM", "SIGINT"])
+        .find(|(number, _)| usize::try_from(*number) == Ok(signal));
+    match outcome {
+        Ok(()) => log::info!(signal = name.map_or("", |(_, name)| name); "draining: no new connection is taken"),
+        Err(failure) => log::error!(error = failure.message.as_str(); "a thread has ended, and with it the appliance"),
+    }
+}
+
+/// The last line of an orderly end: what was served, and that nothing was lost or counted twice.
+fn tell_books(cluster: &Cluster, statuses: &[WorkerStatus]) {
+    let books = admin::api::books(cluster, statuses);
+    let of = |name: &str| books[name].as_u64().unwrap_or(0);
+    let requests: u64 =
+        statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.counters.requests_taken).sum();
+    let writes = cluster.database_statistics.board.read(clock::monotonic_ns()).writes.committed;
+    let uptime_ms = clock::unix_ms().saturating_sub(cluster.started_unix_ms);
+    let (books_requests, books_writes) = (of("requests"), of("writes"));
+    let (books_replication, books_agents) = (of("replication"), of("agents"));
+    let level = if books_requests + books_writes + books_replication + books_agents == 0 {
+        log::Level::Info
+    } else {
+        log::Level::Error
+    };
+    log::log!(
+        level, requests, writes, books_requests, books_writes, books_replication, books_agents, uptime_ms;
+        "ended"
+    );
+}
+
+/// The number of the signal that came, 0 before.
+fn which_signal() -> Result<Arc<AtomicUsize>, Failure> {
+    let which = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGTERM, SIGINT] {
+        let number = usize::try_from(signal).unwrap_or(0);
+        signal_hook::flag::register_usize(signal, Arc::clone(&which), number)
+            .map_err(|error| Failure::failed(format!("signal {signal} cannot be handled: {error}")))?;
+    }
+    Ok(which)
 }
 
 /// The same with a waker, for a program of one thread that sleeps in its engine: a helper thread watches the flag.
@@ -432,6 +549,25 @@ pub fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
             .map_err(|error| Failure::failed(format!("signal {signal} cannot be handled: {error}")))?;
     }
     Ok(flag)
+}
+
+/// Raises what can be raised, and tells what is too low.
+fn tell_limits(profile: &Profile, placement: &Placement) {
+    let (descriptors, wanted) = (engine::thread::raise_descriptor_limit(), Budget::of(profile, placement).descriptors);
+    if descriptors < wanted {
+        log::warn!(
+            descriptors, wanted, cure = "raise `ulimit -Hn`, LimitNOFILE= of the unit, or lower engine.connections_max";
+            "the limit of descriptors is lower than what the profile may need"
+        );
+    } else {
+        log::info!(descriptors, wanted; "the limit of descriptors is raised");
+    }
+}
+
+/// `0,1,4`: the cores of the workers in their order.
+fn cores_of(placement: &Placement) -> String {
+    let cores: Vec<String> = placement.workers.iter().map(|worker| worker.cpu.number.to_string()).collect();
+    cores.join(",")
 }
 
 /// The access log's thread, if the profile wants one, and each front server's end of it.
@@ -525,9 +661,9 @@ fn resume_deploys(mut code: CodeVersion, deployed: &[database::contract::Deploye
     order.sort_by_key(|deployed| deployed.version);
     for deploy in order {
         if base_digest(&code, &deploy.application) != deploy.base_digest {
-            eprintln!(
-                "note: the code of `{}` in the profile was edited after its last deploy (version {}); the profile's code runs",
-                deploy.application, deploy.version
+            log::warn!(
+                application = &*deploy.application, version = deploy.version;
+                "the profile's code was edited after its last deploy, and runs instead of it"
             );
             continue;
         }
@@ -544,15 +680,22 @@ fn load_rows(database: &database::server::Handle, code: &CodeVersion) -> Result<
     ids.map(|id| database.client().load(crate::tables::TableId(id)).map_err(Failure::failed)).collect()
 }
 
+/// What the storage unit shares with others.
+struct StorageEntrance<'a> {
+    numbers: &'a Arc<Numbers>,
+    backlog: Backlog,
+    place: Option<Place>,
+    database: database::server::Client,
+}
+
 fn spawn_storage(
     profile: &Profile,
     placement: &Placement,
     code: &CodeVersion,
-    numbers: &Arc<Numbers>,
     loaded: &[Loaded],
-    backlog: Backlog,
-    database: database::server::Client,
+    entrance: StorageEntrance<'_>,
 ) -> Result<unit::Handle, Failure> {
+    let StorageEntrance { numbers, backlog, place, database } = entrance;
     let work = WorkTable::resolve(&code.shapes).map_err(Failure::failed)?;
     let mut backends = Vec::new();
     for (name, address) in &profile.backends {
@@ -570,6 +713,7 @@ fn spawn_storage(
     let mut settings = unit::Settings::new(work, backends);
     settings.numbers = Arc::clone(numbers);
     settings.backlog = backlog;
+    settings.place = place;
     settings.replicas = placement.replicas();
     settings.agents_max = profile.storage.agents_max;
     settings.orders_max = profile.storage.orders_max;
@@ -577,7 +721,7 @@ fn spawn_storage(
     let (executor, remark) = ExecutorKind::choose();
     settings.executor = executor;
     if let Some(remark) = remark {
-        eprintln!("note: {remark}");
+        log::warn!(executor = executor.name(), reason = remark.as_str(); "a better executor of agents does not work here");
     }
     if placement.housekeeping.is_none() {
         settings.prepare = Some(Box::new(engine::thread::lower_priority));
@@ -629,6 +773,7 @@ struct Shared {
     site: Arc<Site>,
     loaded: Vec<Loaded>,
     session_key: [u8; 32],
+    place: Option<Place>,
     board: Arc<LoadBoard>,
     depths: Arc<DepthBoard>,
     vitals: Arc<Vitals>,
@@ -737,6 +882,7 @@ impl Start {
         let replicator = Replicator::new(replication);
         let settings = replica::server::Settings {
             parked_max: shared.profile.limits.parked_jobs_max,
+            place: shared.place,
             ..replica::server::Settings::default()
         };
         let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings.clone());
@@ -780,12 +926,12 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
         let fronts = watched.placement.fronts();
         match load_site(&watched.profile, fronts, watched.site().version + 1) {
             Ok(site) => {
-                eprintln!("statements: version {} is in force", site.version);
+                log::info!(version = site.version, routes = site.table.routes().len(); "the statements are in force");
                 watched.publish_site(Arc::new(site));
             }
             Err(faults) => {
                 for fault in faults {
-                    eprintln!("statements refused, the old ones stay: {fault}");
+                    log::error!(error:% = fault; "the statements are refused, the old ones stay");
                 }
             }
         }
@@ -793,11 +939,11 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
     let order =
         Order::WatchFiles { paths: cluster.site().sources.clone(), interval_ms: profile.storage.watch_ms, notify };
     if orders.try_send(order).is_err() {
-        eprintln!("note: statement files are not watched: the storage unit takes no orders");
+        log::error!("statement files are not watched: the storage unit takes no orders");
     }
 }
 
-/// Work that a crash or stop left unfinished is ordered again; its idempotency key keeps its effect single.
+/// Work that a crash or stop left unfinished is ordered again (of an appliance that has its database for itself); its idempotency key keeps its effect single.
 pub fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
     let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
     for row in &rows.rows {
@@ -828,13 +974,22 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
         let source = supplier::supplier_file(&target).map_err(|error| {
             Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display()))
         })?;
-        eprintln!("import: {source}");
+        log::info!(source:%, file:% = target.display(); "the supplier's file is made");
         target
     } else {
         cluster.profile.path(Path::new(&import.source))
     };
+    let work: Box<str> = format!("{}//{}", resolved.table_name, import.agent).into();
+    if let Some(neighbors) = &cluster.neighbors {
+        let path = file.display().to_string();
+        let claimed = neighbors::claims_import(cluster, neighbors.me, &work, &resolved, &path);
+        if !claimed.map_err(Failure::failed)? {
+            log::info!(agent = &*import.agent; "another appliance fills the catalog");
+            return Ok(());
+        }
+    }
     let run = ImportRun {
-        work: format!("{}//{}", resolved.table_name, import.agent).into(),
+        work,
         progress: Arc::new(unit::ImportProgress::new(&file)),
         agent: Arc::new(resolved),
         file,
@@ -845,7 +1000,7 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     let mut order = Order::Import(run);
     while let Err(back) = cluster.storage.try_send(order) {
         if clock::monotonic_ns() >= until {
-            eprintln!("note: the catalog is not imported: the storage unit takes no orders");
+            log::error!("the catalog is not imported: the storage unit takes no orders");
             break;
         }
         order = back;
@@ -856,20 +1011,23 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
 
 /// Stops accepting, lets requests finish, closes idle connections; bounded by `timeouts.drain_ms`.
 fn drain(cluster: &Cluster) {
-    let until = clock::monotonic_ns() + cluster.profile.timeouts.drain_ms * 1_000_000;
+    let begun_ns = clock::monotonic_ns();
+    let until = begun_ns + cluster.profile.timeouts.drain_ms * 1_000_000;
     cluster.broadcast(|| Control::StopListening);
     cluster.broadcast(|| Control::Drain { on: true });
+    let mut open = 0;
     while clock::monotonic_ns() < until {
         let statuses = cluster.statuses_blocking();
-        let open: u32 =
-            statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum();
+        open =
+            statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum::<u32>();
         if open == 0 {
+            log::info!(elapsed_ms = since_ms(begun_ns); "drained");
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    eprintln!(
-        "note: connections were still open after timeouts.drain_ms = {} and are cut",
-        cluster.profile.timeouts.drain_ms
+    log::warn!(
+        drain_ms = cluster.profile.timeouts.drain_ms, connections = open;
+        "connections were still open after timeouts.drain_ms and are cut"
     );
 }

@@ -21,8 +21,9 @@ const ROWS: &[&[&str]] = &[
     &["engine", "mesh"],
     &["budget"],
     &["profile"],
+    &["log"],
     &["clock"],
-    &["error", "limits"],
+    &["error", "limits", "manual"],
 ];
 
 /// Imports against the rows, each with its reason.

@@ -114,6 +114,8 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
             "group_max": count(&database.group_max),
             "group_ns": count(&database.group_ns),
         },
+        "log": crate::log::counters(),
+        "appliances": neighbors(cluster),
         "access_log": cluster.access_log.as_ref().map(|log| log.read()),
         "storage": {
             "executor": cluster.storage.executor().name(),
@@ -124,9 +126,38 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
     })
 }
 
+/// The appliances that share the database, and how far this one follows the others; null for one that is alone.
+fn neighbors(cluster: &Cluster) -> Value {
+    let Some(neighbors) = &cluster.neighbors else { return Value::Null };
+    let seen = neighbors.read();
+    let level_ns = clock::monotonic_ns().saturating_sub(seen.level_ns);
+    let members = seen.members.iter().map(|member| {
+        json!({
+            "appliance": member.appliance,
+            "name": member.name,
+            "started_ms": member.started_ms,
+            "alive": member.alive,
+            "position": member.position,
+        })
+    });
+    json!({
+        "me": neighbors.me.appliance,
+        "members": members.collect::<Vec<_>>(),
+        "alive": seen.members.iter().filter(|member| member.alive).count(),
+        "position": seen.position,
+        "head": seen.head,
+        "behind": seen.behind(),
+        "level_ms_ago": (seen.level_ns > 0).then_some(level_ns / 1_000_000),
+        "updates": seen.updates,
+        "reloads": seen.reloads,
+        "taken_over": seen.taken_over,
+        "refused_code": seen.refused,
+    })
+}
+
 /// What was taken, less what was answered, refused, aborted and is in progress: by kind, each server's error counted
 /// whatever its sign. Each entry is 0, or something was lost or counted twice.
-pub(super) fn books(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
+pub fn books(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
     let database = cluster.database_statistics.board.read(clock::monotonic_ns()).writes.books();
     let agents = cluster.storage.books().books();
     let sum = |entries: &mut dyn Iterator<Item = i64>| entries.map(i64::unsigned_abs).sum::<u64>();
@@ -178,6 +209,10 @@ async fn deploy(cluster: &Cluster, body: &[u8]) -> Reply {
         Ok(version) => {
             Reply::json(&json!({ "application": deploy.application, "code_tables": tables, "version": version }))
         }
-        Err(wrong) => Reply::text(422, wrong),
+        Err(wrong) => {
+            let (first, faults) = (wrong.lines().next().unwrap_or(""), wrong.lines().count());
+            log::warn!(application = deploy.application.as_str(), error = first, faults; "the deploy has failed");
+            Reply::text(422, wrong)
+        }
     }
 }

@@ -54,7 +54,7 @@ pub struct ReplicaServer {
     /// Tokens of commits that the database server has not answered.
     committing: HashSet<u64>,
     /// Why the last commit failed, as it was told.
-    commit_fault: Option<String>,
+    commit_fault: Option<(&'static str, String)>,
     unconfirmed: Unconfirmed,
     /// The next handler panics: a drill.
     panic_next: bool,
@@ -73,13 +73,14 @@ impl ReplicaServer {
     ) -> Self {
         tables.set_shapes(code.shapes.clone());
         replicator.set_code_version(code.version);
+        let slot = settings.place.map(|place| place.slot);
         Self {
             id,
             settings,
             code,
             tables,
             replicator,
-            clock: HybridClock::default(),
+            clock: slot.map_or_else(HybridClock::default, HybridClock::of_slot),
             parked: ParkedJobs::default(),
             published: VecDeque::new(),
             published_at_ns: None,
@@ -116,7 +117,9 @@ impl ReplicaServer {
             Outcome::Failed(_) | Outcome::Unknown(_) => {
                 self.counters.updates_given_up += self.unconfirmed.refuse(token, now.monotonic_ns);
             }
-            Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) => self.unconfirmed.end(token),
+            Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) | Outcome::Number(_) => {
+                self.unconfirmed.end(token);
+            }
         }
         if self.committing.remove(&token) {
             self.count_commit(&outcome);
@@ -164,7 +167,7 @@ impl ReplicaServer {
                     None => {}
                 }
             }
-            Outcome::Failed(_) | Outcome::Row(_) => {
+            Outcome::Failed(_) | Outcome::Row(_) | Outcome::Number(_) => {
                 if let Some(mut job) = job {
                     handlers::refuse_plainly(&mut job, 503, REFUSED);
                     self.finish(job);
@@ -418,6 +421,7 @@ impl ReplicaServer {
             unix_ms: now.unix_ms,
             fresh: 0,
             decoy_hash: &self.settings.decoy_hash,
+            appliance: self.settings.place.map(|place| place.appliance),
         }
     }
 
@@ -462,7 +466,8 @@ impl ReplicaServer {
             updates.push(self.tables.edit(edit.table, &edit.key, edit.record, self.id, time));
         }
         let after = Box::new(after);
-        match acknowledge {
+        let shared = self.settings.place.is_some();
+        match if shared { Acknowledge::Durable } else { acknowledge } {
             Acknowledge::Durable => {
                 let stage = Stage::Committing { updates: updates.clone(), after };
                 let deadline_ns = job.deadline_ns;
@@ -584,34 +589,34 @@ impl ReplicaServer {
         let (counter, fault) = match outcome {
             Outcome::Committed { .. } => (&mut self.counters.committed, None),
             Outcome::Conflict { .. } => (&mut self.counters.commits_conflicted, None),
-            Outcome::Failed(reason) => (&mut self.counters.commits_failed, Some(("failed", reason))),
-            Outcome::Unknown(reason) => (&mut self.counters.commits_unknown, Some(("ended unknown", reason))),
-            Outcome::Row(_) => (&mut self.counters.commits_failed, None),
+            Outcome::Failed(reason) => (&mut self.counters.commits_failed, Some(("a commit failed", reason))),
+            Outcome::Unknown(reason) => (&mut self.counters.commits_unknown, Some(("a commit ended unknown", reason))),
+            Outcome::Row(_) | Outcome::Number(_) => (&mut self.counters.commits_failed, None),
         };
         *counter += 1;
-        let line = fault.map(|(how, reason)| format!("replica {}: commit {how}: {reason}", self.id));
+        let fault = fault.map(|(message, reason)| (message, reason.clone()));
         // A full disk fails every commit in the same way: told once, until one succeeds.
-        if let Some(line) = line.as_ref().filter(|line| self.commit_fault.as_ref() != Some(line)) {
-            self.outputs.push_back(Output::Fault(line.clone()));
+        if let Some((message, error)) = fault.clone().filter(|_| self.commit_fault != fault) {
+            self.outputs.push_back(Output::Fault { message, error });
         }
-        if line.is_some() || matches!(outcome, Outcome::Committed { .. }) {
-            self.commit_fault = line;
+        if fault.is_some() || matches!(outcome, Outcome::Committed { .. }) {
+            self.commit_fault = fault;
         }
     }
 
     fn note(&mut self, fault: Option<Failure>) {
-        let text = match fault {
+        let (message, error) = match fault {
             None => return,
             Some(Failure::Code(text)) => {
                 self.counters.faults += 1;
-                text
+                ("a code table failed, the answer is 500", text)
             }
             Some(Failure::Panic(text)) => {
                 self.counters.panicked += 1;
-                text
+                ("a handler panicked, the answer is 500", text)
             }
         };
-        self.outputs.push_back(Output::Fault(format!("replica {}: {text}", self.id)));
+        self.outputs.push_back(Output::Fault { message, error });
     }
 
     fn finish(&mut self, mut job: Box<Job>) {
@@ -646,7 +651,7 @@ fn guarded(job: &mut Box<Job>, handler: impl FnOnce(&mut Job) -> Option<String>)
             let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
             job.response.clear();
             handlers::refuse_plainly(job, 500, "The application failed.");
-            Some(Failure::Panic(format!("a handler panicked: {text}")))
+            Some(Failure::Panic(text))
         }
     }
 }
