@@ -10,6 +10,7 @@
 //! ```
 
 mod neighbors;
+mod store;
 mod systemd;
 mod vigil;
 
@@ -23,6 +24,7 @@ use crossbeam::channel;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::neighbors::Follow;
+use self::store::StoreSettings;
 use crate::admin::cluster::Parts;
 use crate::admin::{self, Cluster};
 use crate::authority::session::SessionKey;
@@ -31,6 +33,7 @@ use crate::clock;
 use crate::database::contract::{Loaded, Place};
 use crate::database::duckdb::DuckStore;
 use crate::database::follow::Neighbors;
+use crate::database::postgres::PostgresStore;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -138,6 +141,8 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
     site.check_sign_in(&code, folder)?;
     orders::check_backends(&code, |backend| profile.backends.contains_key(backend), folder)?;
     check_import(&profile, &code)?;
+    // Whether anybody is there is found out by `serve`.
+    drop(StoreSettings::of(&profile, String::new())?);
     Ok(Plan { profile, placement, code, site })
 }
 
@@ -282,12 +287,13 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
+    let database_place = StoreSettings::of(&profile, String::new())?.place();
     let opening_ns = clock::monotonic_ns();
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
     log::info!(
-        kind = profile.database.kind.as_str(), path:% = profile.database.path.display(), rows = opened.rows,
+        kind = profile.database.kind.name(), path = database_place.as_str(), rows = opened.rows,
         users_seeded = opened.users_seeded, deploys = opened.deployed.len(), code_version = code.version,
         code_digest:% = format_args!("{:032x}", code.digest), elapsed_ms = since_ms(opening_ns);
         "the database is open"
@@ -384,6 +390,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             layout: Arc::clone(&layout),
             workers: senders.clone(),
             database: database.client().clone(),
+            database_place,
             database_statistics: Arc::clone(database.statistics()),
             storage: storage.orders().clone(),
             access_log: access_log.as_ref().map(|log| Arc::clone(log.statistics())),
@@ -601,8 +608,11 @@ fn open_database(
     application_server: ServerId,
     publisher: database::contract::Publisher,
 ) -> Result<(database::server::Handle, database::server::Opened, CodeVersion), Failure> {
-    let path = &profile.database.path;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    let place = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
+    let store = StoreSettings::of(profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
+    if let StoreSettings::Duck(duck) = &store
+        && let Some(folder) = duck.path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder)
             .map_err(|error| Failure::usage(format!("{}: {error}; choose another database.path", folder.display())))?;
     }
@@ -623,22 +633,26 @@ fn open_database(
             .map(|application| (Box::from(&*application.name), base_digest(&code, &application.name)))
             .collect(),
     };
-    let mut store = database::duckdb::Settings::new(path);
-    store.memory_bytes = profile.database.memory_mb as u64 * 1024 * 1024;
-    store.cut_damaged_log = profile.database.damaged_log == "cut";
     // The database's thread opens it, and only then it is known what was deployed.
     let (resumed_sender, resumed) = channel::bounded(1);
-    let open = move || {
-        DuckStore::open_with(&store, |deployed| {
-            let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
-            let shapes = Arc::clone(&code.shapes);
-            // The channel has room for the one message that it is made for.
-            let _ = resumed_sender.try_send(code);
-            Ok(shapes)
-        })
+    let shapes_of = move |deployed: &[database::contract::Deployed]| {
+        let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
+        let shapes = Arc::clone(&code.shapes);
+        // The channel has room for the one message that it is made for.
+        let _ = resumed_sender.try_send(code);
+        Ok(shapes)
     };
-    let (database, opened) = database::server::spawn(settings, open, database::server::Limits::default(), publisher)
-        .map_err(Failure::usage)?;
+    let limits = database::server::Limits::default();
+    let (database, opened) = match store {
+        StoreSettings::Duck(store) => {
+            let open = move || DuckStore::open_with(&store, shapes_of);
+            database::server::spawn(settings, open, limits, publisher).map_err(Failure::usage)?
+        }
+        StoreSettings::Postgres(store) => {
+            let open = move || PostgresStore::open_with(&store, shapes_of);
+            database::server::spawn(settings, open, limits, publisher).map_err(|wrong| place("url", wrong))?
+        }
+    };
     let code = resumed.try_recv().map_err(|_| Failure::failed("the database was opened without its code"))?;
     Ok((database, opened, code))
 }
@@ -970,6 +984,9 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     }
     let file = if import.source == "apt" {
         let folder = cluster.profile.database.path.parent().unwrap_or(Path::new("")).to_path_buf();
+        // Beside a DuckDB file it exists; PostgreSQL needs none.
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| Failure::failed(format!("{}: {error}; choose another database.path", folder.display())))?;
         let target = folder.join("supplier.txt");
         let source = supplier::supplier_file(&target).map_err(|error| {
             Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display()))

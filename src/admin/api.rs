@@ -86,8 +86,8 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
         "servers": servers::lives(cluster),
         "workers": workers,
         "database": {
-            "kind": cluster.profile.database.kind,
-            "path": cluster.profile.database.path,
+            "kind": cluster.profile.database.kind.name(),
+            "path": cluster.database_place,
             "state": health.state.name(),
             "state_since_ms": if health.since_ms == 0 { cluster.started_unix_ms } else { health.since_ms },
             "last_error": health.last_error.as_ref().map(|(sentence, _)| sentence),

@@ -45,6 +45,8 @@ pub struct Cluster {
     pub layout: Arc<Layout>,
     pub workers: Vec<ControlSender>,
     pub database: database::server::Client,
+    /// Where it is, without a password.
+    pub database_place: String,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
     /// What the access log's thread counts, if there is one.
@@ -68,6 +70,8 @@ pub struct Parts {
     pub layout: Arc<Layout>,
     pub workers: Vec<ControlSender>,
     pub database: database::server::Client,
+    /// Where it is, without a password.
+    pub database_place: String,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
     pub access_log: Option<Arc<access_log::Statistics>>,
@@ -87,6 +91,7 @@ impl Cluster {
             layout,
             workers,
             database,
+            database_place,
             database_statistics,
             storage,
             access_log,
@@ -105,6 +110,7 @@ impl Cluster {
             layout,
             workers,
             database,
+            database_place,
             database_statistics,
             storage,
             access_log,
