@@ -127,8 +127,12 @@ impl Block<'_> {
         self.study.outcome.invalid.extend(loaded.wrong);
         if let [first, second, ..] = site.appliances.as_slice() {
             let name = format!("probe-{}", self.at.0);
-            let figures = feed::measure(&lab.interrupt, &first.http, &second.http, &name, self.args.duration_s())?;
-            self.add(system.name(), FEED, figures);
+            match feed::measure(&lab.interrupt, &first.http, &second.http, &name, self.args.duration_s()) {
+                Ok(figures) => self.add(system.name(), FEED, figures),
+                Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+                // The other figures are shown all the same, with this reason not to quote them.
+                Err(failure) => self.study.outcome.invalid.push(format!("the feed: {failure}")),
+            }
         }
         let wrong = site.wrong(lab)?;
         self.study.outcome.invalid.extend(wrong.into_iter().map(|wrong| format!("{}: {wrong}", system.name())));

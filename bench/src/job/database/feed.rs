@@ -96,9 +96,11 @@ struct Writer {
 impl Writer {
     fn begin(address: &str) -> Result<Self, Failure> {
         let mut connection = Connection::open(address)?;
-        let page = connection.ask("GET", "/writes/begin", "", "")?;
-        let (cookie, token) = session(&page)
-            .ok_or_else(|| Failure::Failed(format!("http://{address}/writes/begin has no session or no form")))?;
+        // A browser without a session is given one and sent to the same page again.
+        let wrong = |what: &str| Failure::Failed(format!("http://{address}/writes/begin has no {what}"));
+        let cookie = cookie(&connection.ask("GET", "/writes/begin", "", "")?).ok_or_else(|| wrong("session"))?;
+        let page = connection.ask("GET", "/writes/begin", &format!("Cookie: {cookie}\r\n"), "")?;
+        let token = token(&page).ok_or_else(|| wrong("form"))?;
         Ok(Self { connection, cookie, token })
     }
 
@@ -117,31 +119,38 @@ impl Writer {
     }
 }
 
-/// The cookie and the token of a page with a form.
-fn session(page: &Answer) -> Option<(String, String)> {
+/// The session's cookie that an answer sets.
+fn cookie(answer: &Answer) -> Option<String> {
+    Some(answer.field("set-cookie")?.split(';').next()?.trim().to_owned())
+}
+
+/// The token of a page with a form; without a session it is empty.
+fn token(page: &Answer) -> Option<String> {
     const BEFORE: &str = "name=\"csrf\" value=\"";
-    let cookie = page.field("set-cookie")?.split(';').next()?.trim().to_owned();
     let text = String::from_utf8_lossy(&page.body);
     let token = text[text.find(BEFORE)? + BEFORE.len()..].split('"').next()?;
-    Some((cookie, token.to_owned()))
+    (!token.is_empty()).then(|| token.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{figures, record, session};
+    use super::{cookie, figures, record, token};
     use crate::http::Answer;
     use crate::latency::histogram;
 
     #[test]
     fn a_session_is_its_cookie_and_the_token_of_the_form() {
-        let page = |head: &str, body: &str| Answer { status: 200, head: head.into(), body: body.into() };
-        let form = "<input type=\"hidden\" name=\"csrf\" value=\"a.b\"><input name=\"entry\">";
-        let found = session(&page("HTTP/1.1 200 OK\r\nSet-Cookie: s=1; Path=/; HttpOnly", form));
-        assert_eq!(found, Some(("s=1".into(), "a.b".into())));
-        assert_eq!(session(&page("HTTP/1.1 200 OK\r\nServer: x", form)), None);
-        assert_eq!(session(&page("HTTP/1.1 200 OK\r\nSet-Cookie: s=1", "<p>no form</p>")), None);
+        let answer = |head: &str, body: &str| Answer { status: 200, head: head.into(), body: body.into() };
+        let form =
+            |token: &str| format!("<input type=\"hidden\" name=\"csrf\" value=\"{token}\"><input name=\"entry\">");
+        let sent_again = answer("HTTP/1.1 303 See Other\r\nSet-Cookie: s=1; Path=/; HttpOnly", "");
+        assert_eq!(cookie(&sent_again), Some("s=1".into()));
+        assert_eq!(cookie(&answer("HTTP/1.1 200 OK\r\nServer: x", "")), None);
+        assert_eq!(token(&answer("HTTP/1.1 200 OK", &form("a.b"))), Some("a.b".into()));
+        assert_eq!(token(&answer("HTTP/1.1 200 OK", &form(""))), None, "the page of somebody without a session");
+        assert_eq!(token(&sent_again), None);
     }
 
     /// Twenty probes support a median and a longest delay, and no more.
