@@ -117,14 +117,18 @@ impl Block<'_> {
         site.warm()?;
         for users in shuffled(self.args.connections(), &mut self.study.random) {
             let loaded = self.loads.writes(&mut site, users, folder)?;
-            self.add(system.name(), &writes_case(users), loaded.figures);
-            self.add(system.name(), &writes_cpu_case(users), loaded.cpu);
-            self.study.outcome.invalid.extend(loaded.wrong);
+            if loaded.wrong.is_empty() {
+                self.add(system.name(), &writes_case(users), loaded.figures);
+                self.add(system.name(), &writes_cpu_case(users), loaded.cpu);
+            }
+            self.refuse(system.name(), loaded.wrong);
         }
         let loaded = self.loads.reads(&mut site, READERS, folder)?;
-        self.add(system.name(), READS, loaded.figures);
-        self.add(system.name(), READS, loaded.cpu);
-        self.study.outcome.invalid.extend(loaded.wrong);
+        if loaded.wrong.is_empty() {
+            self.add(system.name(), READS, loaded.figures);
+            self.add(system.name(), READS, loaded.cpu);
+        }
+        self.refuse(system.name(), loaded.wrong);
         if let [first, second, ..] = site.appliances.as_slice() {
             let name = format!("probe-{}", self.at.0);
             match feed::measure(&lab.interrupt, &first.http, &second.http, &name, self.args.duration_s()) {
@@ -135,7 +139,7 @@ impl Block<'_> {
             }
         }
         let wrong = site.wrong(lab)?;
-        self.study.outcome.invalid.extend(wrong.into_iter().map(|wrong| format!("{}: {wrong}", system.name())));
+        self.refuse(system.name(), wrong);
         site.stop()
     }
 
@@ -145,8 +149,11 @@ impl Block<'_> {
         let mut found = Vec::new();
         for hop in shuffled(hops, &mut self.study.random) {
             let (figures, wrong) = balancer::measure(&self.loads, &mut site, hop, &folder.join(hop.name()))?;
-            self.study.outcome.invalid.extend(wrong);
-            found.push((hop, figures));
+            // A load that is invalid has no figures.
+            if wrong.is_empty() {
+                found.push((hop, figures));
+            }
+            self.refuse(&hop.name(), wrong);
         }
         let direct = found.iter().find(|(hop, _)| *hop == Kind::Direct).map(|(_, figures)| figures.clone());
         for (hop, mut figures) in found {
@@ -156,8 +163,14 @@ impl Block<'_> {
             self.add(&hop.name(), BALANCER, figures);
         }
         let wrong = site.wrong(self.loads.lab)?;
-        self.study.outcome.invalid.extend(wrong);
+        self.refuse("balancer", wrong);
         site.stop()
+    }
+
+    /// Why the run may not be quoted.
+    fn refuse(&mut self, system: &str, wrong: Vec<String>) {
+        let block = self.at.0;
+        self.study.outcome.invalid.extend(wrong.into_iter().map(|wrong| format!("{system}, block {block}: {wrong}")));
     }
 
     fn add(&mut self, system: &str, case: &str, figures: Figures) {
