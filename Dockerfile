@@ -22,6 +22,7 @@ EXPOSE 8080
 # Drains; what is not done within timeouts.drain_ms (10 s) is cut: docker stop --time 15.
 STOPSIGNAL SIGTERM
 # The admin interface stays on the container's own loopback, which is where this asks.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["twintier", "claim", "--admin", "127.0.0.1:8081"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["bash", "-c", \
+    "exec 3<>/dev/tcp/127.0.0.1/8081 && printf 'GET /status HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nConnection: close\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -Eq ' (200|401) '"]
 ENTRYPOINT ["twintier"]
 CMD ["serve", "--profile", "/etc/twintier/twintier.toml", "--set", "listen.http=0.0.0.0:8080"]
