@@ -7,6 +7,7 @@
 mod agents;
 mod balance;
 mod catalog;
+mod catalog_in_browser;
 mod claims;
 mod code_refusals;
 mod console;
@@ -22,6 +23,7 @@ mod imports;
 mod journeys;
 mod lives;
 mod observing;
+mod pages;
 mod protocol;
 mod proxying;
 mod queueing;
