@@ -9,6 +9,8 @@
 //!   … serve …                        SIGTERM or SIGINT: stop listening, finish requests, stop in reverse order
 //! ```
 
+mod neighbors;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,13 +20,15 @@ use std::time::Duration;
 use crossbeam::channel;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use self::neighbors::Follow;
 use crate::admin::cluster::Parts;
 use crate::admin::{self, Cluster};
 use crate::authority::session::SessionKey;
 use crate::budget::Budget;
 use crate::clock;
-use crate::database::contract::Loaded;
+use crate::database::contract::{Loaded, Place};
 use crate::database::duckdb::DuckStore;
+use crate::database::follow::Neighbors;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -258,10 +262,15 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
+    let place = opened.place;
+    let (_ring, bell) = channel::bounded::<()>(1);
+    let shared_place = place.map(|me| Arc::new(Neighbors::new(me)));
+    let unapplied = backlog.clone();
 
     // Threads of the storage and execution unit.
     let numbers = Arc::new(Numbers::default());
-    let storage = spawn_storage(&profile, &placement, &code, &numbers, &loaded, backlog, database.client().clone())?;
+    let entrance = StorageEntrance { numbers: &numbers, backlog, place, database: database.client().clone() };
+    let storage = spawn_storage(&profile, &placement, &code, &loaded, entrance)?;
     let passwords = Passwords::spawn(256).map_err(Failure::failed)?;
 
     // Listeners: the first one fixes the port, the others share it.
@@ -288,6 +297,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         site: Arc::clone(&site),
         loaded,
         session_key: opened.session_key,
+        place,
         board: Arc::new(LoadBoard::new(placement.fronts())),
         depths: Arc::new(DepthBoard::new(placement.replicas())),
         vitals: Arc::clone(&vitals),
@@ -350,6 +360,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             code: Arc::clone(&code),
             site,
             vitals,
+            neighbors: shared_place.clone(),
         },
     ));
     let admin_stop = Arc::new(AtomicBool::new(false));
@@ -369,7 +380,20 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     watch_statements(&cluster, storage.orders());
     println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
-    resume_work(&code, &shared.loaded, storage.orders());
+    let following = match &shared_place {
+        None => {
+            resume_work(&code, &shared.loaded, storage.orders());
+            None
+        }
+        Some(neighbors) => {
+            neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
+            let (stop, bell) = (Arc::new(AtomicBool::new(false)), bell);
+            let (cluster, neighbors) = (Arc::clone(&cluster), Arc::clone(neighbors));
+            let follow = Follow { cluster, neighbors, backlog: unapplied, bell, stop: Arc::clone(&stop) };
+            eprintln!("note: {}", neighbors::DURABLE);
+            Some((follow.spawn()?, stop))
+        }
+    };
     import_catalog(&cluster, &code, &shared.loaded)?;
 
     let outcome = loop {
@@ -384,6 +408,11 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     };
 
     drain(&cluster);
+    if let Some((thread, stop)) = following {
+        // ORDERING: Relaxed, pairs with the thread's loads; joining orders the rest.
+        stop.store(true, Ordering::Relaxed);
+        let _ = thread.join();
+    }
     admin_stop.store(true, Ordering::Release);
     let storage_outcome = storage.stop();
     cluster.broadcast(|| Control::Stop);
@@ -544,15 +573,22 @@ fn load_rows(database: &database::server::Handle, code: &CodeVersion) -> Result<
     ids.map(|id| database.client().load(crate::tables::TableId(id)).map_err(Failure::failed)).collect()
 }
 
+/// What the storage unit shares with others.
+struct StorageEntrance<'a> {
+    numbers: &'a Arc<Numbers>,
+    backlog: Backlog,
+    place: Option<Place>,
+    database: database::server::Client,
+}
+
 fn spawn_storage(
     profile: &Profile,
     placement: &Placement,
     code: &CodeVersion,
-    numbers: &Arc<Numbers>,
     loaded: &[Loaded],
-    backlog: Backlog,
-    database: database::server::Client,
+    entrance: StorageEntrance<'_>,
 ) -> Result<unit::Handle, Failure> {
+    let StorageEntrance { numbers, backlog, place, database } = entrance;
     let work = WorkTable::resolve(&code.shapes).map_err(Failure::failed)?;
     let mut backends = Vec::new();
     for (name, address) in &profile.backends {
@@ -570,6 +606,7 @@ fn spawn_storage(
     let mut settings = unit::Settings::new(work, backends);
     settings.numbers = Arc::clone(numbers);
     settings.backlog = backlog;
+    settings.place = place;
     settings.replicas = placement.replicas();
     settings.agents_max = profile.storage.agents_max;
     settings.orders_max = profile.storage.orders_max;
@@ -629,6 +666,7 @@ struct Shared {
     site: Arc<Site>,
     loaded: Vec<Loaded>,
     session_key: [u8; 32],
+    place: Option<Place>,
     board: Arc<LoadBoard>,
     depths: Arc<DepthBoard>,
     vitals: Arc<Vitals>,
@@ -737,6 +775,7 @@ impl Start {
         let replicator = Replicator::new(replication);
         let settings = replica::server::Settings {
             parked_max: shared.profile.limits.parked_jobs_max,
+            place: shared.place,
             ..replica::server::Settings::default()
         };
         let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings.clone());
@@ -797,7 +836,7 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
     }
 }
 
-/// Work that a crash or stop left unfinished is ordered again; its idempotency key keeps its effect single.
+/// Work that a crash or stop left unfinished is ordered again (of an appliance that has its database for itself); its idempotency key keeps its effect single.
 pub fn resume_work(code: &CodeVersion, loaded: &[Loaded], unit: &unit::Orders) {
     let Some(rows) = loaded.iter().find(|loaded| loaded.table == AGENT_WORK) else { return };
     for row in &rows.rows {
@@ -833,8 +872,17 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     } else {
         cluster.profile.path(Path::new(&import.source))
     };
+    let work: Box<str> = format!("{}//{}", resolved.table_name, import.agent).into();
+    if let Some(neighbors) = &cluster.neighbors {
+        let path = file.display().to_string();
+        let claimed = neighbors::claims_import(cluster, neighbors.me, &work, &resolved, &path);
+        if !claimed.map_err(Failure::failed)? {
+            eprintln!("note: another appliance fills the catalog");
+            return Ok(());
+        }
+    }
     let run = ImportRun {
-        work: format!("{}//{}", resolved.table_name, import.agent).into(),
+        work,
         progress: Arc::new(unit::ImportProgress::new(&file)),
         agent: Arc::new(resolved),
         file,

@@ -116,6 +116,7 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
             "group_max": count(&database.group_max),
             "group_ns": count(&database.group_ns),
         },
+        "appliances": neighbors(cluster),
         "access_log": cluster.access_log.as_ref().map(|log| log.read()),
         "storage": {
             "executor": cluster.storage.executor().name(),
@@ -123,6 +124,35 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
             "agents": cluster.storage.agents_json(),
             "imports": imports,
         },
+    })
+}
+
+/// The appliances that share the database, and how far this one follows the others; null for one that is alone.
+fn neighbors(cluster: &Cluster) -> Value {
+    let Some(neighbors) = &cluster.neighbors else { return Value::Null };
+    let seen = neighbors.read();
+    let level_ns = clock::monotonic_ns().saturating_sub(seen.level_ns);
+    let members = seen.members.iter().map(|member| {
+        json!({
+            "appliance": member.appliance,
+            "name": member.name,
+            "started_ms": member.started_ms,
+            "alive": member.alive,
+            "position": member.position,
+        })
+    });
+    json!({
+        "me": neighbors.me.appliance,
+        "members": members.collect::<Vec<_>>(),
+        "alive": seen.members.iter().filter(|member| member.alive).count(),
+        "position": seen.position,
+        "head": seen.head,
+        "behind": seen.behind(),
+        "level_ms_ago": (seen.level_ns > 0).then_some(level_ns / 1_000_000),
+        "updates": seen.updates,
+        "reloads": seen.reloads,
+        "taken_over": seen.taken_over,
+        "refused_code": seen.refused,
     })
 }
 

@@ -9,6 +9,8 @@ use crossbeam::channel;
 
 use crate::clock;
 use crate::database;
+use crate::database::contract::Deployed;
+use crate::database::follow::Neighbors;
 use crate::engine::Address;
 use crate::engine::probe::Chosen;
 use crate::mesh::lives::{Life, Standing};
@@ -49,6 +51,8 @@ pub struct Cluster {
     pub access_log: Option<Arc<access_log::Statistics>>,
     /// Beats and lives of the servers.
     pub vitals: Arc<Vitals>,
+    /// The other appliances, if several may share the database.
+    pub neighbors: Option<Arc<Neighbors>>,
     code: Mutex<Arc<CodeVersion>>,
     site: Mutex<Arc<Site>>,
     /// One deploy at a time: each counts on from the version before it.
@@ -70,6 +74,7 @@ pub struct Parts {
     pub code: Arc<CodeVersion>,
     pub site: Arc<Site>,
     pub vitals: Arc<Vitals>,
+    pub neighbors: Option<Arc<Neighbors>>,
 }
 
 impl Cluster {
@@ -88,6 +93,7 @@ impl Cluster {
             code,
             site,
             vitals,
+            neighbors,
         } = parts;
         Self {
             profile,
@@ -103,6 +109,7 @@ impl Cluster {
             storage,
             access_log,
             vitals,
+            neighbors,
             code: Mutex::new(code),
             site: Mutex::new(site),
             deploying: AtomicBool::new(false),
@@ -247,27 +254,14 @@ impl Cluster {
     /// Every fault of the code, or what the database said; then nothing has changed.
     pub async fn deploy(&self, application: &str, texts: Vec<(String, String)>) -> Result<u64, String> {
         let _turn = self.turn_to_deploy().await?;
-        let current = self.code();
-        let version = current.version + 1;
-        let code = current
-            .deploy(application, &texts, version)
-            .and_then(|code| {
-                let folder = |name: &str| PathBuf::from(name);
-                self.site().check_sign_in(&code, folder)?;
-                orders::check_backends(&code, |name| self.profile.backends.contains_key(name), folder)?;
-                Ok(code)
-            })
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-        let code = Arc::new(code);
-        let patience = Duration::from_secs(10);
-        if code.shapes != current.shapes {
-            let shapes = Arc::clone(&code.shapes);
-            self.database
-                .ask(patience, |reply| database::contract::Request::Reshape { token: 0, shapes, reply })
-                .and_then(committed)?;
+        if let Some(wrong) = self.neighbors.as_ref().and_then(|neighbors| neighbors.refused()) {
+            return Err(format!("this appliance does not run what another one deployed, and numbers no deploy: {wrong}"));
         }
+        let version = self.code().version + 1;
+        let code = self.compile(application, &texts, version)?;
+        self.reshape(&code)?;
         self.database
-            .ask(patience, |reply| database::contract::Request::Deploy {
+            .ask(DATABASE_PATIENCE, |reply| database::contract::Request::Deploy {
                 token: 0,
                 version,
                 application: application.into(),
@@ -275,18 +269,7 @@ impl Cluster {
                 reply,
             })
             .and_then(committed)?;
-        *self.code.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&code);
-        self.vitals.publish_code(&code);
-        let now = clock::monotonic_ns();
-        let well = |replica: &ServerId| {
-            let worker = self.vitals.replica_workers.get(usize::from(*replica));
-            worker.is_some_and(|worker| !self.vitals.is_late(*worker, now))
-        };
-        // Where nobody lives, whoever comes to life takes it from the board.
-        let first = self.live().find(well).or_else(|| self.live().next());
-        if let Some(worker) = first.and_then(|replica| self.replica_worker(replica)) {
-            deliver(worker, Control::Deploy(code));
-        }
+        self.publish_code(code);
         let until = clock::monotonic_ns() + DEPLOY_NS;
         while clock::monotonic_ns() < until {
             let statuses = self.statuses().await;
@@ -300,6 +283,73 @@ impl Cluster {
             monoio::time::sleep(Duration::from_millis(5)).await;
         }
         Err(format!("version {version} is recorded, but not every replica has it yet; GET /replication tells which"))
+    }
+}
+
+/// How long the database server may take to answer an order of a deploy.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Cluster {
+    /// The code with an application's new code tables; nothing has changed yet.
+    fn compile(&self, application: &str, texts: &[(String, String)], version: u64) -> Result<Arc<CodeVersion>, String> {
+        let code = self.code().deploy(application, texts, version).and_then(|code| {
+            let folder = |name: &str| PathBuf::from(name);
+            self.site().check_sign_in(&code, folder)?;
+            orders::check_backends(&code, |name| self.profile.backends.contains_key(name), folder)?;
+            Ok(code)
+        });
+        code.map(Arc::new)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Brings the database to the shapes of new code, before its first write.
+    fn reshape(&self, code: &CodeVersion) -> Result<(), String> {
+        if code.shapes == self.code().shapes {
+            return Ok(());
+        }
+        let shapes = Arc::clone(&code.shapes);
+        self.database
+            .ask(DATABASE_PATIENCE, |reply| database::contract::Request::Reshape { token: 0, shapes, reply })
+            .and_then(committed)
+    }
+
+    /// Hands new code to one replica, which replicates it to the others.
+    fn publish_code(&self, code: Arc<CodeVersion>) {
+        *self.code.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&code);
+        self.vitals.publish_code(&code);
+        let now = clock::monotonic_ns();
+        let well = |replica: &ServerId| {
+            let worker = self.vitals.replica_workers.get(usize::from(*replica));
+            worker.is_some_and(|worker| !self.vitals.is_late(*worker, now))
+        };
+        // Where nobody lives, whoever comes to life takes it from the board.
+        let first = self.live().find(well).or_else(|| self.live().next());
+        if let Some(worker) = first.and_then(|replica| self.replica_worker(replica)) {
+            deliver(worker, Control::Deploy(code));
+        }
+    }
+
+    /// Runs what another appliance deployed: the way of an own deploy, without recording it. For threads that may block.
+    ///
+    /// # Errors
+    /// The code does not fit here (another program version, no such back-end server), or what the database said.
+    pub fn adopt(&self, deployed: &Deployed) -> Result<(), String> {
+        let until = clock::monotonic_ns() + DEPLOY_NS;
+        // ORDERING: Relaxed, as in `turn_to_deploy`: what a deploy changes has locks of its own.
+        while self.deploying.swap(true, Ordering::Relaxed) {
+            if clock::monotonic_ns() >= until {
+                return Err("another deploy is under way and does not end".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _turn = Turn(&self.deploying);
+        if deployed.version <= self.code().version {
+            return Ok(());
+        }
+        let code = self.compile(&deployed.application, &deployed.sources, deployed.version)?;
+        self.reshape(&code)?;
+        self.publish_code(code);
+        Ok(())
     }
 }
 
@@ -317,6 +367,7 @@ fn committed(outcome: database::contract::Outcome) -> Result<(), String> {
         database::contract::Outcome::Failed(wrong) | database::contract::Outcome::Unknown(wrong) => Err(wrong),
         database::contract::Outcome::Committed { .. }
         | database::contract::Outcome::Conflict { .. }
-        | database::contract::Outcome::Row(_) => Ok(()),
+        | database::contract::Outcome::Row(_)
+        | database::contract::Outcome::Number(_) => Ok(()),
     }
 }

@@ -12,6 +12,9 @@ pub type ReplySink = Arc<dyn Fn(Reply) + Send + Sync>;
 /// Takes a loaded table to whoever asked.
 pub type LoadSink = Box<dyn FnOnce(Result<Loaded, String>) + Send>;
 
+/// Takes what [`Request::Follow`] came to.
+pub type FollowSink = Box<dyn FnOnce(StoreResult<Follow>) + Send>;
+
 /// A change that an agent asks for: the database server reads the row, sets fields, stamps and commits it, all in
 /// one transaction, so that no concurrent edit is lost.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +61,15 @@ pub enum Request {
     Reshape { token: u64, shapes: Arc<ShapeSet>, reply: ReplySink },
     /// Hands over all rows and stubs of a table, for replicas that start; see [`Loaded`].
     Load { table: TableId, reply: LoadSink },
+    /// Publishes what other appliances committed, at most so many updates; see [`Follow`]. `members` asks for all
+    /// appliances as well.
+    Follow { updates_max: usize, members: bool, reply: FollowSink },
+    /// The next number of this name, greater than `above` and than all that any appliance was given before. Answered
+    /// with [`Outcome::Number`] when it is on disk that it is taken.
+    Number { token: u64, name: Box<str>, above: u64, reply: ReplySink },
+    /// Agents' work that is unfinished and belongs to no living appliance belongs to this one from here on. Answered
+    /// like a [`Request::Mutate`], with the rows.
+    TakeOver { token: u64, reply: ReplySink },
     /// Commits what is queued and ends the thread.
     Stop,
 }
@@ -81,6 +93,7 @@ pub enum Outcome {
         current: Vec<Update>,
     },
     Row(Option<Update>),
+    Number(u64),
     /// The database refused: disk full, locked, corrupt, or the order was wrong or too late. Nothing of it is written,
     /// now or later. The text is one sentence.
     Failed(String),
@@ -115,6 +128,60 @@ pub struct Deployed {
     pub base_digest: Box<str>,
     /// Path and text of every code table.
     pub sources: Vec<(String, String)>,
+}
+
+/// Which of the appliances that share a database this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Given to nobody else, also when this one has ended.
+    pub appliance: u64,
+    /// What its clocks are told from others' by: [`HybridClock::of_slot`](crate::tables::stamp::HybridClock::of_slot).
+    pub slot: u16,
+}
+
+/// One of the appliances that share a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub appliance: u64,
+    /// The profile's `cluster.name`, for people.
+    pub name: String,
+    pub started_ms: u64,
+    /// The database sees its connection; no clock is asked.
+    pub alive: bool,
+    /// The last line of the change log that it is known to have read.
+    pub position: u64,
+}
+
+/// What a store found of other appliances' commits since it was asked before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// In commit order. Positions are in commit order as well, so that nothing comes in between later.
+    pub updates: Vec<Update>,
+    /// Deploys of others that this store has not handed out. Then there are no updates: some may need the new shapes.
+    pub deployed: Vec<Deployed>,
+    /// Ask again.
+    pub more: bool,
+    /// Lines are gone that were not read: the caller loads every table. What was committed before the load began is
+    /// in it, and `position` is before that.
+    pub missed: bool,
+    /// The last line that was read, and the last there was.
+    pub position: u64,
+    pub head: u64,
+}
+
+/// What came of [`Request::Follow`].
+#[derive(Clone, Debug, Default)]
+pub struct Follow {
+    /// Updates that went to the replicas.
+    pub updates: usize,
+    pub deployed: Vec<Deployed>,
+    pub more: bool,
+    /// Everything is being read again, because lines were gone.
+    pub reloading: bool,
+    pub position: u64,
+    pub head: u64,
+    /// All appliances, if they were asked for.
+    pub members: Vec<Member>,
 }
 
 /// What a bulk write found for one of its records.
@@ -212,6 +279,22 @@ pub trait Store {
 
     /// Rows and stubs, and the greatest hybrid time among them.
     fn extent(&self) -> (u64, u64);
+
+    /// Which one this is of several appliances on one database; `None` for a store that has one appliance only.
+    fn place(&self) -> Option<Place> {
+        None
+    }
+
+    /// What *other* appliances committed since the last call, in commit order, at most so many updates. Not inside a
+    /// transaction. The first call begins where the store was opened.
+    fn follow(&mut self, _updates_max: usize) -> StoreResult<Followed> {
+        Ok(Followed::default())
+    }
+
+    /// All appliances on this database that are alive, and some that were. Also within a transaction.
+    fn members(&mut self) -> StoreResult<Vec<Member>> {
+        Ok(Vec::new())
+    }
 
     /// Work that commits put off. Called after each group, and with the idle time when there is nothing to do;
     /// returns when it wants to be called again if idle.

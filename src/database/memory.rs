@@ -2,16 +2,17 @@
 //! failures on order.
 //!
 //! What is committed is on a [`Disk`], which outlives the store: dropping a store and making a new one over the same
-//! disk is a kill and a restart.
+//! disk is a kill and a restart. Several stores that [`MemoryStore::join`] one disk are several appliances on one database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 
-use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult, Uncommitted};
+use super::contract::{ABSENT, Compared, Deployed, Followed, Member, Place, Store, StoreResult, Uncommitted};
 use super::health::State;
+use crate::tables::stamp::SLOTS;
 use crate::tables::{Record, ShapeSet, Stamp, TableId, Update};
 
 /// What a [`MemoryStore`] is told to do wrong, in order.
@@ -35,6 +36,17 @@ struct Content {
     conflicts: Vec<Update>,
     deployed: Vec<Deployed>,
     settings: HashMap<String, String>,
+    /// What appliances that share the disk committed, each line with its appliance; the first line's position is
+    /// `trimmed + 1`.
+    log: VecDeque<(u64, Update)>,
+    trimmed: u64,
+    members: Vec<Member>,
+}
+
+impl Content {
+    fn head(&self) -> u64 {
+        self.trimmed + u64::try_from(self.log.len()).unwrap_or(u64::MAX)
+    }
 }
 
 /// What is committed, and how the medium behaves: shared by the store and whoever plays fate.
@@ -76,6 +88,20 @@ impl Disk {
         self.content().conflicts.clone()
     }
 
+    /// Forgets the lines of the change log up to now, read or not.
+    pub fn trim(&self) {
+        let mut content = self.content();
+        content.trimmed = content.head();
+        content.log.clear();
+    }
+
+    /// The database does not see an appliance's connection any more, or sees it again.
+    pub fn set_alive(&self, appliance: u64, alive: bool) {
+        for member in self.content().members.iter_mut().filter(|member| member.appliance == appliance) {
+            member.alive = alive;
+        }
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,6 +115,10 @@ pub struct MemoryStore {
     open: Content,
     next: Option<Mischief>,
     trouble: State,
+    place: Option<Place>,
+    /// The last line of the change log that was read, and the last deploy that was handed out.
+    position: u64,
+    version: u64,
 }
 
 impl MemoryStore {
@@ -99,6 +129,18 @@ impl MemoryStore {
     /// Over a disk that may hold something.
     pub fn on(shapes: Arc<ShapeSet>, disk: Arc<Disk>) -> Self {
         Self { shapes, disk, ..Self::default() }
+    }
+
+    /// One of several appliances over the same disk.
+    pub fn join(shapes: Arc<ShapeSet>, disk: Arc<Disk>, name: &str) -> Self {
+        let mut content = disk.content();
+        let appliance = u64::try_from(content.members.len()).unwrap_or(u64::MAX) + 1;
+        let slot = u16::try_from(appliance % u64::from(SLOTS)).unwrap_or(0);
+        let position = content.head();
+        content.members.push(Member { appliance, name: name.to_owned(), started_ms: 0, alive: true, position });
+        let version = content.deployed.iter().map(|deployed| deployed.version).max().unwrap_or(0);
+        drop(content);
+        Self { place: Some(Place { appliance, slot }), position, version, ..Self::on(shapes, disk) }
     }
 
     /// What is committed, and the way to play fate.
@@ -142,13 +184,18 @@ impl MemoryStore {
     }
 
     fn wrote(&self) -> bool {
-        let Content { rows, conflicts, deployed, settings } = &self.open;
+        let Content { rows, conflicts, deployed, settings, .. } = &self.open;
         !(rows.is_empty() && conflicts.is_empty() && deployed.is_empty() && settings.is_empty())
     }
 
     fn keep(&mut self) {
-        let Content { rows, conflicts, deployed, settings } = std::mem::take(&mut self.open);
+        let Content { rows, conflicts, deployed, settings, .. } = std::mem::take(&mut self.open);
         let mut content = self.disk.content();
+        if let Some(place) = self.place {
+            content.log.extend(rows.values().map(|row| (place.appliance, row.clone())));
+            let latest = deployed.iter().map(|deployed| deployed.version).max();
+            self.version = self.version.max(latest.unwrap_or(0));
+        }
         content.rows.extend(rows);
         content.conflicts.extend(conflicts);
         for one in deployed {
@@ -267,6 +314,47 @@ impl Store for MemoryStore {
         let content = self.disk.content();
         let rows = &content.rows;
         (u64::try_from(rows.len()).unwrap_or(u64::MAX), rows.values().map(|row| row.stamp.time).max().unwrap_or(0))
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.place
+    }
+
+    fn follow(&mut self, updates_max: usize) -> StoreResult<Followed> {
+        self.ask(false)?;
+        let Some(place) = self.place else { return Ok(Followed::default()) };
+        let mut content = self.disk.content();
+        let head = content.head();
+        let mut deployed = content.deployed.clone();
+        deployed.retain(|deployed| deployed.version > self.version);
+        if let Some(latest) = deployed.iter().map(|deployed| deployed.version).max() {
+            self.version = latest;
+            return Ok(Followed { deployed, more: true, position: self.position, head, ..Followed::default() });
+        }
+        if self.position < content.trimmed {
+            self.position = head;
+            return Ok(Followed { missed: true, position: head, head, ..Followed::default() });
+        }
+        let mut updates = Vec::new();
+        let skip = usize::try_from(self.position - content.trimmed).unwrap_or(usize::MAX);
+        for (writer, update) in content.log.iter().skip(skip) {
+            if updates.len() >= updates_max {
+                break;
+            }
+            self.position += 1;
+            if *writer != place.appliance {
+                updates.push(update.clone());
+            }
+        }
+        let position = self.position;
+        for member in content.members.iter_mut().filter(|member| member.appliance == place.appliance) {
+            member.position = position;
+        }
+        Ok(Followed { updates, more: position < head, position, head, ..Followed::default() })
+    }
+
+    fn members(&mut self) -> StoreResult<Vec<Member>> {
+        Ok(self.disk.content().members.clone())
     }
 
     fn maintain(&mut self, _idle: Duration) -> StoreResult<Option<Duration>> {

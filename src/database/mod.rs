@@ -9,6 +9,7 @@
 pub mod contract;
 mod dialect;
 pub mod duckdb;
+pub mod follow;
 pub mod health;
 mod log_tail;
 mod logged;

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::contract::{ABSENT, Change, CommitMode, Compared, Mutation, Outcome, Store, StoreResult};
 use super::logged::fits;
+use crate::tables::code::{AGENT_WORK, agent_work};
 use crate::tables::stamp::{HybridClock, SERVERS_MAX};
 use crate::tables::{Record, ServerId, ShapeSet, Stamp, TableId, Update, Value, VersionVector};
 
@@ -53,6 +54,7 @@ pub fn commit<S: Store>(
 
 fn commit_arbitrated<S: Store>(store: &mut S, updates: &[Update]) -> StoreResult<Outcome> {
     let rows: Vec<(TableId, &str)> = updates.iter().map(|update| (update.table, &*update.key)).collect();
+    let shared = store.place().is_some();
     let stored = store.stamps_of(&rows)?;
     let mut own: HashMap<(TableId, &str), Stamp> = HashMap::new();
     let mut refused = Vec::new();
@@ -64,8 +66,9 @@ fn commit_arbitrated<S: Store>(store: &mut S, updates: &[Update]) -> StoreResult
             continue;
         }
         // A writer that knew the stored revision and more: its base is a write that was acknowledged before the database
-        // has taken it (`local`, `all`), and which may never come. Nothing of what is stored is lost.
-        if update.base == current || (!own.contains_key(row) && knew_stored(store, update)?) {
+        // has taken it (`local`, `all`), and which may never come. Nothing of what is stored is lost. Several appliances have
+        // no such writes, and number their servers alike, so that vectors of two of them prove nothing.
+        if update.base == current || (!shared && !own.contains_key(row) && knew_stored(store, update)?) {
             own.insert(*row, update.stamp);
             fresh.push(update.clone());
         } else {
@@ -211,6 +214,65 @@ pub fn mutate_bulk<S: Store>(
         store.put_bulk(table, &updates)?;
     }
     Ok(Outcome::Committed { updates })
+}
+
+/// The next number of a name: greater than `above` and than all that were taken before, by whichever appliance.
+pub fn number<S: Store>(store: &mut S, name: &str, above: u64) -> StoreResult<Outcome> {
+    let setting = format!("number {name}");
+    let taken = match store.setting(&setting)? {
+        None => 0,
+        Some(text) => text
+            .parse::<u64>()
+            .map_err(|_| format!("setting `{setting}` is `{text}` and no number; write the greatest that was given"))?,
+    };
+    let next = taken.max(above).saturating_add(1);
+    store.set_setting(&setting, &next.to_string())?;
+    Ok(Outcome::Number(next))
+}
+
+/// Why a deploy may not have this version, where several appliances number their deploys in one row.
+pub fn overtaken<S: Store>(store: &mut S, version: u64) -> StoreResult<Option<String>> {
+    if store.place().is_none() {
+        return Ok(None);
+    }
+    let latest = store.deployed()?.into_iter().map(|deployed| deployed.version).max().unwrap_or(0);
+    Ok((latest >= version).then(|| {
+        format!(
+            "another appliance has deployed version {latest} meanwhile; wait until this one runs it (GET /status), look at both, and deploy again"
+        )
+    }))
+}
+
+/// Unfinished work of agents that belongs to no living appliance belongs to this one: one transaction, so that of two
+/// appliances that see a third one dead one gets each piece of work. Opens the transaction itself.
+pub fn take_over<S: Store>(store: &mut S, author: &mut Author, now_ms: u64) -> StoreResult<Outcome> {
+    let Some(me) = store.place() else { return Ok(Outcome::Committed { updates: Vec::new() }) };
+    let mine = Value::Integer(me.appliance.cast_signed());
+    let is_open = |record: &Record| {
+        let state = record.get(agent_work::STATE).as_text().unwrap_or("");
+        !agent_work::is_finished(state) && *record.get(agent_work::APPLIANCE) != mine
+    };
+    let mut found: Vec<Box<str>> = Vec::new();
+    store.load_all(AGENT_WORK, &mut |row| {
+        if row.record.as_ref().is_some_and(is_open) {
+            found.push(row.key);
+        }
+    })?;
+    store.begin()?;
+    let members = if found.is_empty() { Vec::new() } else { store.members()? };
+    let is_anothers = |record: &Record| {
+        let owner = record.get(agent_work::APPLIANCE);
+        members.iter().any(|member| member.alive && *owner == Value::Integer(member.appliance.cast_signed()))
+    };
+    let mut mutations = Vec::new();
+    for key in found {
+        let row = store.row(AGENT_WORK, &key)?;
+        if row.and_then(|row| row.record).is_some_and(|record| is_open(&record) && !is_anothers(&record)) {
+            let change = Change::Set(vec![(agent_work::APPLIANCE, mine.clone())]);
+            mutations.push(Mutation { table: AGENT_WORK, key, change });
+        }
+    }
+    mutate(store, author, &mutations, now_ms)
 }
 
 /// The rows that stand against an order; a row that does not exist comes as a stub without a stamp.

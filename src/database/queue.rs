@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::contract::{Change, LoadSink, Loaded, Outcome, Reply, ReplySink, Request, StoreResult};
+use super::contract::{Change, Follow, FollowSink, LoadSink, Loaded, Outcome, Reply, ReplySink, Request, StoreResult};
 use crate::clock;
 use crate::limits;
 use crate::tables::{Record, TableId, Update, Value};
@@ -120,6 +120,17 @@ impl Client {
         loaded.recv().map_err(|_| ENDED.to_owned())?
     }
 
+    /// Has the server publish what other appliances committed; waits.
+    ///
+    /// # Errors
+    /// The store's, or the server has ended; one sentence.
+    pub fn follow(&self, updates_max: usize, members: bool) -> StoreResult<Follow> {
+        let (sender, followed) = bounded(1);
+        let reply: FollowSink = Box::new(move |outcome| drop(sender.try_send(outcome)));
+        self.send(Request::Follow { updates_max, members, reply })?;
+        followed.recv().map_err(|_| ENDED.to_owned())?
+    }
+
     /// Requests that wait now.
     pub fn waiting(&self) -> usize {
         self.queue.len()
@@ -191,7 +202,12 @@ fn bytes_of(request: &Request) -> u64 {
                 sources.iter().map(|(path, text)| PART_BYTES + path.len() + text.len()).sum()
             }
             Request::Read { key, .. } => key.len(),
-            Request::Reshape { .. } | Request::Load { .. } | Request::Stop => 0,
+            Request::Number { name, .. } => name.len(),
+            Request::Reshape { .. }
+            | Request::Load { .. }
+            | Request::Follow { .. }
+            | Request::TakeOver { .. }
+            | Request::Stop => 0,
         };
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -58,9 +58,17 @@ pub(super) fn seed_users<S: Store>(
         mutations.push(Mutation { table, key: user.user.as_str().into(), change: Change::Put(Record(values.into())) });
     }
     store.begin()?;
+    // Another appliance that starts on the same database may have been faster: its users stay.
+    let mut absent = Vec::with_capacity(mutations.len());
+    for mutation in mutations {
+        if store.row(table, &mutation.key)?.is_none() {
+            absent.push(mutation);
+        }
+    }
+    let mutations = absent;
     match mutate(store, author, &mutations, now_ms)? {
         Outcome::Failed(wrong) | Outcome::Unknown(wrong) => Err(wrong),
-        Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) => {
+        Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) | Outcome::Number(_) => {
             store.commit().map_err(Uncommitted::sentence)?;
             Ok(mutations.len())
         }
@@ -73,15 +81,22 @@ pub(super) fn seed_users<S: Store>(
 /// The store's, or no randomness from the kernel; one sentence.
 pub(super) fn session_key<S: Store>(store: &mut S) -> StoreResult<[u8; 32]> {
     const NAME: &str = "session_key";
+    let known = |text: String| {
+        key_of(&text).ok_or_else(|| "the session key in the database is damaged; restore it from a backup".to_owned())
+    };
     if let Some(text) = store.setting(NAME)? {
-        return key_of(&text)
-            .ok_or_else(|| "the session key in the database is damaged; restore the file from a backup".into());
+        return known(text);
     }
     let mut key = [0; 32];
     let mut source = std::fs::File::open("/dev/urandom")
         .map_err(|error| format!("no randomness for the session key: /dev/urandom: {error}"))?;
     source.read_exact(&mut key).map_err(|error| format!("no randomness for the session key: /dev/urandom: {error}"))?;
     store.begin()?;
+    // Another appliance that starts on the same database may have been faster: its key is everybody's.
+    if let Some(text) = store.setting(NAME)? {
+        store.rollback();
+        return known(text);
+    }
     store.set_setting(NAME, &key.iter().map(|byte| format!("{byte:02x}")).collect::<String>())?;
     store.commit().map_err(Uncommitted::sentence)?;
     Ok(key)

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 
 use super::contract::{
-    CommitMode, Deployed, LoadSink, Loaded, Mutation, Outcome, Publisher, Reply, ReplySink, Request, Store,
-    StoreResult, Uncommitted,
+    CommitMode, Deployed, FollowSink, LoadSink, Loaded, Mutation, Outcome, Place, Publisher, Reply, ReplySink, Request,
+    Store, StoreResult, Uncommitted,
 };
+use super::follow::Follower;
 use super::health::{Board, End, State};
 use super::orders::{self, Author};
 pub use super::queue::{Client, Limits};
@@ -68,6 +69,8 @@ pub struct Opened {
     pub rows: u64,
     /// Users of the profile that were inserted.
     pub users_seeded: usize,
+    /// Which one this is, if several appliances may share the database.
+    pub place: Option<Place>,
 }
 
 /// Counters since start, written by the server's thread only.
@@ -87,6 +90,8 @@ pub struct Statistics {
     pub group_max: AtomicU64,
     /// Nanoseconds from taking a group to its commit, summed.
     pub group_ns: AtomicU64,
+    /// Updates of other appliances that were published here.
+    pub followed: AtomicU64,
     /// State, last error and books.
     pub board: Board,
 }
@@ -206,13 +211,32 @@ enum Order {
     Read { table: TableId, key: Box<str> },
     Deploy { version: u64, application: Box<str>, sources: Vec<(String, String)> },
     Reshape(Arc<ShapeSet>),
+    Number { name: Box<str>, above: u64 },
+    TakeOver,
 }
 
 impl Order {
     fn writes(&self) -> bool {
         match self {
-            Self::Commit { .. } | Self::Mutate(_) | Self::Bulk(_) | Self::Deploy { .. } => true,
+            Self::Commit { .. }
+            | Self::Mutate(_)
+            | Self::Bulk(_)
+            | Self::Deploy { .. }
+            | Self::Number { .. }
+            | Self::TakeOver => true,
             Self::Read { .. } | Self::Reshape(_) => false,
+        }
+    }
+
+    /// Whether it begins its transaction itself, and shares it with nobody.
+    fn is_alone(&self) -> bool {
+        match self {
+            Self::Bulk(_) | Self::Reshape(_) | Self::TakeOver => true,
+            Self::Commit { .. }
+            | Self::Mutate(_)
+            | Self::Deploy { .. }
+            | Self::Read { .. }
+            | Self::Number { .. } => false,
         }
     }
 }
@@ -244,6 +268,7 @@ pub struct Server<S> {
     refusal: Option<Refusal>,
     /// Updates of commits that ended unknown: published once the store can be asked and has them.
     unresolved: Vec<Update>,
+    follower: Follower,
 }
 
 impl<S: Store> Server<S> {
@@ -259,20 +284,30 @@ impl<S: Store> Server<S> {
         now: Now,
     ) -> StoreResult<(Self, Client, Opened)> {
         let (_, latest) = store.extent();
-        let mut clock = HybridClock::default();
+        let place = store.place();
+        let mut clock = place.map_or_else(HybridClock::default, |place| HybridClock::of_slot(place.slot));
         clock.see(latest);
         let mut author = Author { server: settings.server, clock };
         let session_key = seed::session_key(&mut store)?;
         let users_seeded = seed::seed_users(&mut store, &mut author, &settings.users, now.unix_ms)?;
-        let opened = Opened { session_key, deployed: store.deployed()?, rows: store.extent().0, users_seeded };
+        let opened = Opened { session_key, deployed: store.deployed()?, rows: store.extent().0, users_seeded, place };
         let code_digests = settings.code_digests;
         let (client, requests) = queue(limits);
         let statistics = Arc::new(Statistics::default());
         statistics.board.torn(store.torn_bytes());
         statistics.board.state(store.trouble(), now.unix_ms);
-        let (next_number, refusal, unresolved) = (FIRST_NUMBER, None, Vec::new());
-        let server =
-            Self { store, author, code_digests, requests, publisher, next_number, statistics, refusal, unresolved };
+        let server = Self {
+            store,
+            author,
+            code_digests,
+            requests,
+            publisher,
+            next_number: FIRST_NUMBER,
+            statistics,
+            refusal: None,
+            unresolved: Vec::new(),
+            follower: Follower::default(),
+        };
         Ok((server, client, opened))
     }
 
@@ -390,6 +425,13 @@ impl<S: Store> Server<S> {
                 (token, reply, Order::Deploy { version, application, sources }, 0)
             }
             Request::Reshape { token, shapes, reply } => (token, reply, Order::Reshape(shapes), 0),
+            Request::Number { token, name, above, reply } => (token, reply, Order::Number { name, above }, 0),
+            Request::TakeOver { token, reply } => (token, reply, Order::TakeOver, 0),
+            Request::Follow { updates_max, members, reply } => {
+                self.run_group(std::mem::take(group), now);
+                self.follow(updates_max, members, reply, now);
+                return false;
+            }
             Request::Load { table, reply } => {
                 self.run_group(std::mem::take(group), now);
                 self.load(table, reply);
@@ -404,7 +446,7 @@ impl<S: Store> Server<S> {
         } else if let Some(sentence) = self.refuses(&asked, now) {
             self.statistics.board.refused_early();
             self.answer(asked, Outcome::Failed(sentence));
-        } else if matches!(asked.order, Order::Bulk(_) | Order::Reshape(_)) {
+        } else if asked.order.is_alone() {
             self.run_group(std::mem::take(group), now);
             self.run_group(vec![asked], now);
         } else {
@@ -430,6 +472,25 @@ impl<S: Store> Server<S> {
         };
         let published = self.next_number - 1;
         reply(outcome.map(|()| Loaded { table, rows, published }));
+    }
+
+    /// Publishes what other appliances committed.
+    fn follow(&mut self, updates_max: usize, members: bool, reply: FollowSink, now: Now) {
+        if !self.unresolved.is_empty() {
+            self.resolve();
+        }
+        let next = catch_unwind(AssertUnwindSafe(|| self.follower.next(&mut self.store, updates_max, members)));
+        let told = next.unwrap_or_else(|_| Err(PANICKED.into())).map(|(updates, told)| {
+            // What is written here next is later than what is known here now.
+            updates.iter().for_each(|update| self.author.clock.see(update.stamp.time));
+            self.statistics.followed.fetch_add(count(updates.len()), Ordering::Relaxed);
+            self.publish(&updates);
+            told
+        });
+        if let Err(sentence) = &told {
+            self.refused(sentence, now);
+        }
+        drop(catch_unwind(AssertUnwindSafe(move || reply(told))));
     }
 
     /// One transaction.
@@ -505,7 +566,7 @@ impl<S: Store> Server<S> {
     }
 
     fn attempt(&mut self, group: &[Asked], now: Now) -> Result<Vec<Outcome>, Failure> {
-        if !matches!(group, [Asked { order: Order::Bulk(_) | Order::Reshape(_), .. }]) {
+        if !group.iter().any(|asked| asked.order.is_alone()) {
             self.store.begin().map_err(Failure::Before)?;
         }
         let mut outcomes = Vec::with_capacity(group.len());
@@ -526,7 +587,12 @@ impl<S: Store> Server<S> {
                 store.row(*table, key).map(Outcome::Row)
             }
             Order::Read { .. } => Ok(Outcome::Row(None)),
+            Order::Number { name, above } => orders::number(store, name, *above),
+            Order::TakeOver => orders::take_over(store, author, now_ms),
             Order::Deploy { version, application, sources } => {
+                if let Some(wrong) = orders::overtaken(store, *version)? {
+                    return Ok(Outcome::Failed(wrong));
+                }
                 let base_digest =
                     self.code_digests.iter().find(|(name, _)| name == application).map(|(_, digest)| digest.clone());
                 let deployed = Deployed {
@@ -553,6 +619,8 @@ impl<S: Store> Server<S> {
                     | Order::Bulk(_)
                     | Order::Read { .. }
                     | Order::Deploy { .. }
+                    | Order::Number { .. }
+                    | Order::TakeOver
                     | Order::Reshape(_) => updates.len(),
                 };
                 self.statistics.updates.fetch_add(count(written), Ordering::Relaxed);
@@ -562,12 +630,12 @@ impl<S: Store> Server<S> {
             Outcome::Failed(_) | Outcome::Unknown(_) => {
                 let _ = self.statistics.failures.fetch_add(1, Ordering::Relaxed);
             }
-            Outcome::Row(_) => {}
+            Outcome::Row(_) | Outcome::Number(_) => {}
         }
         let Asked { token, reply, write, .. } = asked;
         if let Some(write) = write {
             write.settle(match &outcome {
-                Outcome::Committed { .. } | Outcome::Row(_) => End::Committed,
+                Outcome::Committed { .. } | Outcome::Row(_) | Outcome::Number(_) => End::Committed,
                 Outcome::Conflict { .. } => End::Conflicted,
                 Outcome::Failed(_) => End::Failed,
                 Outcome::Unknown(_) => End::Unknown,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::database::contract::CommitMode;
+use crate::database::contract::{CommitMode, Place};
 use crate::replication;
 use crate::tables::{ServerId, Update};
 
@@ -19,11 +19,14 @@ pub struct Settings {
     /// A password hash with the costs of real ones that no password has: checked where a user is unknown, so that
     /// the time of the answer does not tell who exists.
     pub decoy_hash: Box<str>,
+    /// Which one this is of several appliances on one database. Writes are acknowledged when the database has committed
+    /// them then, whatever their level: it is the only arbiter that all appliances share.
+    pub place: Option<Place>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { parked_max: 4096, conflicts_max: 5, decoy_hash: "".into() }
+        Self { parked_max: 4096, conflicts_max: 5, decoy_hash: "".into(), place: None }
     }
 }
 

@@ -73,13 +73,14 @@ impl ReplicaServer {
     ) -> Self {
         tables.set_shapes(code.shapes.clone());
         replicator.set_code_version(code.version);
+        let slot = settings.place.map(|place| place.slot);
         Self {
             id,
             settings,
             code,
             tables,
             replicator,
-            clock: HybridClock::default(),
+            clock: slot.map_or_else(HybridClock::default, HybridClock::of_slot),
             parked: ParkedJobs::default(),
             published: VecDeque::new(),
             published_at_ns: None,
@@ -116,7 +117,9 @@ impl ReplicaServer {
             Outcome::Failed(_) | Outcome::Unknown(_) => {
                 self.counters.updates_given_up += self.unconfirmed.refuse(token, now.monotonic_ns);
             }
-            Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) => self.unconfirmed.end(token),
+            Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) | Outcome::Number(_) => {
+                self.unconfirmed.end(token);
+            }
         }
         if self.committing.remove(&token) {
             self.count_commit(&outcome);
@@ -164,7 +167,7 @@ impl ReplicaServer {
                     None => {}
                 }
             }
-            Outcome::Failed(_) | Outcome::Row(_) => {
+            Outcome::Failed(_) | Outcome::Row(_) | Outcome::Number(_) => {
                 if let Some(mut job) = job {
                     handlers::refuse_plainly(&mut job, 503, REFUSED);
                     self.finish(job);
@@ -418,6 +421,7 @@ impl ReplicaServer {
             unix_ms: now.unix_ms,
             fresh: 0,
             decoy_hash: &self.settings.decoy_hash,
+            appliance: self.settings.place.map(|place| place.appliance),
         }
     }
 
@@ -462,7 +466,8 @@ impl ReplicaServer {
             updates.push(self.tables.edit(edit.table, &edit.key, edit.record, self.id, time));
         }
         let after = Box::new(after);
-        match acknowledge {
+        let shared = self.settings.place.is_some();
+        match if shared { Acknowledge::Durable } else { acknowledge } {
             Acknowledge::Durable => {
                 let stage = Stage::Committing { updates: updates.clone(), after };
                 let deadline_ns = job.deadline_ns;
@@ -586,7 +591,7 @@ impl ReplicaServer {
             Outcome::Conflict { .. } => (&mut self.counters.commits_conflicted, None),
             Outcome::Failed(reason) => (&mut self.counters.commits_failed, Some(("failed", reason))),
             Outcome::Unknown(reason) => (&mut self.counters.commits_unknown, Some(("ended unknown", reason))),
-            Outcome::Row(_) => (&mut self.counters.commits_failed, None),
+            Outcome::Row(_) | Outcome::Number(_) => (&mut self.counters.commits_failed, None),
         };
         *counter += 1;
         let line = fault.map(|(how, reason)| format!("replica {}: commit {how}: {reason}", self.id));

@@ -95,7 +95,7 @@ impl Admin {
                 Ok(Outcome::Failed(wrong) | Outcome::Unknown(wrong)) => {
                     trace.line(|| format!("admin: nothing is deployed: {wrong}"))
                 }
-                Ok(Outcome::Conflict { .. } | Outcome::Row(_)) => {}
+                Ok(Outcome::Conflict { .. } | Outcome::Row(_) | Outcome::Number(_)) => {}
                 Err(_) if now_ns >= until_ns => {}
                 Err(_) => {
                     let look_ns = look_ns.max(now_ns) + LOOK_NS;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use crate::tables::code::agent_work;
 use crate::tables::{DocumentShape, FieldKind, Record, ShapeSet, TableId, Value};
 
 /// The field that gets the next number, such as `REQ-000123`.
@@ -127,7 +128,7 @@ impl WorkState {
 
     /// Whether the row with this state needs no agent any more.
     pub fn is_finished(text: &str) -> bool {
-        text == Self::Done.as_str() || text == Self::Failed.as_str()
+        agent_work::is_finished(text)
     }
 }
 
@@ -144,6 +145,7 @@ pub struct WorkTable {
     pub requested_by: usize,
     pub updated: usize,
     pub result: usize,
+    pub appliance: usize,
     /// Fields of a record.
     pub width: usize,
     /// Bytes that `reason` and `result` hold.
@@ -168,6 +170,7 @@ impl WorkTable {
             requested_by: field_of(shape, "requested_by")?,
             updated: field_of(shape, "updated")?,
             result,
+            appliance: field_of(shape, "appliance")?,
             width: shape.fields.len(),
             reason_bytes_max: shape.fields[reason].length_max,
             result_bytes_max: shape.fields[result].length_max,
@@ -230,6 +233,6 @@ mod tests {
     #[test]
     fn the_work_table_is_found_by_name() {
         let work = WorkTable::resolve(&fixture::shapes()).expect("system table");
-        assert_eq!((work.table.0, work.agent, work.state, work.result, work.width), (2, 0, 3, 8, 9));
+        assert_eq!((work.table.0, work.agent, work.state, work.result, work.width), (2, 0, 3, 8, 10));
     }
 }

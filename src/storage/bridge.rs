@@ -56,8 +56,21 @@ impl Bridge {
         match self.send(make).await.await {
             Outcome::Row(row) => Ok(row),
             Outcome::Failed(reason) | Outcome::Unknown(reason) => Err(reason),
-            Outcome::Committed { .. } | Outcome::Conflict { .. } => {
+            Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Number(_) => {
                 Err("the database server answered a read as if it were a write".to_owned())
+            }
+        }
+    }
+
+    /// The next number of a name, from the database.
+    pub async fn number(self: &Rc<Self>, name: &str, above: u64) -> Result<u64, String> {
+        let make = |token, reply| Request::Number { token, name: name.into(), above, reply };
+        match self.send(make).await.await {
+            Outcome::Number(next) => Ok(next),
+            // A number that may be taken is not given again.
+            Outcome::Failed(reason) | Outcome::Unknown(reason) => Err(reason),
+            Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Row(_) => {
+                Err("the database server answered a request for a number as if it were another".to_owned())
             }
         }
     }
@@ -144,7 +157,7 @@ impl Pending {
             Outcome::Conflict { .. } => Ok(Mutated::Missing),
             // Agents repeat what is unknown after the next look at their work: each step finds out what is done.
             Outcome::Failed(reason) | Outcome::Unknown(reason) => Err(reason),
-            Outcome::Row(_) => Err("the database server answered a write as if it were a read".to_owned()),
+            Outcome::Row(_) | Outcome::Number(_) => Err("the database server answered a write as if it were a read".to_owned()),
         }
     }
 }

@@ -159,6 +159,9 @@ impl FakeDatabase {
                     | Request::Deploy { .. }
                     | Request::Reshape { .. }
                     | Request::Load { .. }
+                    | Request::Follow { .. }
+                    | Request::Number { .. }
+                    | Request::TakeOver { .. }
                     | Request::Stop => continue,
                 };
                 drop(rows);

@@ -6,8 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use super::agents::{NumberField, PostAgent};
 use crate::tables::{Record, TableId, Update};
 
-/// The greatest number given out per numbered field. One application server gives out all numbers, so this needs no
-/// arbiter; it is filled from the loaded rows before agents run, and again for tables that a deploy adds.
+/// The greatest number given out per numbered field, filled from the loaded rows before agents run, and again for tables
+/// that a deploy adds. An appliance that has its database for itself needs no arbiter beside this; where several share
+/// one, the database gives the numbers ([`Request::Number`](crate::database::contract::Request::Number)), all of them
+/// greater than what was here at the start.
 #[derive(Debug, Default)]
 pub struct Numbers {
     greatest: Mutex<HashMap<(TableId, usize), u64>>,
@@ -40,7 +42,20 @@ impl Numbers {
         let mut greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = greatest.entry((table, number.field)).or_insert(0);
         *entry = entry.saturating_add(1);
-        format!("{}{:0width$}", number.prefix, *entry, width = Self::DIGITS)
+        number.text(*entry)
+    }
+
+    /// The greatest number that was seen or given out here.
+    pub fn greatest(&self, table: TableId, number: &NumberField) -> u64 {
+        let greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
+        greatest.get(&(table, number.field)).copied().unwrap_or(0)
+    }
+}
+
+impl NumberField {
+    /// As the row shows it.
+    pub fn text(&self, number: u64) -> String {
+        format!("{}{number:0width$}", self.prefix, width = Numbers::DIGITS)
     }
 }
 

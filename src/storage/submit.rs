@@ -69,10 +69,13 @@ async fn attempt_all(shared: &Shared, run: &AgentRun) -> Result<End, String> {
         progress.reason = &reason;
         return finish_alone(shared, &ticket, &progress).await;
     };
-    let number = agent.number.as_ref().map(|number| {
-        let kept = record.get(number.field).as_text().filter(|text| !text.is_empty());
-        kept.map_or_else(|| shared.numbers.next(agent.table, number), str::to_owned)
-    });
+    let number = match &agent.number {
+        None => None,
+        Some(number) => match record.get(number.field).as_text().filter(|text| !text.is_empty()) {
+            Some(kept) => Some(kept.to_owned()),
+            None => Some(shared.number(agent, number).await?),
+        },
+    };
     let body = agent.body(&run.subject_key, number.as_deref(), &record);
     // What was being attempted when the process ended may have been the last attempt: it counts, but there is always
     // one more, since nobody knows how it went.

@@ -36,6 +36,7 @@ use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;
 use super::work::{Shared, count};
+use crate::database::contract::Place;
 use crate::engine::sim::World;
 use crate::replication::Backlog;
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub pace_limit: Duration,
     /// The numbers given out so far.
     pub numbers: Arc<Numbers>,
+    /// Which one this is of several appliances on one database.
+    pub place: Option<Place>,
     /// Submissions that run at a time; more wait.
     pub agents_max: usize,
     /// Orders that the inbox holds, and as many that wait at the desk.
@@ -83,6 +86,7 @@ impl Settings {
             replicas: 1,
             pace_limit: Duration::from_secs(2),
             numbers: Arc::default(),
+            place: None,
             agents_max: 16,
             orders_max: 4096,
             agent_limit: Duration::from_secs(120),
@@ -332,6 +336,7 @@ async fn serve(settings: Settings, database: Database, orders: Orders) {
         replicas: settings.replicas,
         pace_limit: settings.pace_limit,
         numbers: settings.numbers,
+        place: settings.place,
         counters: orders.counters,
         books: orders.books,
         left_behind: orders.left_behind,

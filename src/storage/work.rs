@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::agents::{WorkState, WorkTable, clip};
+use super::agents::{NumberField, PostAgent, WorkState, WorkTable, clip};
 use super::backend::Backend;
 use super::books::Books;
 use super::bridge::{Bridge, Mutated};
@@ -16,7 +16,7 @@ use super::inbox::Inbox;
 use super::numbers::Numbers;
 use super::random::SplitMix;
 use super::unit::GivenUp;
-use crate::database::contract::{Change, Mutation};
+use crate::database::contract::{Change, Mutation, Place};
 use crate::replication::Backlog;
 use crate::tables::{Record, Update, Value};
 
@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub work: WorkTable,
     pub backends: HashMap<Box<str>, Backend>,
     pub numbers: Arc<Numbers>,
+    /// Which one this is of several appliances on one database: the work is its, and the database numbers.
+    pub place: Option<Place>,
     /// What the replicas have not applied yet, and how many they are.
     pub backlog: Backlog,
     pub replicas: usize,
@@ -156,6 +158,9 @@ impl Shared {
                 *place = value;
             }
         }
+        if let (Some(owner), Some(place)) = (values.get_mut(self.work.appliance), self.place) {
+            *owner = Value::Integer(place.appliance.cast_signed());
+        }
         let change = Change::Put(Record(values.into()));
         let mutation = Mutation { table: self.work.table, key: ticket.work.into(), change };
         self.bridge.mutate(vec![mutation]).await.map(drop)
@@ -180,6 +185,16 @@ impl Shared {
             executor::sleep(Duration::from_millis(100 << tries)).await;
             tries += 1;
         }
+    }
+
+    /// The number that a row gets. Where several appliances give out numbers, the database keeps the last one.
+    pub async fn number(&self, agent: &PostAgent, number: &NumberField) -> Result<String, String> {
+        if self.place.is_none() {
+            return Ok(self.numbers.next(agent.table, number));
+        }
+        let above = self.numbers.greatest(agent.table, number);
+        let name = format!("{} {}", agent.table_name, number.prefix);
+        self.bridge.number(&name, above).await.map(|next| number.text(next))
     }
 
     /// Records that nobody can do the work.

@@ -97,12 +97,31 @@ impl VersionVector {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HybridClock {
     last: u64,
+    /// The remainder that its times have, among appliances that share a database.
+    slot: Option<u16>,
 }
 
+/// Appliances that share a database have clocks whose times differ modulo this: two of them number their servers alike,
+/// and stamps must not meet. It leaves 64 times in a millisecond before a clock runs ahead of the wall.
+pub const SLOTS: u16 = 1024;
+
 impl HybridClock {
+    /// The clock of one of several appliances; `slot` is its own and below [`SLOTS`].
+    pub fn of_slot(slot: u16) -> Self {
+        Self { last: 0, slot: Some(slot % SLOTS) }
+    }
+
     /// A time later than all that were given out or seen.
     pub fn tick(&mut self, unix_ms: u64) -> u64 {
-        self.last = (self.last + 1).max(unix_ms << 16);
+        let next = (self.last + 1).max(unix_ms << 16);
+        self.last = match self.slot {
+            None => next,
+            Some(slot) => {
+                let slots = u64::from(SLOTS);
+                let before = next - next % slots + u64::from(slot);
+                if before < next { before + slots } else { before }
+            }
+        };
         self.last
     }
 
@@ -114,7 +133,7 @@ impl HybridClock {
 
 #[cfg(test)]
 mod tests {
-    use super::{HybridClock, SERVERS_MAX, VersionVector};
+    use super::{HybridClock, SERVERS_MAX, SLOTS, VersionVector};
     use proptest::prelude::any;
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
@@ -155,6 +174,19 @@ mod tests {
             assert_eq!(VersionVector::decode(wrong), None, "{wrong:?}");
         }
         assert_eq!(VersionVector::decode(&[]), Some(VersionVector::default()));
+    }
+
+    #[test]
+    fn clocks_of_other_slots_never_meet() {
+        let (mut one, mut other) = (HybridClock::of_slot(3), HybridClock::of_slot(7));
+        let mut last = 0;
+        for unix_ms in [1_000, 1_000, 900, 1_001, 1_001, 1_001] {
+            let (mine, theirs) = (one.tick(unix_ms), other.tick(unix_ms));
+            assert_eq!((mine % u64::from(SLOTS), theirs % u64::from(SLOTS)), (3, 7));
+            assert!(mine > last && mine >= unix_ms << 16, "{mine} after {last}");
+            one.see(theirs);
+            last = mine;
+        }
     }
 
     #[test]

@@ -274,6 +274,8 @@ impl ReplicaRole {
             return;
         }
         self.saw_left_behind = false;
+        let place = self.rebirth.server.place;
+        let owner = place.map(|place| Value::Integer(place.appliance.cast_signed()));
         for state in [WorkState::Queued, WorkState::Running, WorkState::Waiting] {
             let state = Value::text(state.as_str());
             let found = server.tables().by_index(AGENT_WORK, agent_work::STATE, &state, 0, LEFT_BEHIND_MAX);
@@ -281,6 +283,10 @@ impl ReplicaRole {
                 storage.leave_behind();
             }
             for (row, record) in found.rows.iter().filter_map(|row| Some((row, row.record.as_ref()?))) {
+                // What another appliance has taken on is its own; if it dies, its work is taken over in the database.
+                if owner.as_ref().is_some_and(|owner| record.get(agent_work::APPLIANCE) != owner) {
+                    continue;
+                }
                 let order = orders::order_of(server.code(), &row.key, record);
                 let imports = matches!(order, Order::Import(_)) && storage.is_importing();
                 if !imports && storage.try_send(order).is_err() {

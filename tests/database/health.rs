@@ -64,6 +64,7 @@ impl Bench {
             Outcome::Committed { .. } => "committed",
             Outcome::Conflict { .. } => "conflict",
             Outcome::Row(_) => "row",
+            Outcome::Number(_) => "number",
             Outcome::Failed(_) => "failed",
             Outcome::Unknown(_) => "unknown",
         };

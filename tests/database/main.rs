@@ -3,6 +3,7 @@
 
 mod health;
 mod log;
+mod neighbors;
 mod support;
 mod tail;
 
@@ -126,6 +127,7 @@ fn one_group_takes_what_fits_and_refuses_the_rest() {
                 Outcome::Failed(_) => "failed",
                 Outcome::Unknown(_) => "unknown",
                 Outcome::Row(_) => "row",
+                Outcome::Number(_) => "number",
             })
             .collect();
         assert_eq!(kinds, ["committed", "conflict", "committed", "committed", "failed", "failed"]);

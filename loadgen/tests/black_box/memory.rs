@@ -1,6 +1,6 @@
 //! Measures what the generator's resident memory does while requests go by. No test asserts on it: pages of histograms
 //! are touched as values come, and how many is the machine's affair. That nothing is taken after the start is asserted
-//! by `the_same_intervals_circulate_for_an_hour_and_none_grows`.
+//! by `the_same_intervals_circulate_and_none_grows`.
 
 use std::net::TcpStream;
 use std::process::{Command, Stdio};

@@ -316,13 +316,15 @@ fn fresh_key(prefix: &str, time: u64, replica: u8) -> String {
 
 /// The row that tells an agent what to do, written in the same commit as its subject.
 fn work(call: &Call<'_>, agent: &str, shape: &DocumentShape, key: &str) -> Edit {
-    let mut record = vec![Value::Null; agent_work::RESULT + 1];
+    let mut record = vec![Value::Null; agent_work::APPLIANCE + 1];
     record[agent_work::AGENT] = Value::text(agent);
     record[agent_work::SUBJECT_TABLE] = Value::text(&shape.table);
     record[agent_work::SUBJECT_KEY] = Value::text(key);
     record[agent_work::STATE] = Value::text("queued");
     record[agent_work::ATTEMPTS] = Value::Integer(0);
     record[agent_work::REQUESTED_BY] = Value::text(call.who.name());
+    record[agent_work::APPLIANCE] =
+        call.scene.appliance.map_or(Value::Null, |appliance| Value::Integer(appliance.cast_signed()));
     record[agent_work::UPDATED] = Value::Integer(i64::try_from(call.scene.unix_ms).unwrap_or(i64::MAX));
     let work = format!("{}/{key}/{agent}", shape.table);
     Edit { table: AGENT_WORK, key: work.into(), record: Some(Record(record.into())) }

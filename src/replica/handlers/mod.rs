@@ -50,6 +50,8 @@ pub struct Scene<'a> {
     pub fresh: u64,
     /// A password hash that nobody's password has: checked for unknown users, so that time does not tell them apart.
     pub decoy_hash: &'a str,
+    /// Whose agents do the work that is ordered, where several appliances share a database.
+    pub appliance: Option<u64>,
 }
 
 /// What follows.

@@ -196,6 +196,7 @@ pub fn system_shapes() -> ShapeSet {
                     text("requested_by"),
                     field("updated", FieldKind::Time),
                     text("result"),
+                    field("appliance", FieldKind::Integer),
                 ],
             ),
         ],

@@ -82,6 +82,13 @@ pub mod agent_work {
     pub const REQUESTED_BY: usize = 6;
     pub const UPDATED: usize = 7;
     pub const RESULT: usize = 8;
+    /// The appliance whose agent does it, where several share a database; else null.
+    pub const APPLIANCE: usize = 9;
+
+    /// Whether work in this state needs no agent any more.
+    pub fn is_finished(state: &str) -> bool {
+        state == "done" || state == "failed"
+    }
 }
 
 /// What a code table is.
