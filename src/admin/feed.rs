@@ -166,6 +166,8 @@ mod tests {
             let _ = unread.read_to_end(&mut bytes);
             assert!(bytes.starts_with(b"head\n") && bytes.len() < large.len(), "{}", bytes.len());
 
+            // Who comes later is shown the newest event, so it must be one that is read in a moment.
+            feed.publish("{\"a\":0}");
             let (good, mut read) = pair(&listener).await;
             let good = listen(&feed, good, PATIENCE);
             until("the second listener", || feed.listeners() == 1).await;

@@ -165,7 +165,9 @@ fn a_cart_becomes_one_requisition_and_is_empty_then() {
         wrong.0 == 422 && wrong.1.contains("id=\"quantity-error\"") && wrong.1.contains("To the draft"),
         "{wrong:?}"
     );
-    assert_eq!(change(&mut bob, "item-07", "1").0, 409, "it is hers");
+    bob.page(&path);
+    let foreign = bob.post_json(&format!("{path}/lines"), &json!({ "item": "item-07", "quantity": 1 }));
+    assert_eq!(foreign.status, 409, "it is hers");
     assert_eq!(alice.data(&path).json()["row"]["lines"], "item-07\t8");
 
     // The supplier gets all lines, and the trail says who did what.

@@ -111,7 +111,7 @@ fn catalog_pages(browser: &Browser, look: &mut dyn FnMut(&str)) {
     send_wrong(browser, "form.order", "quantity", "0");
     look("cart-add-wrong");
     browser.open(&format!("{site}/reqcat/requisitions/new?item=item-9999"));
-    send_wrong(browser, "form.card", "quantity", "many");
+    send_wrong(browser, ".card form", "quantity", "0");
     look("requisition-new-wrong");
     become_user(browser, &site, Some(&carol));
     browser.open(&format!("{site}/directory/employees/bob/edit"));
