@@ -1,7 +1,5 @@
-//! Errors in what people wrote: each names the place, what is wrong, and what would be right. And the way of a line
-//! about what went wrong since to standard error.
+//! Errors in what people wrote: each names the place, what is wrong, and what would be right.
 
-use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -58,23 +56,3 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
-
-thread_local! {
-    static SILENT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// A line about something that failed, for whoever watches the process.
-pub fn log(line: fmt::Arguments<'_>) {
-    if !SILENT.get() {
-        eprintln!("{line}");
-    }
-}
-
-/// Whether lines of this thread are dropped: a simulation fails a thousand times a second.
-pub fn silence(on: bool) {
-    SILENT.set(on);
-}
-
-pub fn is_silent() -> bool {
-    SILENT.get()
-}

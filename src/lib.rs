@@ -6,10 +6,12 @@
 //! [`replication`], and commit through the [`database`] server; the [`storage`] thread keeps files and runs agents.
 //!
 //! With `default-features = false` only [`engine`], [`mesh`] and [`clock`] exist: what a load generator needs.
-//! The feature `dispatch` adds the pure dispatchers.
+//! The feature `dispatch` adds the pure dispatchers, `manual` what makes completions and manual pages.
 
 pub mod clock;
 pub mod engine;
+#[cfg(feature = "manual")]
+pub mod manual;
 pub mod mesh;
 
 #[cfg(feature = "appliance")]
@@ -36,6 +38,8 @@ pub mod http1;
 pub mod init;
 #[cfg(feature = "appliance")]
 pub mod limits;
+#[cfg(feature = "appliance")]
+pub mod log;
 #[cfg(feature = "appliance")]
 pub mod profile;
 #[cfg(feature = "appliance")]

@@ -7,21 +7,24 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 use twintier::admin::{api, claim, client};
-use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ManArgs, ProfileArgs, ProxyArgs, SimulateArgs};
+use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ProfileArgs, ProxyArgs, SimulateArgs};
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
 use twintier::http1::Method;
 use twintier::supervisor::{self, Failure};
 use twintier::tables::code::CodeVersion;
 use twintier::worker::solo;
-use twintier::{init, simulate};
+use twintier::{init, log, manual, simulate};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Serve(args) => supervisor::plan(&args.profile, &args.set).and_then(supervisor::serve),
+        Command::Serve(args) => match supervisor::plan(&args.profile, &args.set) {
+            Ok(plan) => return serve(plan),
+            Err(refused) => Err(refused),
+        },
         Command::Check(args) => check(&args),
         Command::Claim(args) => return claim_chart(&args),
         Command::Deploy(args) => deploy(&args),
@@ -61,12 +64,10 @@ fn main() -> ExitCode {
             Err(error) => Err(Failure::failed(error.to_string())),
         },
         Command::Completions(args) => {
-            let mut text = Vec::new();
-            clap_complete::generate(args.shell, &mut Cli::command(), "twintier", &mut text);
-            print(&String::from_utf8_lossy(&text));
+            print(&String::from_utf8_lossy(&manual::completions(args.shell, "twintier", Cli::command())));
             Ok(())
         }
-        Command::Man(args) => manual(&args),
+        Command::Man(args) => manual::pages(Cli::command(), &args.dir).map_err(Failure::failed),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,12 +78,38 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a program of one thread that ends on a signal.
+/// Runs the appliance. From here on what happens is told by log lines, also why it ended.
+fn serve(plan: supervisor::Plan) -> ExitCode {
+    let log = match log::install(&plan.profile.log.settings()) {
+        Ok(log) => log,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = supervisor::serve(plan);
+    let code = match &outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.message.lines() {
+                ::log::error!(target: "twintier::supervisor", exit_code = failure.code, error = line; "ended by a failure");
+            }
+            ExitCode::from(failure.code)
+        }
+    };
+    log.stop();
+    code
+}
+
+/// Runs a program of one thread that ends on a signal. It logs as the appliance does, with the defaults.
 fn tool(run: impl FnOnce(Arc<std::sync::atomic::AtomicBool>, Waker) -> std::io::Result<()>) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::failed(error.to_string());
+    let log = log::install(&log::Settings::default()).map_err(Failure::failed)?;
     let waker = Waker::new().map_err(failed)?;
     let stop = supervisor::stop_signal_with(waker.clone())?;
-    run(stop, waker).map_err(failed)
+    let outcome = run(stop, waker).map_err(failed);
+    log.stop();
+    outcome
 }
 
 fn proxy(args: &ProxyArgs) -> Result<(), Failure> {
@@ -124,12 +151,6 @@ fn check(args: &ProfileArgs) -> Result<(), Failure> {
     let plan = supervisor::plan(&args.profile, &args.set)?;
     print(&supervisor::describe(&args.profile, &plan));
     Ok(())
-}
-
-fn manual(args: &ManArgs) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", args.dir.display()));
-    std::fs::create_dir_all(&args.dir).map_err(failed)?;
-    clap_mangen::generate_to(Cli::command(), &args.dir).map_err(failed)
 }
 
 /// Prints, and does not mind a reader who has seen enough.

@@ -9,7 +9,10 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+mod database;
 pub mod forwarding;
+
+pub use self::database::{Database, DatabaseKind};
 
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::REPLICAS_MAX;
@@ -57,6 +60,9 @@ pub struct Profile {
     pub backends: BTreeMap<String, String>,
     #[serde(default)]
     pub users: Vec<User>,
+    /// What was set on the command line.
+    #[serde(skip)]
+    pub settings: Vec<String>,
     /// The file this was read from, and its folder.
     #[serde(skip)]
     pub file: PathBuf,
@@ -200,12 +206,26 @@ pub struct Dispatch {
     pub handoff_threshold: u32,
 }
 
-/// What is written about requests.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// What is written about requests, and about the appliance itself.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// File of the access log, relative to the working directory; `-` is standard output, empty is no log.
     pub access: PathBuf,
+    /// The most talkative level that is written to standard error, and of single places: `info,database=debug`.
+    pub level: String,
+    /// `logfmt` or `json`.
+    pub format: String,
+}
+
+impl Log {
+    /// The log's own form of these words; a profile that was read has sound ones.
+    pub fn settings(&self) -> crate::log::Settings {
+        crate::log::Settings {
+            filter: self.level.parse().unwrap_or_default(),
+            format: self.format.parse().unwrap_or_default(),
+        }
+    }
 }
 
 /// Replication between replicas.
@@ -213,19 +233,6 @@ pub struct Log {
 #[serde(deny_unknown_fields, default)]
 pub struct Replication {
     pub sweep_ms: u64,
-}
-
-/// The store of record.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Database {
-    /// `duckdb`.
-    pub kind: String,
-    /// Relative to the working directory.
-    pub path: PathBuf,
-    pub memory_mb: usize,
-    /// `refuse` a database whose log is damaged, or `cut` the log before the damage.
-    pub damaged_log: String,
 }
 
 /// The storage and execution unit.
@@ -407,20 +414,15 @@ impl Default for Dispatch {
     }
 }
 
-impl Default for Replication {
+impl Default for Log {
     fn default() -> Self {
-        Self { sweep_ms: 1_000 }
+        Self { access: PathBuf::new(), level: "info".into(), format: "logfmt".into() }
     }
 }
 
-impl Default for Database {
+impl Default for Replication {
     fn default() -> Self {
-        Self {
-            kind: "duckdb".into(),
-            path: "twintier-data/appliance.duckdb".into(),
-            memory_mb: 1024,
-            damaged_log: "refuse".into(),
-        }
+        Self { sweep_ms: 1_000 }
     }
 }
 
@@ -451,9 +453,10 @@ impl Profile {
             }
             profile.expect("invariant: there is a setting")
         };
+        profile.settings = settings.to_vec();
         profile.file = file.to_path_buf();
         profile.folder = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-        profile.validate(&text, settings)?;
+        profile.validate(&text)?;
         Ok(profile)
     }
 
@@ -462,19 +465,30 @@ impl Profile {
         self.folder.join(relative)
     }
 
+    /// A mistake that shows only when a key is used, with its place.
+    pub fn fault(&self, section: &str, key: &str, wrong: String, cure: &str) -> Fault {
+        // A file that has gone meanwhile has no lines.
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        self.place(&text, section, key, wrong, cure)
+    }
+
+    fn place(&self, text: &str, section: &str, key: &str, wrong: String, cure: &str) -> Fault {
+        let set = self.settings.iter().rev().find(|setting| setting.starts_with(&format!("{section}.{key}=")));
+        match set {
+            // A setting of the URL may hold a password.
+            Some(_) if key == "url" => Fault::new(Path::new("--set database.url=…"), 1, 1, wrong, cure),
+            Some(setting) => Fault::new(Path::new(&format!("--set {setting}")), 1, 1, wrong, cure),
+            None => Fault::at(&self.file, text, locate(text, section, key), wrong, cure),
+        }
+    }
+
     /// Folders of the applications' code tables.
     pub fn code_folders(&self) -> Vec<PathBuf> {
         self.applications.iter().map(|application| self.path(&application.code)).collect()
     }
 
-    fn validate(&self, text: &str, settings: &[String]) -> Result<(), Fault> {
-        let fault = |section: &str, key: &str, wrong: String, cure: &str| {
-            let set = settings.iter().rev().find(|setting| setting.starts_with(&format!("{section}.{key}=")));
-            match set {
-                Some(setting) => Fault::new(Path::new(&format!("--set {setting}")), 1, 1, wrong, cure),
-                None => Fault::at(&self.file, text, locate(text, section, key), wrong, cure),
-            }
-        };
+    fn validate(&self, text: &str) -> Result<(), Fault> {
+        let fault = |section: &str, key: &str, wrong: String, cure: &str| self.place(text, section, key, wrong, cure);
         for (key, value) in [("http", &self.listen.http), ("admin", &self.listen.admin)] {
             match Address::from_str(value) {
                 Ok(Address::Tcp(_)) => {}
@@ -524,14 +538,7 @@ impl Profile {
                 "at least 4096 and a quarter of limits.head_bytes_max",
             ));
         }
-        if self.database.kind != "duckdb" {
-            let wrong = format!("`{}` is no database of this build", self.database.kind);
-            return Err(fault("database", "kind", wrong, "write duckdb"));
-        }
-        if !["refuse", "cut"].contains(&self.database.damaged_log.as_str()) {
-            let wrong = format!("`{}` is nothing to do with a damaged log", self.database.damaged_log);
-            return Err(fault("database", "damaged_log", wrong, "write refuse, or cut for one start"));
-        }
+        self.database.validate().map_err(|(key, wrong, cure)| fault("database", key, wrong, cure))?;
         if self.cluster.fronts == 1 || self.cluster.replicas == 1 {
             let key = if self.cluster.fronts == 1 { "fronts" } else { "replicas" };
             return Err(fault(
@@ -552,6 +559,12 @@ impl Profile {
         }
         if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
             return Err(fault("dispatch", "policy", wrong, ""));
+        }
+        if let Err(wrong) = self.log.level.parse::<crate::log::Filter>() {
+            return Err(fault("log", "level", wrong, "for instance info, or info,database=debug"));
+        }
+        if let Err(wrong) = self.log.format.parse::<crate::log::Format>() {
+            return Err(fault("log", "format", wrong, ""));
         }
         for (key, value) in [("credit", self.dispatch.credit), ("outstanding_max", self.dispatch.outstanding_max)] {
             if value == 0 {
@@ -766,6 +779,19 @@ mod tests {
         assert!(wrong.contains("thirty days"), "{wrong}");
         let wrong = read(LEAST, &["limits.connections_per_address_max=0"]).unwrap_err();
         assert!(wrong.contains("0 lets nothing through"), "{wrong}");
+    }
+
+    #[test]
+    fn the_log_has_levels_and_a_format() {
+        let settings = read(LEAST, &["log.level=info,database=debug", "log.format=json"]).unwrap().log.settings();
+        assert_eq!(
+            (settings.filter.to_string().as_str(), settings.format),
+            ("info,database=debug", crate::log::Format::Json)
+        );
+        let wrong = read(&format!("{LEAST}[log]\nlevel = \"loud\"\n"), &[]).unwrap_err();
+        assert!(wrong.starts_with("p.toml:6:1: `loud` is no level"), "{wrong}");
+        let wrong = read(LEAST, &["log.format=xml"]).unwrap_err();
+        assert!(wrong.contains("write logfmt or json"), "{wrong}");
     }
 
     #[test]

@@ -10,10 +10,13 @@
 //! ```
 
 mod neighbors;
+mod store;
+mod systemd;
+mod vigil;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ use crossbeam::channel;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::neighbors::Follow;
+use self::store::StoreSettings;
 use crate::admin::cluster::Parts;
 use crate::admin::{self, Cluster};
 use crate::authority::session::SessionKey;
@@ -29,6 +33,7 @@ use crate::clock;
 use crate::database::contract::{Loaded, Place};
 use crate::database::duckdb::DuckStore;
 use crate::database::follow::Neighbors;
+use crate::database::postgres::PostgresStore;
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -62,10 +67,14 @@ use crate::worker::load_board::LoadBoard;
 use crate::worker::placement::{Placement, Topology, WorkerPlan, place};
 use crate::worker::replica_role::{Rebirth, ReplicaBoards, ReplicaRole, Services};
 use crate::worker::watch::{Patience, Vitals, Watch};
-use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, deliver};
+use crate::worker::{Control, ControlSender, Layout, Message, Port, Worker, WorkerStatus, deliver};
+use systemd::Notifier;
+use vigil::{News, Vigil};
 
 /// How long the order to fill the catalog waits for room.
 const IMPORT_ORDER_NS: u64 = 10_000_000_000;
+/// Between two looks of the supervisor at the running cluster.
+const LOOK: Duration = Duration::from_millis(50);
 /// After this long a replica asks its question to another one again.
 const REPLICATION_RETRY_NS: u64 = 200_000_000;
 
@@ -132,6 +141,8 @@ pub fn plan(file: &Path, settings: &[String]) -> Result<Plan, Failure> {
     site.check_sign_in(&code, folder)?;
     orders::check_backends(&code, |backend| profile.backends.contains_key(backend), folder)?;
     check_import(&profile, &code)?;
+    // Whether anybody is there is found out by `serve`.
+    drop(StoreSettings::of(&profile, String::new())?);
     Ok(Plan { profile, placement, code, site })
 }
 
@@ -223,9 +234,26 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             profile.file.display()
         )));
     }
-    engine::thread::raise_descriptor_limit();
+    log::info!(
+        version = env!("CARGO_PKG_VERSION"), commit = option_env!("TWINTIER_COMMIT").unwrap_or(""),
+        profile:% = profile.file.display(), workers = placement.workers.len(), fronts = placement.fronts(),
+        replicas = placement.replicas(), cores:% = cores_of(&placement), housekeeping = placement.housekeeping;
+        "starting"
+    );
+    for remark in &placement.remarks {
+        log::warn!(remark = remark.as_str(); "the placement is not what a measurement wants");
+    }
+    tell_limits(&profile, &placement);
     let chosen = choose(profile.engine.choice()).map_err(|error| Failure::failed(error.to_string()))?;
-    let stop_signal = stop_signal()?;
+    let (engine, reason) = (chosen.kind.name(), chosen.reason.as_str());
+    if chosen.fallback {
+        log::warn!(engine, reason; "a better engine does not work here");
+    } else {
+        log::info!(engine, reason; "the engine is chosen");
+    }
+    // The number is there before the flag is.
+    let (signal, stop_signal) = (which_signal()?, stop_signal()?);
+    let mut notifier = Notifier::of_environment();
     refuse_taken_port(&profile)?;
     let admin_listener = admin_listener(&profile)?;
     // Threads inherit the cores of the one that starts them; workers choose their own.
@@ -259,9 +287,17 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
+    let database_place = StoreSettings::of(&profile, String::new())?.place();
+    let opening_ns = clock::monotonic_ns();
     let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
+    log::info!(
+        kind = profile.database.kind.name(), path = database_place.as_str(), rows = opened.rows,
+        users_seeded = opened.users_seeded, deploys = opened.deployed.len(), code_version = code.version,
+        code_digest:% = format_args!("{:032x}", code.digest), elapsed_ms = since_ms(opening_ns);
+        "the database is open"
+    );
     let place = opened.place;
     let (_ring, bell) = channel::bounded::<()>(1);
     let shared_place = place.map(|me| Arc::new(Neighbors::new(me)));
@@ -354,6 +390,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             layout: Arc::clone(&layout),
             workers: senders.clone(),
             database: database.client().clone(),
+            database_place,
             database_statistics: Arc::clone(database.statistics()),
             storage: storage.orders().clone(),
             access_log: access_log.as_ref().map(|log| Arc::clone(log.statistics())),
@@ -380,6 +417,8 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
 
     watch_statements(&cluster, storage.orders());
     println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
+    log::info!(http:% = bound, admin:% = admin_address, engine = chosen.kind.name(), workers = count; "ready");
+    notifier.ready(&format!("http={bound} admin={admin_address} engine={} workers={count}", chosen.kind));
     let following = match &shared_place {
         None => {
             resume_work(&code, &shared.loaded, storage.orders());
@@ -390,23 +429,29 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             let (stop, bell) = (Arc::new(AtomicBool::new(false)), bell);
             let (cluster, neighbors) = (Arc::clone(&cluster), Arc::clone(neighbors));
             let follow = Follow { cluster, neighbors, backlog: unapplied, bell, stop: Arc::clone(&stop) };
-            eprintln!("note: {}", neighbors::DURABLE);
+            log::info!("{}", neighbors::DURABLE);
             Some((follow.spawn()?, stop))
         }
     };
     import_catalog(&cluster, &code, &shared.loaded)?;
 
+    let mut vigil = Vigil::new(Arc::clone(&cluster.vitals));
     let outcome = loop {
+        let now_ns = clock::monotonic_ns();
+        vigil.look(&cluster.database_statistics.board.read(now_ns), now_ns).iter().for_each(News::tell);
+        notifier.keep_alive(now_ns, |patience_ns| vigil.is_alive(patience_ns, now_ns));
         if stop_signal.load(Ordering::Acquire) {
             break Ok(());
         }
-        match ended.recv_timeout(Duration::from_millis(50)) {
+        match ended.recv_timeout(LOOK) {
             Ok(wrong) => break Err(Failure::failed(wrong)),
             Err(channel::RecvTimeoutError::Timeout) => {}
             Err(channel::RecvTimeoutError::Disconnected) => break Err(Failure::failed("every worker has ended")),
         }
     };
 
+    notifier.stopping("draining");
+    tell_end(&outcome, signal.load(Ordering::Acquire));
     drain(&cluster);
     if let Some((thread, stop)) = following {
         // ORDERING: Relaxed, pairs with the thread's loads; joining orders the rest.
@@ -415,6 +460,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     }
     admin_stop.store(true, Ordering::Release);
     let storage_outcome = storage.stop();
+    let last_statuses = cluster.statuses_blocking();
     cluster.broadcast(|| Control::Stop);
     for worker in workers {
         let _ = worker.join();
@@ -426,7 +472,56 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     passwords.stop();
     database.stop().map_err(Failure::failed)?;
     storage_outcome.map_err(|error| Failure::failed(error.to_string()))?;
+    tell_books(&cluster, &last_statuses);
     outcome
+}
+
+fn since_ms(begun_ns: u64) -> u64 {
+    clock::monotonic_ns().saturating_sub(begun_ns) / 1_000_000
+}
+
+/// Why the appliance ends, and that it drains now.
+fn tell_end(outcome: &Result<(), Failure>, signal: usize) {
+    let name = [SIGTERM, SIGINT]
+        .into_iter()
+        .zip(["SIGTERM", "SIGINT"])
+        .find(|(number, _)| usize::try_from(*number) == Ok(signal));
+    match outcome {
+        Ok(()) => log::info!(signal = name.map_or("", |(_, name)| name); "draining: no new connection is taken"),
+        Err(failure) => log::error!(error = failure.message.as_str(); "a thread has ended, and with it the appliance"),
+    }
+}
+
+/// The last line of an orderly end: what was served, and that nothing was lost or counted twice.
+fn tell_books(cluster: &Cluster, statuses: &[WorkerStatus]) {
+    let books = admin::api::books(cluster, statuses);
+    let of = |name: &str| books[name].as_u64().unwrap_or(0);
+    let requests: u64 =
+        statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.counters.requests_taken).sum();
+    let writes = cluster.database_statistics.board.read(clock::monotonic_ns()).writes.committed;
+    let uptime_ms = clock::unix_ms().saturating_sub(cluster.started_unix_ms);
+    let (books_requests, books_writes) = (of("requests"), of("writes"));
+    let (books_replication, books_agents) = (of("replication"), of("agents"));
+    let level = if books_requests + books_writes + books_replication + books_agents == 0 {
+        log::Level::Info
+    } else {
+        log::Level::Error
+    };
+    log::log!(
+        level, requests, writes, books_requests, books_writes, books_replication, books_agents, uptime_ms;
+        "ended"
+    );
+}
+
+/// The number of the signal that came, 0 before.
+fn which_signal() -> Result<Arc<AtomicUsize>, Failure> {
+    let which = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGTERM, SIGINT] {
+        let number = usize::try_from(signal).unwrap_or(0);
+        signal_hook::flag::register_usize(signal, Arc::clone(&which), number)
+            .map_err(|error| Failure::failed(format!("signal {signal} cannot be handled: {error}")))?;
+    }
+    Ok(which)
 }
 
 /// The same with a waker, for a program of one thread that sleeps in its engine: a helper thread watches the flag.
@@ -463,6 +558,25 @@ pub fn stop_signal() -> Result<Arc<AtomicBool>, Failure> {
     Ok(flag)
 }
 
+/// Raises what can be raised, and tells what is too low.
+fn tell_limits(profile: &Profile, placement: &Placement) {
+    let (descriptors, wanted) = (engine::thread::raise_descriptor_limit(), Budget::of(profile, placement).descriptors);
+    if descriptors < wanted {
+        log::warn!(
+            descriptors, wanted, cure = "raise `ulimit -Hn`, LimitNOFILE= of the unit, or lower engine.connections_max";
+            "the limit of descriptors is lower than what the profile may need"
+        );
+    } else {
+        log::info!(descriptors, wanted; "the limit of descriptors is raised");
+    }
+}
+
+/// `0,1,4`: the cores of the workers in their order.
+fn cores_of(placement: &Placement) -> String {
+    let cores: Vec<String> = placement.workers.iter().map(|worker| worker.cpu.number.to_string()).collect();
+    cores.join(",")
+}
+
 /// The access log's thread, if the profile wants one, and each front server's end of it.
 fn access_log(profile: &Profile, fronts: usize) -> Result<(Option<access_log::Handle>, Vec<Option<Log>>), Failure> {
     let path = &profile.log.access;
@@ -494,8 +608,11 @@ fn open_database(
     application_server: ServerId,
     publisher: database::contract::Publisher,
 ) -> Result<(database::server::Handle, database::server::Opened, CodeVersion), Failure> {
-    let path = &profile.database.path;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    let place = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
+    let store = StoreSettings::of(profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
+    if let StoreSettings::Duck(duck) = &store
+        && let Some(folder) = duck.path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder)
             .map_err(|error| Failure::usage(format!("{}: {error}; choose another database.path", folder.display())))?;
     }
@@ -516,22 +633,26 @@ fn open_database(
             .map(|application| (Box::from(&*application.name), base_digest(&code, &application.name)))
             .collect(),
     };
-    let mut store = database::duckdb::Settings::new(path);
-    store.memory_bytes = profile.database.memory_mb as u64 * 1024 * 1024;
-    store.cut_damaged_log = profile.database.damaged_log == "cut";
     // The database's thread opens it, and only then it is known what was deployed.
     let (resumed_sender, resumed) = channel::bounded(1);
-    let open = move || {
-        DuckStore::open_with(&store, |deployed| {
-            let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
-            let shapes = Arc::clone(&code.shapes);
-            // The channel has room for the one message that it is made for.
-            let _ = resumed_sender.try_send(code);
-            Ok(shapes)
-        })
+    let shapes_of = move |deployed: &[database::contract::Deployed]| {
+        let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
+        let shapes = Arc::clone(&code.shapes);
+        // The channel has room for the one message that it is made for.
+        let _ = resumed_sender.try_send(code);
+        Ok(shapes)
     };
-    let (database, opened) = database::server::spawn(settings, open, database::server::Limits::default(), publisher)
-        .map_err(Failure::usage)?;
+    let limits = database::server::Limits::default();
+    let (database, opened) = match store {
+        StoreSettings::Duck(store) => {
+            let open = move || DuckStore::open_with(&store, shapes_of);
+            database::server::spawn(settings, open, limits, publisher).map_err(Failure::usage)?
+        }
+        StoreSettings::Postgres(store) => {
+            let open = move || PostgresStore::open_with(&store, shapes_of);
+            database::server::spawn(settings, open, limits, publisher).map_err(|wrong| place("url", wrong))?
+        }
+    };
     let code = resumed.try_recv().map_err(|_| Failure::failed("the database was opened without its code"))?;
     Ok((database, opened, code))
 }
@@ -554,9 +675,9 @@ fn resume_deploys(mut code: CodeVersion, deployed: &[database::contract::Deploye
     order.sort_by_key(|deployed| deployed.version);
     for deploy in order {
         if base_digest(&code, &deploy.application) != deploy.base_digest {
-            eprintln!(
-                "note: the code of `{}` in the profile was edited after its last deploy (version {}); the profile's code runs",
-                deploy.application, deploy.version
+            log::warn!(
+                application = &*deploy.application, version = deploy.version;
+                "the profile's code was edited after its last deploy, and runs instead of it"
             );
             continue;
         }
@@ -614,7 +735,7 @@ fn spawn_storage(
     let (executor, remark) = ExecutorKind::choose();
     settings.executor = executor;
     if let Some(remark) = remark {
-        eprintln!("note: {remark}");
+        log::warn!(executor = executor.name(), reason = remark.as_str(); "a better executor of agents does not work here");
     }
     if placement.housekeeping.is_none() {
         settings.prepare = Some(Box::new(engine::thread::lower_priority));
@@ -819,12 +940,12 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
         let fronts = watched.placement.fronts();
         match load_site(&watched.profile, fronts, watched.site().version + 1) {
             Ok(site) => {
-                eprintln!("statements: version {} is in force", site.version);
+                log::info!(version = site.version, routes = site.table.routes().len(); "the statements are in force");
                 watched.publish_site(Arc::new(site));
             }
             Err(faults) => {
                 for fault in faults {
-                    eprintln!("statements refused, the old ones stay: {fault}");
+                    log::error!(error:% = fault; "the statements are refused, the old ones stay");
                 }
             }
         }
@@ -832,7 +953,7 @@ fn watch_statements(cluster: &Arc<Cluster>, orders: &unit::Orders) {
     let order =
         Order::WatchFiles { paths: cluster.site().sources.clone(), interval_ms: profile.storage.watch_ms, notify };
     if orders.try_send(order).is_err() {
-        eprintln!("note: statement files are not watched: the storage unit takes no orders");
+        log::error!("statement files are not watched: the storage unit takes no orders");
     }
 }
 
@@ -863,11 +984,14 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     }
     let file = if import.source == "apt" {
         let folder = cluster.profile.database.path.parent().unwrap_or(Path::new("")).to_path_buf();
+        // Beside a DuckDB file it exists; PostgreSQL needs none.
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| Failure::failed(format!("{}: {error}; choose another database.path", folder.display())))?;
         let target = folder.join("supplier.txt");
         let source = supplier::supplier_file(&target).map_err(|error| {
             Failure::failed(format!("{}: {error}; name a file in storage.import.source", target.display()))
         })?;
-        eprintln!("import: {source}");
+        log::info!(source:%, file:% = target.display(); "the supplier's file is made");
         target
     } else {
         cluster.profile.path(Path::new(&import.source))
@@ -877,7 +1001,7 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
         let path = file.display().to_string();
         let claimed = neighbors::claims_import(cluster, neighbors.me, &work, &resolved, &path);
         if !claimed.map_err(Failure::failed)? {
-            eprintln!("note: another appliance fills the catalog");
+            log::info!(agent = &*import.agent; "another appliance fills the catalog");
             return Ok(());
         }
     }
@@ -893,7 +1017,7 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     let mut order = Order::Import(run);
     while let Err(back) = cluster.storage.try_send(order) {
         if clock::monotonic_ns() >= until {
-            eprintln!("note: the catalog is not imported: the storage unit takes no orders");
+            log::error!("the catalog is not imported: the storage unit takes no orders");
             break;
         }
         order = back;
@@ -904,20 +1028,23 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
 
 /// Stops accepting, lets requests finish, closes idle connections; bounded by `timeouts.drain_ms`.
 fn drain(cluster: &Cluster) {
-    let until = clock::monotonic_ns() + cluster.profile.timeouts.drain_ms * 1_000_000;
+    let begun_ns = clock::monotonic_ns();
+    let until = begun_ns + cluster.profile.timeouts.drain_ms * 1_000_000;
     cluster.broadcast(|| Control::StopListening);
     cluster.broadcast(|| Control::Drain { on: true });
+    let mut open = 0;
     while clock::monotonic_ns() < until {
         let statuses = cluster.statuses_blocking();
-        let open: u32 =
-            statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum();
+        open =
+            statuses.iter().filter_map(|status| status.front.as_ref()).map(|front| front.open_connections).sum::<u32>();
         if open == 0 {
+            log::info!(elapsed_ms = since_ms(begun_ns); "drained");
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    eprintln!(
-        "note: connections were still open after timeouts.drain_ms = {} and are cut",
-        cluster.profile.timeouts.drain_ms
+    log::warn!(
+        drain_ms = cluster.profile.timeouts.drain_ms, connections = open;
+        "connections were still open after timeouts.drain_ms and are cut"
     );
 }

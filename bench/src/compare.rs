@@ -341,7 +341,7 @@ mod tests {
     use crate::trial::{Lab, System};
 
     fn plan(seed: u64) -> Plan {
-        let systems = Kind::QUICK.map(|kind| System::of(kind)).to_vec();
+        let systems = Kind::QUICK.map(System::of).to_vec();
         let case = |connections| PlannedCase {
             case: Case::keep_alive(Work::Proxy, connections, 128),
             systems: (0..5).collect(),

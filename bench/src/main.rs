@@ -47,7 +47,8 @@ mod trial;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use twintier::manual::{self, Shell};
 
 use crate::failure::Failure;
 use crate::job::{CompareArgs, parse_seconds};
@@ -71,6 +72,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
 enum Command {
     /// Run the main job in about a minute: appliance, browser load, and the proxies found on this machine.
     Quick(QuickArgs),
@@ -92,6 +94,16 @@ enum Command {
     Export(ExportArgs),
     /// Say what is wrong with this machine for measuring, each finding with its cure.
     Doctor,
+    /// Print completions of this command line for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write manual pages, one for each command.
+    Man {
+        /// Directory for the pages, such as /usr/local/share/man/man1.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -205,6 +217,11 @@ fn run(command: Command) -> Result<(), Failure> {
             doctor();
             Ok(())
         }
+        Command::Completions { shell } => {
+            print!("{}", String::from_utf8_lossy(&manual::completions(shell, "bench", Cli::command())));
+            Ok(())
+        }
+        Command::Man { dir } => manual::pages(Cli::command(), &dir).map_err(Failure::Failed),
     }
 }
 

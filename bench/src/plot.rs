@@ -147,7 +147,7 @@ pub fn marker(style: usize, x: f64, y: f64) -> Element {
 /// Dashes of a series' line; together with the marker they tell series apart where colours do not.
 pub fn dashes(style: usize) -> Option<&'static str> {
     match style % STYLES {
-        0 | 1 | 2 | 3 => None,
+        0..=3 => None,
         4 => Some("7 3"),
         5 => Some("2 3"),
         6 => Some("9 3 2 3"),

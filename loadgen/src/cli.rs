@@ -12,9 +12,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use twintier::clock::SystemClocks;
 use twintier::engine::{Address, Uring};
+use twintier::manual::{self, Shell};
 
 use self::archive::{ArchiveOptions, ScenarioOptions};
 use self::expect::ExpectOptions;
@@ -81,6 +82,16 @@ enum Command {
     Plan(PrintOptions),
     /// Print the JSON schema of summary.json: every field with its definition, every number with its unit.
     Schema,
+    /// Print completions of this command line for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write manual pages, one for each command.
+    Man {
+        /// Directory for the pages, such as /usr/local/share/man/man1.
+        dir: PathBuf,
+    },
 }
 
 /// What every kind of run takes.
@@ -224,6 +235,17 @@ pub fn main() -> ExitCode {
         Command::Schema => {
             print!("{}", schema::SUMMARY);
             return ExitCode::SUCCESS;
+        }
+        Command::Completions { shell } => {
+            let text = manual::completions(shell, "loadgen", Cli::command());
+            print!("{}", String::from_utf8_lossy(&text));
+            return ExitCode::SUCCESS;
+        }
+        Command::Man { dir } => {
+            return match manual::pages(Cli::command(), &dir) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(wrong) => complain(&io::Error::other(wrong), EXIT_FAILED),
+            };
         }
         Command::Merge(options) => merge(&options.directories, &options.out, std::env::args().collect()),
     };

@@ -88,8 +88,8 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
         "servers": servers::lives(cluster),
         "workers": workers,
         "database": {
-            "kind": cluster.profile.database.kind,
-            "path": cluster.profile.database.path,
+            "kind": cluster.profile.database.kind.name(),
+            "path": cluster.database_place,
             "state": health.state.name(),
             "state_since_ms": if health.since_ms == 0 { cluster.started_unix_ms } else { health.since_ms },
             "last_error": health.last_error.as_ref().map(|(sentence, _)| sentence),
@@ -116,6 +116,7 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
             "group_max": count(&database.group_max),
             "group_ns": count(&database.group_ns),
         },
+        "log": crate::log::counters(),
         "appliances": neighbors(cluster),
         "access_log": cluster.access_log.as_ref().map(|log| log.read()),
         "storage": {
@@ -158,7 +159,7 @@ fn neighbors(cluster: &Cluster) -> Value {
 
 /// What was taken, less what was answered, refused, aborted and is in progress: by kind, each server's error counted
 /// whatever its sign. Each entry is 0, or something was lost or counted twice.
-pub(super) fn books(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
+pub fn books(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
     let database = cluster.database_statistics.board.read(clock::monotonic_ns()).writes.books();
     let agents = cluster.storage.books().books();
     let sum = |entries: &mut dyn Iterator<Item = i64>| entries.map(i64::unsigned_abs).sum::<u64>();
@@ -210,6 +211,10 @@ async fn deploy(cluster: &Cluster, body: &[u8]) -> Reply {
         Ok(version) => {
             Reply::json(&json!({ "application": deploy.application, "code_tables": tables, "version": version }))
         }
-        Err(wrong) => Reply::text(422, wrong),
+        Err(wrong) => {
+            let (first, faults) = (wrong.lines().next().unwrap_or(""), wrong.lines().count());
+            log::warn!(application = deploy.application.as_str(), error = first, faults; "the deploy has failed");
+            Reply::text(422, wrong)
+        }
     }
 }

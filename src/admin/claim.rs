@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::authority::table::{Verb, roles_of};
 use crate::http1::head::Method;
+use crate::profile::DatabaseKind;
 use crate::storage::site::Target;
 use crate::tables::code::{CodeKind, CodeVersion};
 
@@ -340,9 +341,12 @@ fn database(cluster: &Cluster, status: &Value) -> Vec<Value> {
     vec![
         element(
             "a relational database that holds data tables and user profiles with roles",
-            "DuckDB, embedded",
+            match cluster.profile.database.kind {
+                DatabaseKind::Duckdb => "DuckDB, embedded",
+                DatabaseKind::Postgres => "PostgreSQL, which other appliances may share",
+            },
             vec![
-                format!("{} at {}", cluster.profile.database.kind, cluster.profile.database.path.display()),
+                format!("{} at {}", cluster.profile.database.kind.name(), cluster.database_place),
                 format!("user profiles: {}, data tables: {}", rows("user_profile"), tables.len()),
             ],
             rows("user_profile") > 0,

@@ -45,6 +45,8 @@ pub struct Cluster {
     pub layout: Arc<Layout>,
     pub workers: Vec<ControlSender>,
     pub database: database::server::Client,
+    /// Where it is, without a password.
+    pub database_place: String,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
     /// What the access log's thread counts, if there is one.
@@ -68,6 +70,8 @@ pub struct Parts {
     pub layout: Arc<Layout>,
     pub workers: Vec<ControlSender>,
     pub database: database::server::Client,
+    /// Where it is, without a password.
+    pub database_place: String,
     pub database_statistics: Arc<database::server::Statistics>,
     pub storage: unit::Orders,
     pub access_log: Option<Arc<access_log::Statistics>>,
@@ -87,6 +91,7 @@ impl Cluster {
             layout,
             workers,
             database,
+            database_place,
             database_statistics,
             storage,
             access_log,
@@ -105,6 +110,7 @@ impl Cluster {
             layout,
             workers,
             database,
+            database_place,
             database_statistics,
             storage,
             access_log,
@@ -255,10 +261,13 @@ impl Cluster {
     pub async fn deploy(&self, application: &str, texts: Vec<(String, String)>) -> Result<u64, String> {
         let _turn = self.turn_to_deploy().await?;
         if let Some(wrong) = self.neighbors.as_ref().and_then(|neighbors| neighbors.refused()) {
-            return Err(format!("this appliance does not run what another one deployed, and numbers no deploy: {wrong}"));
+            return Err(format!(
+                "this appliance does not run what another one deployed, and numbers no deploy: {wrong}"
+            ));
         }
         let version = self.code().version + 1;
         let code = self.compile(application, &texts, version)?;
+        let digest = code.digest;
         self.reshape(&code)?;
         self.database
             .ask(DATABASE_PATIENCE, |reply| database::contract::Request::Deploy {
@@ -278,6 +287,7 @@ impl Cluster {
                 reports.any(|report| report.replica == replica && report.code_version >= version)
             };
             if self.live().all(has_it) {
+                log::info!(application, version, digest:% = format_args!("{digest:032x}"); "deployed");
                 return Ok(version);
             }
             monoio::time::sleep(Duration::from_millis(5)).await;
@@ -298,8 +308,7 @@ impl Cluster {
             orders::check_backends(&code, |name| self.profile.backends.contains_key(name), folder)?;
             Ok(code)
         });
-        code.map(Arc::new)
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        code.map(Arc::new).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
     /// Brings the database to the shapes of new code, before its first write.

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::front::record::{escape, stamp, write_reason};
+use crate::clock::stamp;
+use crate::front::record::{escape, write_reason};
 use crate::front::rejects::{Part, Rejected};
 use crate::worker::FrontRejects;
 

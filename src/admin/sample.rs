@@ -195,8 +195,8 @@ impl Sampler {
         let before = self.commits.replace(now);
         let elapsed_ns = before.map_or(0, |before| now_ns.saturating_sub(before.at_ns));
         json!({
-            "kind": cluster.profile.database.kind,
-            "path": cluster.profile.database.path,
+            "kind": cluster.profile.database.kind.name(),
+            "path": cluster.database_place,
             "state": health.state.name(),
             "last_error": health.last_error.as_ref().map(|(sentence, _)| sentence),
             "waiting": cluster.database.waiting(),

@@ -975,9 +975,9 @@ fn connect(settings: &Settings) -> StoreResult<(Connection, u64)> {
         },
         Tail::Torn { torn_bytes, .. } => {
             let connection = connect_as_it_is(settings)?;
-            eprintln!(
-                "note: the log {} ended in the middle of a transaction that nobody was told of: its {torn_bytes} bytes are dropped",
-                log.display()
+            ::log::warn!(
+                file:% = log.display(), dropped_bytes = torn_bytes;
+                "the database's log ended in the middle of a transaction that nobody was told of"
             );
             Ok((connection, torn_bytes))
         }
@@ -1005,10 +1005,9 @@ fn cut(settings: &Settings, log: &Path, kept_bytes: u64) -> StoreResult<(Connect
         }
     };
     let cut_bytes = whole_bytes - kept_bytes;
-    eprintln!(
-        "note: the damaged log {} is cut, as database.damaged_log says: {cut_bytes} bytes are dropped, the whole log is in {}",
-        log.display(),
-        copy.display()
+    ::log::warn!(
+        file:% = log.display(), dropped_bytes = cut_bytes, copy:% = copy.display();
+        "the database's damaged log is cut, as database.damaged_log says"
     );
     Ok((connection, cut_bytes))
 }

@@ -15,6 +15,7 @@ mod log_tail;
 mod logged;
 pub mod memory;
 mod orders;
+pub mod postgres;
 pub mod queue;
 mod revisions;
 pub mod seed;

@@ -232,11 +232,9 @@ impl Order {
     fn is_alone(&self) -> bool {
         match self {
             Self::Bulk(_) | Self::Reshape(_) | Self::TakeOver => true,
-            Self::Commit { .. }
-            | Self::Mutate(_)
-            | Self::Deploy { .. }
-            | Self::Read { .. }
-            | Self::Number { .. } => false,
+            Self::Commit { .. } | Self::Mutate(_) | Self::Deploy { .. } | Self::Read { .. } | Self::Number { .. } => {
+                false
+            }
         }
     }
 }

@@ -187,6 +187,8 @@ pub struct Statistics {
     pub overflows: u64,
     /// Accepted sockets closed at once because every slot was taken.
     pub refused: u64,
+    /// Accepts that failed for want of descriptors or memory: the listener rests for a moment after each.
+    pub accept_failures: u64,
     pub wakes: u64,
     /// Enters by the completions that were reaped before the next one: the first counts those without any, entry `n`
     /// those with 2^(n-1) up to 2^n - 1, and the last one all beyond. The last enter is not in it yet.

@@ -38,23 +38,17 @@ const QUESTION_BYTES: usize = 512;
 /// What the engine answers.
 const ANSWER: &[u8] = b"probed";
 
-/// Turns what the user asks for into an engine, and says on standard error if it is not the best one.
+/// Turns what the user asks for into an engine; the caller says so if it is not the best one.
 ///
 /// # Errors
 /// No engine works here: what each one says, with the cures.
 pub fn choose(choice: EngineChoice) -> io::Result<Chosen> {
     match choice {
-        EngineChoice::Auto => {
-            let chosen = first_that_works(&[
-                (EngineKind::Uring, trial::<Uring>),
-                (EngineKind::Monoio, trial::<MonoioUring>),
-                (EngineKind::MonoioEpoll, trial::<MonoioEpoll>),
-            ])?;
-            if chosen.fallback {
-                eprintln!("note: {}", chosen.reason);
-            }
-            Ok(chosen)
-        }
+        EngineChoice::Auto => first_that_works(&[
+            (EngineKind::Uring, trial::<Uring>),
+            (EngineKind::Monoio, trial::<MonoioUring>),
+            (EngineKind::MonoioEpoll, trial::<MonoioEpoll>),
+        ]),
         EngineChoice::Only(kind) => Ok(Chosen { kind, reason: format!("`{kind}` was asked for"), fallback: false }),
     }
 }

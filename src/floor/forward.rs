@@ -10,8 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{position, start};
-use crate::engine::probe::choose;
+use super::{engine_for, position, start};
 use crate::engine::{
     Address, Chunk, Close, CloseReason, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, MonoioEpoll,
     MonoioUring, Uring, Waker,
@@ -39,7 +38,7 @@ pub struct ForwardOptions {
 /// # Errors
 /// The core, the address or io_uring is not to be had: one sentence with the cure.
 pub fn run(options: ForwardOptions) -> io::Result<()> {
-    let kind = choose(options.engine)?.kind;
+    let kind = engine_for(options.engine)?;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
         EngineKind::Monoio => run_on::<MonoioUring>(options),

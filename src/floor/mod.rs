@@ -10,9 +10,10 @@ mod request;
 
 use std::io::{self, Write};
 
+use crate::engine::probe::choose;
 use crate::engine::socket::{listen, local_address};
 use crate::engine::thread::{pin_to_core, raise_descriptor_limit};
-use crate::engine::{Address, Config, Engine, Waker};
+use crate::engine::{Address, Config, Engine, EngineChoice, EngineKind, Waker};
 
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -26,6 +27,18 @@ fn config() -> Config {
         send_buffer_bytes: 4096,
         ..Config::default()
     }
+}
+
+/// Turns what the user asks for into an engine, and logs it if it is not the best one.
+///
+/// # Errors
+/// No engine works here: what each one says, with the cures.
+pub fn engine_for(choice: EngineChoice) -> io::Result<EngineKind> {
+    let chosen = choose(choice)?;
+    if chosen.fallback {
+        log::warn!(engine = chosen.kind.name(), reason:% = chosen.reason; "a better engine does not work here");
+    }
+    Ok(chosen.kind)
 }
 
 /// Pins the thread, makes its engine, listens, and says so on standard output: `ready NAME=ADDRESS engine=NAME`.

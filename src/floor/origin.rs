@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use super::request::{Persistence, Unclear, head};
-use super::{position, start};
-use crate::engine::probe::choose;
+use super::{engine_for, position, start};
 use crate::engine::{
     Address, Chunk, Close, Conn, Engine, EngineChoice, EngineKind, Event, Glommio, MonoioEpoll, MonoioUring, Uring,
     Waker,
@@ -53,7 +52,7 @@ pub struct OriginOptions {
 /// # Errors
 /// The core, the address, the body's file or io_uring is not to be had, or a field is none: one sentence with the cure.
 pub fn run(options: OriginOptions) -> io::Result<()> {
-    let kind = choose(options.engine)?.kind;
+    let kind = engine_for(options.engine)?;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
         EngineKind::Monoio => run_on::<MonoioUring>(options),

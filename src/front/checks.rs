@@ -90,8 +90,12 @@ impl FrontServer {
         }
         // Each front checks for itself; one of them tells.
         if server.watch.note(verdict.passed) && self.settings.upstream.front == 0 {
-            let word = if verdict.passed { "up" } else { "down" };
-            eprintln!("upstream {} is {word}: {}", server.address, verdict.reason);
+            let (address, reason) = (&server.address, verdict.reason);
+            if verdict.passed {
+                ::log::info!(address:%, reason; "the upstream server is up");
+            } else {
+                ::log::warn!(address:%, reason; "the upstream server is down");
+            }
         }
         if verdict.passed {
             server.breaker.hasten(now);

@@ -89,6 +89,7 @@ reasons! {
     ClientLeft "client-left" 0 "the browser closed the connection before its answer was whole"
 }
 
+#[expect(clippy::derivable_impls, reason = "the macro writes the variants")]
 impl Default for Reason {
     fn default() -> Self {
         Self::Unrouted

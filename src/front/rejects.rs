@@ -157,6 +157,7 @@ impl Default for Rejects {
 
 impl Rejects {
     /// The place of the next one, with what the oldest left in it.
+    #[expect(clippy::should_implement_trait, reason = "a ring has no end")]
     pub fn next(&mut self) -> &mut Rejected {
         let place = self.next;
         self.next = (place + 1) % self.ring.len();

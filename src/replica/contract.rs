@@ -43,7 +43,7 @@ pub enum Output {
     /// To the application server: there is work.
     RunAgent(AgentRun),
     /// A handler failed: one line for the log.
-    Fault(String),
+    Fault { message: &'static str, error: String },
 }
 
 /// Since the replica was made.

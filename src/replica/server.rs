@@ -54,7 +54,7 @@ pub struct ReplicaServer {
     /// Tokens of commits that the database server has not answered.
     committing: HashSet<u64>,
     /// Why the last commit failed, as it was told.
-    commit_fault: Option<String>,
+    commit_fault: Option<(&'static str, String)>,
     unconfirmed: Unconfirmed,
     /// The next handler panics: a drill.
     panic_next: bool,
@@ -589,34 +589,34 @@ impl ReplicaServer {
         let (counter, fault) = match outcome {
             Outcome::Committed { .. } => (&mut self.counters.committed, None),
             Outcome::Conflict { .. } => (&mut self.counters.commits_conflicted, None),
-            Outcome::Failed(reason) => (&mut self.counters.commits_failed, Some(("failed", reason))),
-            Outcome::Unknown(reason) => (&mut self.counters.commits_unknown, Some(("ended unknown", reason))),
+            Outcome::Failed(reason) => (&mut self.counters.commits_failed, Some(("a commit failed", reason))),
+            Outcome::Unknown(reason) => (&mut self.counters.commits_unknown, Some(("a commit ended unknown", reason))),
             Outcome::Row(_) | Outcome::Number(_) => (&mut self.counters.commits_failed, None),
         };
         *counter += 1;
-        let line = fault.map(|(how, reason)| format!("replica {}: commit {how}: {reason}", self.id));
+        let fault = fault.map(|(message, reason)| (message, reason.clone()));
         // A full disk fails every commit in the same way: told once, until one succeeds.
-        if let Some(line) = line.as_ref().filter(|line| self.commit_fault.as_ref() != Some(line)) {
-            self.outputs.push_back(Output::Fault(line.clone()));
+        if let Some((message, error)) = fault.clone().filter(|_| self.commit_fault != fault) {
+            self.outputs.push_back(Output::Fault { message, error });
         }
-        if line.is_some() || matches!(outcome, Outcome::Committed { .. }) {
-            self.commit_fault = line;
+        if fault.is_some() || matches!(outcome, Outcome::Committed { .. }) {
+            self.commit_fault = fault;
         }
     }
 
     fn note(&mut self, fault: Option<Failure>) {
-        let text = match fault {
+        let (message, error) = match fault {
             None => return,
             Some(Failure::Code(text)) => {
                 self.counters.faults += 1;
-                text
+                ("a code table failed, the answer is 500", text)
             }
             Some(Failure::Panic(text)) => {
                 self.counters.panicked += 1;
-                text
+                ("a handler panicked, the answer is 500", text)
             }
         };
-        self.outputs.push_back(Output::Fault(format!("replica {}: {text}", self.id)));
+        self.outputs.push_back(Output::Fault { message, error });
     }
 
     fn finish(&mut self, mut job: Box<Job>) {
@@ -651,7 +651,7 @@ fn guarded(job: &mut Box<Job>, handler: impl FnOnce(&mut Job) -> Option<String>)
             let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
             job.response.clear();
             handlers::refuse_plainly(job, 500, "The application failed.");
-            Some(Failure::Panic(format!("a handler panicked: {text}")))
+            Some(Failure::Panic(text))
         }
     }
 }

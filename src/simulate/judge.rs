@@ -22,7 +22,7 @@ pub fn answer(
     ledger: &mut Ledger,
 ) -> Result<bool, String> {
     match answer.status() {
-        200 | 201 | 202 => accepted(operation, answer, user, browser, ledger).map(|()| true),
+        200..=202 => accepted(operation, answer, user, browser, ledger).map(|()| true),
         403 => refused(operation, user, browser, ledger).map(|()| true),
         404 => missing(operation, ledger).map(|()| true),
         // The replica went down with the request.

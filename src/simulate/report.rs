@@ -1,12 +1,11 @@
 //! Many seeds on all cores, and what they came to.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
-
-use crate::error;
 
 use super::plan::{Combination, Fault};
 use super::stage::{Outcome, Stage};
@@ -184,7 +183,7 @@ fn play(seed: u64, steps: u64, traced: bool) -> Outcome {
         Ok(stage) => stage,
         Err(wrong) => panic!("seed {seed} cannot begin: {wrong}"),
     };
-    error::silence(true);
+    SILENT.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| stage.play(steps)));
     let violation = match outcome {
         Ok(Ok(())) => None,
@@ -195,8 +194,12 @@ fn play(seed: u64, steps: u64, traced: bool) -> Outcome {
             Some(format!("panic: {text}"))
         }
     };
-    error::silence(false);
+    SILENT.set(false);
     stage.outcome(violation)
+}
+
+thread_local! {
+    static SILENT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Panics are part of the simulation: they are caught, counted as violations or answered 500, and not printed.
@@ -205,7 +208,7 @@ fn quiet<R>(run: impl FnOnce() -> R) -> R {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if !error::is_silent() {
+            if !SILENT.get() {
                 before(panic);
             }
         }));

@@ -157,7 +157,9 @@ impl Pending {
             Outcome::Conflict { .. } => Ok(Mutated::Missing),
             // Agents repeat what is unknown after the next look at their work: each step finds out what is done.
             Outcome::Failed(reason) | Outcome::Unknown(reason) => Err(reason),
-            Outcome::Row(_) | Outcome::Number(_) => Err("the database server answered a write as if it were a read".to_owned()),
+            Outcome::Row(_) | Outcome::Number(_) => {
+                Err("the database server answered a write as if it were a read".to_owned())
+            }
         }
     }
 }

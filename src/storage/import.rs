@@ -51,6 +51,7 @@ impl ImportRun {
 pub(super) async fn run(shared: &Shared, run: &ImportRun) -> End {
     let file = run.file.display().to_string();
     run.progress.begin();
+    log::info!(agent = &*run.agent.name, table = &*run.agent.table_name, file = file.as_str(); "an import has begun");
     let begin = Progress { state: WorkState::Running, attempts: 1, reason: "", result: "" };
     let outcome = match shared.put(&run.ticket(&file), &begin).await {
         Ok(()) => load(shared, run).await,
@@ -63,6 +64,7 @@ pub(super) async fn run(shared: &Shared, run: &ImportRun) -> End {
 pub(super) async fn close(shared: &Shared, run: &ImportRun, outcome: Result<(), String>) -> End {
     let file = run.file.display().to_string();
     run.progress.end(outcome.clone());
+    tell(run, &outcome);
     let result = run.progress.result(shared.work.result_bytes_max);
     let (state, reason) = match &outcome {
         Ok(()) => (WorkState::Done, ""),
@@ -73,6 +75,20 @@ pub(super) async fn close(shared: &Shared, run: &ImportRun, outcome: Result<(), 
         (Err(_), _) => End::Left,
         (Ok(()), Ok(())) => End::Done,
         (Ok(()), Err(_)) => End::Failed,
+    }
+}
+
+fn tell(run: &ImportRun, outcome: &Result<(), String>) {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let progress = &*run.progress;
+    let (read, taken, rejected) = (of(&progress.read), of(&progress.taken), of(&progress.rejected));
+    let agent = &*run.agent.name;
+    let elapsed_ms = u64::try_from(progress.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match outcome {
+        Ok(()) => log::info!(agent, read, taken, rejected, elapsed_ms; "an import has ended"),
+        Err(error) => {
+            log::error!(agent, read, taken, rejected, elapsed_ms, error = error.as_str(); "an import has failed")
+        }
     }
 }
 

@@ -90,9 +90,7 @@ impl ImportProgress {
     pub fn to_json(&self, shown: usize) -> Json {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let listed = |list: &Mutex<Vec<Wrong>>| -> Vec<Json> {
-            let shown =
-                kept(list).iter().take(shown).map(|one| json!({ "line": one.line, "reason": one.reason })).collect();
-            shown
+            kept(list).iter().take(shown).map(|one| json!({ "line": one.line, "reason": one.reason })).collect()
         };
         let (state, reason) = match self.ended.get() {
             None if self.started.get().is_none() => (WorkState::Queued, ""),

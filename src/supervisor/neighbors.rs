@@ -76,7 +76,7 @@ impl Follow {
             if looks && gone.look(&self.neighbors.read().members, now_ns) {
                 match take_over(&self.cluster, &self.neighbors) {
                     Ok(0) => {}
-                    Ok(pieces) => eprintln!("note: took over {pieces} unfinished pieces of work of an appliance that has ended"),
+                    Ok(pieces) => log::warn!(pieces; "took over unfinished work of an appliance that has ended"),
                     // The next look finds it still gone.
                     Err(_) => gone.again(),
                 }
@@ -128,12 +128,17 @@ impl Follow {
         let Deployed { version, application, .. } = deployed;
         match self.cluster.adopt(deployed) {
             Ok(()) => {
-                eprintln!("note: code version {version} of `{application}`, deployed on another appliance, runs here");
+                log::info!(application = &**application, version; "code that was deployed on another appliance runs here");
                 self.neighbors.write(|seen| seen.refused = None);
             }
             Err(wrong) => {
-                let sentence = format!("code version {version} of `{application}`, deployed on another appliance, does not run here: {wrong}");
-                eprintln!("{sentence}; the old code stays. Cure it and restart this appliance");
+                let sentence = format!(
+                    "code version {version} of `{application}`, deployed on another appliance, does not run here: {wrong}"
+                );
+                log::error!(
+                    application = &**application, version, error = wrong.as_str(), cure = "cure it and restart this appliance";
+                    "code that was deployed on another appliance does not run here, the old one stays"
+                );
                 self.neighbors.write(|seen| seen.refused = Some(sentence));
             }
         }
@@ -213,7 +218,13 @@ pub fn take_over(cluster: &Cluster, neighbors: &Neighbors) -> Result<usize, Stri
 ///
 /// # Errors
 /// What the database said.
-pub fn claims_import(cluster: &Cluster, me: Place, work: &str, agent: &ImportAgent, file: &str) -> Result<bool, String> {
+pub fn claims_import(
+    cluster: &Cluster,
+    me: Place,
+    work: &str,
+    agent: &ImportAgent,
+    file: &str,
+) -> Result<bool, String> {
     let (table, key) = (AGENT_WORK, Box::from(work));
     let stored = match cluster.database.ask(PATIENCE, |reply| Request::Read { token: 0, table, key, reply })? {
         Outcome::Row(row) => row,
@@ -225,8 +236,7 @@ pub fn claims_import(cluster: &Cluster, me: Place, work: &str, agent: &ImportAge
         // Somebody is at it, or was and is missed before long.
         return Ok(false);
     }
-    let (base, versions) =
-        stored.as_ref().map_or((ABSENT, VersionVector::default()), |row| (row.stamp, row.versions));
+    let (base, versions) = stored.as_ref().map_or((ABSENT, VersionVector::default()), |row| (row.stamp, row.versions));
     let mut values = vec![Value::Null; agent_work::APPLIANCE + 1];
     values[agent_work::AGENT] = Value::text(&agent.name);
     values[agent_work::SUBJECT_TABLE] = Value::text(&agent.table_name);

@@ -198,7 +198,7 @@ impl Writer {
             Some(error) => self.complain(&error),
             None if self.failing => {
                 self.failing = false;
-                eprintln!("access log {}: lines are written again", self.sink.name());
+                log::info!(file:% = self.sink.name(), lost_lines = self.statistics.read().lost_lines; "the access log is written again");
             }
             None => {}
         }
@@ -211,10 +211,9 @@ impl Writer {
         count(&self.statistics.errors, 1);
         if !self.failing {
             self.failing = true;
-            eprintln!(
-                "access log {}: {error}; requests go on, lines are lost and counted in \
-                 twintier_access_log_lost_lines_total until it can be written again",
-                self.sink.name()
+            log::error!(
+                file:% = self.sink.name(), error:%;
+                "the access log cannot be written: requests go on, and lost lines are counted until it can"
             );
         }
     }

@@ -15,6 +15,7 @@ use crate::front::upstream::group::SharedGroup;
 use crate::front::upstream::server::UpstreamServer;
 use crate::mesh::depth::DepthBoard;
 
+use super::complaints::Complaints;
 use super::load_board::LoadBoard;
 use super::movers::Movers;
 use super::status::{FrontRejects, FrontStatus, UpstreamGroupStatus, UpstreamStatus};
@@ -56,6 +57,7 @@ pub struct FrontRole {
     ticked_ns: u64,
     cpu_ns: u64,
     next_tick_ns: u64,
+    complaints: Complaints,
     /// Where the next search for idle connections begins.
     search_from: usize,
 }
@@ -81,6 +83,7 @@ impl FrontRole {
             ticked_ns: 0,
             cpu_ns: 0,
             next_tick_ns: 0,
+            complaints: Complaints::default(),
             search_from: 0,
         }
     }
@@ -108,7 +111,7 @@ impl FrontRole {
     /// An event of the engine. New connections go through the first dispatcher.
     pub fn on_event<E: Engine>(&mut self, engine: &mut E, port: &mut Port, layout: &Layout, event: Event) {
         match event {
-            Event::Accepted { conn, .. } => return self.on_accepted(engine, port, layout, conn),
+            Event::Accepted { conn, .. } => self.on_accepted(engine, port, layout, conn),
             Event::Data { conn, .. } | Event::Eof { conn } | Event::Sent { conn } => {
                 let waits = matches!(event, Event::Data { .. } | Event::Eof { .. });
                 if waits && self.movers.take_back(conn) {
@@ -240,6 +243,8 @@ impl FrontRole {
         if now >= self.next_tick_ns {
             self.measure(now, clocks.cpu_ns());
             self.server.tick(engine);
+            let log_dropped = self.server.notes().log().map_or(0, |log| log.dropped);
+            self.complaints.look(now, self.front, &engine.statistics(), log_dropped);
             self.relocate(engine, now);
             self.next_tick_ns = now + TICK_NS;
         }

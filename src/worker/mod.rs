@@ -4,6 +4,7 @@
 
 pub mod accepted;
 pub mod access_log;
+pub mod complaints;
 pub mod event_loop;
 pub mod front_role;
 pub mod load_board;

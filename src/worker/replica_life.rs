@@ -15,7 +15,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::database::contract::{Loaded, Request};
-use crate::error;
 use crate::mesh::lives::{Life, Standing};
 use crate::replica::job::{Job, Origin};
 use crate::replica::server::{Now, ReplicaServer};
@@ -148,7 +147,7 @@ impl ReplicaRole {
         if at != self.standing {
             self.standing = at;
             self.counters.fenced += 1;
-            error::log(format_args!("replica {}: was declared dead after it hung; joins again", self.replica));
+            log::warn!(replica = self.replica; "the replica was declared dead after it hung, and joins again");
             self.lose(Loss::Fenced, now);
         }
     }
@@ -156,7 +155,7 @@ impl ReplicaRole {
     /// The server panicked outside a handler: it is not to be trusted any more.
     pub(super) fn crash(&mut self, what: &str, now: Now) {
         self.counters.crashes += 1;
-        error::log(format_args!("replica {}: crashed and joins again: {what}", self.replica));
+        log::error!(replica = self.replica, error = what; "the replica crashed, and joins again");
         self.lose(Loss::Crashed, now);
     }
 
@@ -178,7 +177,7 @@ impl ReplicaRole {
         match loaded {
             Ok(loaded) => loading.tables.push(loaded),
             Err(wrong) => {
-                error::log(format_args!("replica {}: cannot load its rows and tries again: {wrong}", self.replica));
+                log::error!(replica = self.replica, error = wrong.as_str(); "the replica cannot load its rows, and tries again");
                 loading.failed = true;
             }
         }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::database;
 use crate::database::contract::{Loaded, Outcome, ReplySink, Request};
-use crate::error;
 use crate::mesh::depth::DepthBoard;
 use crate::mesh::lives::Standing;
 use crate::replica;
@@ -390,7 +389,9 @@ impl ReplicaRole {
                     drop(self.services.storage.try_send(Order::RunAgent(order)));
                 }
             }
-            Output::Fault(line) => error::log(format_args!("{line}")),
+            Output::Fault { message, error } => {
+                log::error!(replica = self.replica, error = error.as_str(); "{message}");
+            }
         }
     }
 

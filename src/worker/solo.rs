@@ -9,16 +9,17 @@ use crate::authority::session::SessionKey;
 use crate::clock;
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::{self, RequestDispatcher};
-use crate::engine::probe::choose;
 use crate::engine::{
     self, Address, Engine, EngineChoice, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker, socket,
 };
+use crate::floor::engine_for;
 use crate::front::authorize::Sessions;
 use crate::front::{FrontServer, Settings};
 use crate::profile::Profile;
 use crate::storage::site::Site;
 
 use super::access_log;
+use super::complaints::Complaints;
 
 /// The profile of a proxy: the defaults, but all connections may come from one address, as those of a load generator do.
 const PROFILE: &str = "[cluster]\nname = \"proxy\"\n[storage]\nstatements = \"-\"\n\
@@ -54,7 +55,7 @@ pub struct ProxyOptions {
 /// # Errors
 /// The address is taken, the core is not there, or the engine is not to be had: one sentence with the cure.
 pub fn run(options: ProxyOptions) -> io::Result<()> {
-    let kind = choose(options.engine)?.kind;
+    let kind = engine_for(options.engine)?;
     match kind {
         EngineKind::Uring => run_on::<Uring>(options),
         EngineKind::Monoio => run_on::<MonoioUring>(options),
@@ -121,6 +122,7 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
     println!("ready proxy={bound} engine={}", E::NAME);
     let mut events = Vec::new();
     let mut next_tick_ns = 0;
+    let mut complaints = Complaints::default();
     while !stop.load(Ordering::Acquire) {
         engine.turn(next_tick_ns, &mut events)?;
         front.set_unix_ms(clock::unix_ms());
@@ -130,6 +132,8 @@ fn run_on<E: Engine>(options: ProxyOptions) -> io::Result<()> {
         settle_notes(&mut front);
         if engine.now_ns() >= next_tick_ns {
             front.tick(&mut engine);
+            let log_dropped = front.notes().log().map_or(0, |log| log.dropped);
+            complaints.look(engine.now_ns(), 0, &engine.statistics(), log_dropped);
             next_tick_ns = engine.now_ns() + crate::front::server::TICK_NS;
         }
     }

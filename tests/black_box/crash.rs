@@ -147,7 +147,7 @@ fn draft_on(address: SocketAddr, who: &Session, drafter: usize, next: &mut u64) 
             continue;
         }
         promised.drafts.insert(drafted.location.clone(), (drafter, number, false));
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let Some(submitted) = wire.post(who, &format!("{}/submit", drafted.location), &[]) else {
                 return promised;
             };

@@ -181,5 +181,5 @@ fn a_drain_is_bounded_by_its_timeout() {
     eventually("the request at its server", || (stuck.asked().len() == 1).then_some(()));
     appliance.program.signal("TERM");
     assert_eq!(appliance.program.status().code(), Some(0));
-    appliance.says("connections were still open after timeouts.drain_ms = 100 and are cut");
+    appliance.says("connections were still open after timeouts.drain_ms and are cut\" drain_ms=100 connections=1");
 }

@@ -26,7 +26,8 @@ fn the_appliance_does_its_main_job_on_epoll() {
     assert!(reason.starts_with("the engine is `monoio-epoll`, because `uring` and `monoio` fail: "), "{reason}");
     assert!(reason.contains("kernel.io_uring_disabled=0"), "the cure is named: {reason}");
     let said = appliance.program.stderr();
-    assert!(said.contains(&format!("note: {reason}")) && said.contains("the storage thread runs on epoll"), "{said}");
+    assert!(said.contains(&format!("engine=monoio-epoll reason=\"{reason}\"")), "{said}");
+    assert!(said.contains("the storage thread runs on epoll"), "{said}");
 
     let mut alice = appliance.user("alice");
     assert_eq!(alice.data("/reqcat/?words=compiler%20optimi").json()["total"], json!(COMPILERS));
@@ -43,7 +44,7 @@ fn the_appliance_does_its_main_job_on_epoll() {
     // The file server watches and publishes.
     let statements = appliance.setup.folder.read("site.statements");
     appliance.setup.folder.replace("site.statements", format!("{statements}\n# changed\n"));
-    appliance.says("statements: version 2 is in force");
+    appliance.says("\"the statements are in force\" version=2");
 
     let workers = appliance.status()["workers"].clone();
     for worker in workers.as_array().unwrap() {

@@ -185,7 +185,7 @@ fn a_handler_that_panics_answers_500_and_harms_nobody() {
     let replication = back(&appliance, 2, 0);
     let two = &replication["replicas"][2];
     assert_eq!((&two["panicked"], &two["crashes"], &two["incarnation"]), (&1.into(), &0.into(), &0.into()));
-    appliance.says("a handler panicked: a drill that the administrator ordered");
+    appliance.says("\"a handler panicked, the answer is 500\"");
     books_balance(&appliance);
 }
 

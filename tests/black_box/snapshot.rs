@@ -24,5 +24,15 @@ pub fn assert_text(name: &str, text: &str) {
 pub fn ended(ended: &Ended) -> String {
     let code = ended.code.map_or_else(|| "killed".to_owned(), |code| code.to_string());
     let stdout = if ended.stdout.is_empty() { String::new() } else { format!("stdout:\n{}", ended.stdout) };
-    format!("exit {code}\n{stdout}stderr:\n{}", ended.stderr)
+    let stderr: String = ended.stderr.lines().filter_map(sentence).map(|line| line + "\n").collect();
+    format!("exit {code}\n{stdout}stderr:\n{stderr}")
+}
+
+/// A line of standard error; of a line of the log what its error says, if it is one.
+fn sentence(line: &str) -> Option<String> {
+    if !line.starts_with("time=") {
+        return Some(line.to_owned());
+    }
+    let (_, error) = line.split_once(" level=error ").and_then(|(_, rest)| rest.split_once(" error=\""))?;
+    Some(error.strip_suffix('"').unwrap_or(error).replace("\\\"", "\""))
 }

@@ -78,8 +78,8 @@ fn a_changed_file_is_in_force_without_a_failed_request_and_a_wrong_one_is_refuse
     // Wrong in its last line: refused whole, the old table stays.
     folder.replace("site.statements", format!("{shipped}fail /reqcat/* 404\npass /x/* flies here\n"));
     let line = shipped.lines().count() + 2;
-    let said = appliance.says("statements refused, the old ones stay");
-    let refused = said.lines().find(|line| line.contains("refused")).unwrap();
+    let said = appliance.says("the statements are refused, the old ones stay");
+    let refused = said.lines().find(|line| line.contains("are refused")).unwrap();
     assert!(refused.contains(&format!("site.statements:{line}:")), "{refused}");
     for wire in &mut wires {
         assert_eq!(wire.get("/new/").status, 302);

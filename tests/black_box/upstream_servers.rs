@@ -94,10 +94,14 @@ fn checks_take_a_sick_server_out_and_bring_it_back() {
     well.store(false, Ordering::Release);
     eventually("the sick server's rest", || (ten() == 0).then_some(()));
     assert_eq!(ten(), 0);
-    eventually("a word about it", || proxy.stderr().contains(&format!("{} is down", first.address)).then_some(()));
+    let says = |what: &str| {
+        let line = format!("message=\"the upstream server is {what}\" address={}", first.address);
+        eventually("a word about it", || proxy.stderr().contains(&line).then_some(()));
+    };
+    says("down");
     well.store(true, Ordering::Release);
     eventually("the server's return", || (ten() == 5).then_some(()));
-    assert!(proxy.stderr().contains(&format!("{} is up", first.address)), "{}", proxy.stderr());
+    says("up");
     assert!(second.asked().iter().any(|asked| asked.path == "/health"), "the healthy server is checked, too");
 }
 

@@ -1,9 +1,12 @@
-//! The database server over both of its stores: group commit, arbitration, mutations, restart, refusals.
+//! The database server over each of its stores: group commit, arbitration, mutations, restart, refusals.
 #![cfg(feature = "appliance")]
 
 mod health;
 mod log;
 mod neighbors;
+mod postgres;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod support;
 mod tail;
 

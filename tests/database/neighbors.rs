@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use twintier::database::contract::{
-    ABSENT, Change, CommitMode, Deployed, Follow, Loaded, Mutation, Outcome, Place, Publisher, Reply, ReplySink, Request, Store,
+    ABSENT, Change, CommitMode, Deployed, Follow, Loaded, Mutation, Outcome, Place, Publisher, Reply, ReplySink,
+    Request, Store,
 };
 use twintier::database::memory::{Disk, MemoryStore};
 use twintier::database::seed::SeedUser;
@@ -287,7 +288,12 @@ fn replicas_of_all_appliances_converge_and_no_edit_is_lost() {
 }
 
 fn user(name: &str) -> SeedUser {
-    SeedUser { user: name.into(), full_name: name.to_uppercase(), password: "secret-word".into(), ..SeedUser::default() }
+    SeedUser {
+        user: name.into(),
+        full_name: name.to_uppercase(),
+        password: "secret-word".into(),
+        ..SeedUser::default()
+    }
 }
 
 /// All of what is no feed, on any store that may be shared.
@@ -301,11 +307,14 @@ pub fn share_one_database<S: Store>(join: &dyn Fn(&str, Arc<ShapeSet>) -> S) {
     assert_ne!(one.place.slot, other.place.slot);
 
     // Numbers: one row for all, above what each has seen.
-    let number = |at: &mut Appliance<S>, above| {
-        match at.ask(|reply| Request::Number { token: 1, name: "requisition REQ-".into(), above, reply }) {
-            Outcome::Number(number) => number,
-            other => panic!("{other:?}"),
-        }
+    let number = |at: &mut Appliance<S>, above| match at.ask(|reply| Request::Number {
+        token: 1,
+        name: "requisition REQ-".into(),
+        above,
+        reply,
+    }) {
+        Outcome::Number(number) => number,
+        other => panic!("{other:?}"),
     };
     assert_eq!(number(&mut one, 122), 123);
     assert_eq!(number(&mut other, 7), 124);
@@ -364,8 +373,10 @@ pub fn take_over_from_the_dead<S: Store>(join: &dyn Fn(&str, Arc<ShapeSet>) -> S
         ("e", "queued", None),
         ("f", "running", Some(mine)),
     ];
-    let put = |(key, state, owner): (&str, &str, Option<u64>)| {
-        Mutation { table: AGENT_WORK, key: key.into(), change: Change::Put(work(state, owner)) }
+    let put = |(key, state, owner): (&str, &str, Option<u64>)| Mutation {
+        table: AGENT_WORK,
+        key: key.into(),
+        change: Change::Put(work(state, owner)),
     };
     let mutations = rows.into_iter().map(put).collect::<Vec<_>>();
     one.ask(|reply| Request::Mutate { token: 1, mutations, reply });
@@ -393,8 +404,7 @@ fn one_database_makes_one_site_of_several_appliances() {
 #[test]
 fn work_of_the_dead_is_taken_over_once() {
     let disk = Arc::<Disk>::default();
-    take_over_from_the_dead(
-        &|name, shapes| MemoryStore::join(shapes, disk.clone(), name),
-        &|appliance, _store| disk.set_alive(appliance, false),
-    );
+    take_over_from_the_dead(&|name, shapes| MemoryStore::join(shapes, disk.clone(), name), &|appliance, _store| {
+        disk.set_alive(appliance, false)
+    });
 }

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::postgres_server;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use twintier::database::contract::{ABSENT, CommitMode, Mutation, Outcome, Publisher, Reply, ReplySink, Request};
 use twintier::database::duckdb::{self, DuckStore};
 use twintier::database::memory::{Disk, MemoryStore};
+use twintier::database::postgres::{self, PostgresStore};
 use twintier::database::seed::SeedUser;
 use twintier::database::server::{self, Client, Handle, Limits, Opened};
 use twintier::tables::{
@@ -114,7 +116,28 @@ pub fn each_duck(test: impl Fn(&Path)) {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// Runs a test over a DuckDB file, DuckDB in memory, and the store in plain memory.
+/// A schema of the test's own on the server that all tests share; `None` where PostgreSQL is not installed.
+pub fn postgres_settings(name: &str) -> Option<postgres::Settings> {
+    Some(postgres_of(postgres_server::shared()?, &postgres_server::unique(name)))
+}
+
+/// A schema of a server.
+pub fn postgres_of(server: &postgres_server::Cluster, schema: &str) -> postgres::Settings {
+    let settings = postgres::Settings::parse(&server.url("twintier"), None).unwrap();
+    settings.with_schema(schema).unwrap().with_appliance("under-test")
+}
+
+pub fn start_postgres(place: &postgres::Settings, shapes: &Arc<ShapeSet>) -> (Handle, Opened, Published) {
+    let published = Published::default();
+    let sink = published.clone();
+    let (place, shapes) = (place.clone(), shapes.clone());
+    let publisher: Publisher = Arc::new(move |batch| sink.lock().unwrap().push(batch));
+    let store = move || PostgresStore::open(&place, shapes);
+    let (handle, opened) = server::spawn(settings(Vec::new()), store, Limits::default(), publisher).unwrap();
+    (handle, opened, published)
+}
+
+/// Runs a test over a DuckDB file, DuckDB in memory, PostgreSQL where it is installed, and the store in plain memory.
 pub fn each_store(test: impl Fn(&Client, &Replies)) {
     each_duck(|path| {
         let (handle, _, _) = start(path, &shapes());
@@ -124,6 +147,11 @@ pub fn each_store(test: impl Fn(&Client, &Replies)) {
     let (handle, _, _) = start(Path::new(":memory:"), &shapes());
     test(handle.client(), &unbounded());
     handle.stop().unwrap();
+    if let Some(place) = postgres_settings("each") {
+        let (handle, _, _) = start_postgres(&place, &shapes());
+        test(handle.client(), &unbounded());
+        handle.stop().unwrap();
+    }
     let handle = start_memory(&Arc::default(), Limits::default());
     test(handle.client(), &unbounded());
     handle.stop().unwrap();

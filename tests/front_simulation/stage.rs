@@ -100,7 +100,7 @@ fn faults(random: &mut Random, fair: bool) -> Faults {
 impl Stage {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        let fair = seed % 3 == 0;
+        let fair = seed.is_multiple_of(3);
         let world_seed = random.next();
         // Three of four seeds hand a slot out again as soon as the engine on io_uring would.
         let faults = Faults { slots_rest: seed % 4 == 1, ..faults(&mut random, fair) };
@@ -152,7 +152,7 @@ impl Stage {
         let upstreams = ["10.0.0.1:80", "10.0.0.2:80", "unix:/sim/three", "10.0.0.4:80"]
             .iter()
             .enumerate()
-            .filter(|&(index, _)| fair || index != 1 || seed % 2 == 0)
+            .filter(|&(index, _)| fair || index != 1 || seed.is_multiple_of(2))
             .map(|(_, text)| {
                 let mut upstream = Upstream::new(&world, text.parse().unwrap(), fair, pipelined);
                 // Half of the unfair seeds have servers that die, hang and come back.

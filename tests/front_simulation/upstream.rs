@@ -337,15 +337,13 @@ fn plan(connection: &mut Connection, fair: bool, method: &str, id: u64, length: 
             reply = pattern(id ^ 7, 1 + random.size(3000));
             connection.last = true;
         }
-        2 => {
-            // Too much: the connection must not be used again, unless it was before the rest arrived.
-            if kind == 0 {
-                reply.extend_from_slice(b"\0garbage");
-                connection.last = true;
-                connection.whole = false;
-                connection.acts.push_back((at, Act::Write(reply)));
-                return;
-            }
+        // Too much: the connection must not be used again, unless it was before the rest arrived.
+        2 if kind == 0 => {
+            reply.extend_from_slice(b"\0garbage");
+            connection.last = true;
+            connection.whole = false;
+            connection.acts.push_back((at, Act::Write(reply)));
+            return;
         }
         3 | 4 => {
             reply.truncate(random.size(reply.len()));

@@ -189,7 +189,7 @@ mod tests {
     fn keys(words: &[&str]) -> Vec<String> {
         let words = ["bench", "--job", "proxy"].iter().chain(words);
         let args = Cli::parse_from(words).args;
-        let systems = SYSTEMS.map(|kind| System::of(kind)).to_vec();
+        let systems = SYSTEMS.map(System::of).to_vec();
         let plan = planned(&args, systems);
         let soak = plan.soak.as_ref().map(|order| format!("soak of {}", order.systems.len()));
         let cases = plan.cases.iter().map(|planned| format!("{} × {}", planned.case.key(), planned.systems.len()));

@@ -144,7 +144,7 @@ pub fn forest(key: String, title: String, grouping: Grouping, rows: &[&RatioRow]
         if targets { "; dashed: the promised bound" } else { "" }
     );
     let table = ratio_table(rows.iter().copied());
-    (!forest.is_empty()).then(|| Figure { key, plot: Plot::Forest(forest), caption, table: Some(table) })
+    (!forest.is_empty()).then_some(Figure { key, plot: Plot::Forest(forest), caption, table: Some(table) })
 }
 
 fn finding(verdict: Verdict) -> Finding {

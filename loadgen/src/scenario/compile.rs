@@ -88,7 +88,7 @@ impl<'a> Compiler<'a> {
         if let Some(list) = raw.users.as_ref().filter(|_| users.is_empty()) {
             return Err((list.span(), "the list of users is empty; name one, or leave `users` out".into()));
         }
-        for (name, list) in raw.words.iter().filter(|(_, list)| list.get_ref().is_empty()) {
+        if let Some((name, list)) = raw.words.iter().find(|(_, list)| list.get_ref().is_empty()) {
             return Err((list.span(), format!("the word list `{name}` is empty; write at least one word")));
         }
         let page_slo = raw.slo.as_ref().map(page_slo).transpose()?;

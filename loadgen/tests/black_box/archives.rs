@@ -147,7 +147,7 @@ fn node(packages: &[&str]) -> Option<PathBuf> {
     let usual = cache.unwrap_or_default().join("twintier/node/node_modules");
     let modules = std::env::var_os("LOADGEN_NODE_MODULES").map_or(usual, PathBuf::from);
     let there = |package: &&str| modules.join(package.split('@').next().unwrap_or(package)).is_dir();
-    if !packages.iter().all(|package| there(package)) || Command::new("node").arg("--version").output().is_err() {
+    if !packages.iter().all(there) || Command::new("node").arg("--version").output().is_err() {
         let wanted = packages.join(" ");
         eprintln!(
             "skipped: no {wanted} for node; `apt-get install nodejs npm` and `npm install --prefix ~/.cache/twintier/node {wanted}`"

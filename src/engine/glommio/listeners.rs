@@ -125,6 +125,7 @@ impl Core {
                     Found::Nothing => {}
                     Found::Exhausted => {
                         self.listeners[number].resting = true;
+                        self.statistics.accept_failures += 1;
                         let at_ns = clock_monotonic_ns().saturating_add(ACCEPT_REST_NS);
                         self.wheel.insert(at_ns, Due::Accept(number));
                     }

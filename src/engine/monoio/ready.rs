@@ -96,6 +96,7 @@ impl<K: Kind> Monoio<K> {
                     Some(_) | None => {
                         listener.own.direction.ready = false;
                         listener.resting = true;
+                        self.statistics.accept_failures += 1;
                         self.wheel.insert(self.now_ns.saturating_add(ACCEPT_REST_NS), Due::Accept(id));
                     }
                 }

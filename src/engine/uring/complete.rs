@@ -84,6 +84,7 @@ impl Uring {
         let transient =
             result >= 0 || matches!(-result, libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::ECANCELED);
         if !transient {
+            self.statistics.accept_failures += 1;
             listener.resting = true;
             self.wheel.insert(self.now_ns.saturating_add(ACCEPT_REST_NS), Due::Accept(number));
         }

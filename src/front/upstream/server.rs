@@ -90,7 +90,14 @@ impl UpstreamServer {
         assert!(self.outstanding > 0, "{}: a place is given back once", self.address);
         self.outstanding -= 1;
         self.failed += u64::from(outcome == Outcome::Failed);
+        let (before, ejections) = (self.breaker.readiness(now_ns), self.breaker.ejections());
         self.breaker.settle(now_ns, probe, outcome);
+        let address = &self.address;
+        if self.breaker.ejections() > ejections {
+            log::warn!(address:%, ejections = ejections + 1; "the upstream server is ejected: requests to it fail");
+        } else if before != Readiness::Ready && self.breaker.readiness(now_ns) == Readiness::Ready {
+            log::info!(address:%; "the upstream server serves again");
+        }
     }
 
     /// The connection that was used last: it is the least likely to be closed by the server.

@@ -448,7 +448,7 @@ impl Rig {
                     self.passwords.push_back((token, hash, password))
                 }
                 Output::RunAgent(run) => self.agents.push(run),
-                Output::Fault(fault) => self.faults.push(fault),
+                Output::Fault { message, error } => self.faults.push(format!("{message}: {error}")),
             }
         }
     }

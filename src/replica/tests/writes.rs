@@ -214,7 +214,7 @@ fn a_database_that_refuses() {
     rig.replica.committed(token, Outcome::Failed("the disk is full".into()), rig.now);
     rig.collect();
     assert_eq!(rig.finished.pop_front().expect("answered").response.status, 503);
-    assert_eq!(rig.faults, ["replica 0: commit failed: the disk is full"]);
+    assert_eq!(rig.faults, ["a commit failed: the disk is full"]);
     assert_eq!(rig.get_json("/mine", &identity("ann", 1))["total"], 0);
     assert_eq!((rig.replica.books(), rig.replica.counters().commits_failed), (0, 1));
 }

@@ -8,7 +8,7 @@
 //! The cheap page is one item of the catalog, the expensive one a search of the whole catalog: the same code tables
 //! that a browser uses. Both arrive in an open loop, so that a long answer does not hold back what comes after it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -296,7 +296,7 @@ fn generator(
     (address, path): (&str, &str),
     (rate, connections): (f64, u32),
     seed: u64,
-    folder: &PathBuf,
+    folder: &Path,
 ) -> Result<Process, Failure> {
     let (url, rate, connections) = (format!("http://{address}{path}"), rate.to_string(), connections.to_string());
     let (duration, warmup, seed) = (plan.duration_s.to_string(), plan.warmup_s.to_string(), seed.to_string());

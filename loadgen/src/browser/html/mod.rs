@@ -181,7 +181,7 @@ impl Reader<'_> {
         let kind = tag.get("type").unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or("").trim();
         let is = |wanted: &&str| wanted.eq_ignore_ascii_case(kind) || kind.eq_ignore_ascii_case("text/ecmascript");
-        if RUN.iter().any(|known| is(known)) && !tag.has("nomodule") {
+        if RUN.iter().any(is) && !tag.has("nomodule") {
             self.attribute(tag, "src");
         }
     }
