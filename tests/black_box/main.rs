@@ -22,8 +22,11 @@ mod hops;
 mod imports;
 mod journeys;
 mod lives;
+mod neighbors;
 mod observing;
 mod pages;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod protocol;
 mod proxying;
 mod queueing;

@@ -8,8 +8,10 @@
 //! transactions, because others write as well. A connection that breaks off in `COMMIT` is opened again and the server
 //! asked what became of the transaction (`pg_xact_status`).
 
+mod follow;
 mod house;
 mod link;
+pub mod listen;
 mod rows;
 pub mod settings;
 mod sql;
@@ -24,10 +26,11 @@ use postgres::types::ToSql;
 
 pub use self::settings::Settings;
 
+use self::follow::Membership;
 use self::link::{Copying, Link};
 use self::rows::{stored, text_at};
 use self::sql::TableSql;
-use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult, Uncommitted};
+use super::contract::{ABSENT, Compared, Deployed, Followed, Member, Place, Store, StoreResult, Uncommitted};
 use super::health::State;
 use super::logged::{record_text, table_id};
 use super::revisions::versions_text;
@@ -68,6 +71,8 @@ pub struct PostgresStore {
     rows: u64,
     latest_time: u64,
     trouble: State,
+    /// Where this one stands among several appliances, if it is one of them.
+    membership: Option<Membership>,
 }
 
 impl PostgresStore {
@@ -104,8 +109,12 @@ impl PostgresStore {
             rows: 0,
             latest_time: 0,
             trouble: State::Up,
+            membership: None,
         };
         store.make_house()?;
+        if let Some(name) = settings.member.clone() {
+            store.register(&name)?;
+        }
         let deployed = store.deployed()?;
         store.adopt(shapes_of(&deployed)?)?;
         store.measure()?;
@@ -190,7 +199,12 @@ impl PostgresStore {
     fn connect(&mut self) -> StoreResult<()> {
         if self.link.is_none() {
             match Link::open_again(&self.settings, self.position) {
-                Ok(link) => self.link = Some(link),
+                Ok(link) => {
+                    self.link = Some(link);
+                    if let Some(membership) = &mut self.membership {
+                        membership.alive = false;
+                    }
+                }
                 Err(said) => {
                     self.trouble = said.state;
                     return Err(said.sentence);
@@ -557,6 +571,7 @@ impl Store for PostgresStore {
     }
 
     fn deploy(&mut self, deployed: &Deployed, now_ms: u64) -> StoreResult<()> {
+        self.note_own_deploy(deployed.version);
         self.wrote = true;
         let (version, application) = (rows::signed(deployed.version), &*deployed.application);
         self.execute(
@@ -610,6 +625,18 @@ impl Store for PostgresStore {
 
     fn extent(&self) -> (u64, u64) {
         (self.rows, self.latest_time)
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.membership.as_ref().map(|membership| membership.place)
+    }
+
+    fn follow(&mut self, updates_max: usize) -> StoreResult<Followed> {
+        self.read_on(updates_max)
+    }
+
+    fn members(&mut self) -> StoreResult<Vec<Member>> {
+        self.read_members()
     }
 
     fn maintain(&mut self, idle: Duration) -> StoreResult<Option<Duration>> {
