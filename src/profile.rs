@@ -550,12 +550,7 @@ impl Profile {
         }
         if self.cluster.replicas >= SERVERS_MAX {
             let wrong = format!("{} replicas", self.cluster.replicas);
-            return Err(fault(
-                "cluster",
-                "replicas",
-                wrong,
-                "at most 15: a row's version vector has 16 origins, one is the application server's",
-            ));
+            return Err(fault("cluster", "replicas", wrong, "at most 15: the application server is the 16th origin"));
         }
         if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
             return Err(fault("dispatch", "policy", wrong, ""));

@@ -7,6 +7,7 @@
 //! Architecture invariants: the lab sends no load itself; every number in a report comes from the files of a run
 //! directory; no child outlives the lab.
 
+mod agreement;
 mod books;
 mod build;
 mod case;
