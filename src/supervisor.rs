@@ -429,7 +429,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     match &shared_place {
         None => resume_work(&code, &shared.loaded, storage.orders()),
         Some(neighbors) => {
-            log::info!("{}", neighbors::DURABLE);
+            log::info!(reason = neighbors::DURABLE; "every write is acknowledged as durable");
             neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
             let (cluster, neighbors, stop) = (Arc::clone(&cluster), Arc::clone(neighbors), Arc::clone(&stop_following));
             following.push(Follow { cluster, neighbors, backlog: unapplied, bell, stop }.spawn()?);
