@@ -34,7 +34,7 @@ use crate::clock;
 use crate::database::contract::{Loaded, Place};
 use crate::database::duckdb::DuckStore;
 use crate::database::follow::Neighbors;
-use crate::database::postgres::PostgresStore;
+use crate::database::postgres::{self, PostgresStore};
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -193,6 +193,9 @@ pub fn describe(file: &Path, plan: &Plan) -> String {
         line(format!("  this machine lacks cores {:?}: `serve` would refuse", placement.absent));
     }
     line(format!("cost\n{}", Budget::of(&plan.profile, placement).describe().trim_end()));
+    if plan.profile.database.kind == profile::DatabaseKind::Postgres {
+        line(format!("note: {}", neighbors::DURABLE));
+    }
     line("statements".into());
     for (route, target) in plan.site.table.routes().iter().zip(&plan.site.targets) {
         line(format!("  line {:<4} {:<24} {target}", route.line, route.pattern));
@@ -288,9 +291,12 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
             deliver(sender, Control::Published { batch: Arc::clone(&batch), unapplied });
         }
     });
-    let database_place = StoreSettings::of(&profile, String::new())?.place();
+    let store = StoreSettings::of(&profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
+    let database_place = store.place();
+    let (ring, bell) = channel::bounded::<()>(1);
+    let shared_store = store.postgres().cloned();
     let opening_ns = clock::monotonic_ns();
-    let (database, opened, code) = open_database(&profile, code, application_server, publisher)?;
+    let (database, opened, code) = open_database(&profile, store, code, application_server, publisher)?;
     let code = Arc::new(code);
     let loaded = load_rows(&database, &code)?;
     log::info!(
@@ -300,7 +306,6 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         "the database is open"
     );
     let place = opened.place;
-    let (_ring, bell) = channel::bounded::<()>(1);
     let shared_place = place.map(|me| Arc::new(Neighbors::new(me)));
     let unapplied = backlog.clone();
 
@@ -420,20 +425,25 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     println!("ready http={bound} admin={admin_address} engine={} workers={count}", chosen.kind);
     log::info!(http:% = bound, admin:% = admin_address, engine = chosen.kind.name(), workers = count; "ready");
     notifier.ready(&format!("http={bound} admin={admin_address} engine={} workers={count}", chosen.kind));
-    let following = match &shared_place {
-        None => {
-            resume_work(&code, &shared.loaded, storage.orders());
-            None
-        }
+    let stop_following = Arc::new(AtomicBool::new(false));
+    let mut following = Vec::new();
+    match &shared_place {
+        None => resume_work(&code, &shared.loaded, storage.orders()),
         Some(neighbors) => {
-            neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
-            let (stop, bell) = (Arc::new(AtomicBool::new(false)), bell);
-            let (cluster, neighbors) = (Arc::clone(&cluster), Arc::clone(neighbors));
-            let follow = Follow { cluster, neighbors, backlog: unapplied, bell, stop: Arc::clone(&stop) };
             log::info!("{}", neighbors::DURABLE);
-            Some((follow.spawn()?, stop))
+            neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
+            let (cluster, neighbors, stop) = (Arc::clone(&cluster), Arc::clone(neighbors), Arc::clone(&stop_following));
+            following.push(Follow { cluster, neighbors, backlog: unapplied, bell, stop }.spawn()?);
         }
-    };
+    }
+    if let Some(settings) = shared_store {
+        // A bell that has been rung and not heard says it all.
+        let ring = move || {
+            let _ = ring.try_send(());
+        };
+        let listening = postgres::listen::listen(settings, Arc::clone(&stop_following), ring);
+        following.push(listening.map_err(|error| Failure::failed(format!("no thread `listen`: {error}")))?);
+    }
     import_catalog(&cluster, &code, &shared.loaded)?;
 
     let mut vigil = Vigil::new(Arc::clone(&cluster.vitals));
@@ -454,9 +464,9 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     notifier.stopping("draining");
     tell_end(&outcome, signal.load(Ordering::Acquire));
     drain(&cluster);
-    if let Some((thread, stop)) = following {
-        // ORDERING: Relaxed, pairs with the thread's loads; joining orders the rest.
-        stop.store(true, Ordering::Relaxed);
+    // ORDERING: Relaxed, pairs with the threads' loads; joining orders the rest.
+    stop_following.store(true, Ordering::Relaxed);
+    for thread in following {
         let _ = thread.join();
     }
     admin_stop.store(true, Ordering::Release);
@@ -605,12 +615,12 @@ fn layout_of(placement: &Placement) -> Layout {
 /// Opens the database with the shapes of the code that is to run, and gives that code back.
 fn open_database(
     profile: &Profile,
+    store: StoreSettings,
     code: CodeVersion,
     application_server: ServerId,
     publisher: database::contract::Publisher,
 ) -> Result<(database::server::Handle, database::server::Opened, CodeVersion), Failure> {
     let place = |key: &str, wrong: String| Failure::from(profile.fault("database", key, wrong, ""));
-    let store = StoreSettings::of(profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
     if let StoreSettings::Duck(duck) = &store
         && let Some(folder) = duck.path.parent().filter(|folder| !folder.as_os_str().is_empty())
     {
@@ -636,8 +646,9 @@ fn open_database(
     };
     // The database's thread opens it, and only then it is known what was deployed.
     let (resumed_sender, resumed) = channel::bounded(1);
+    let is_shared = store.postgres().is_some();
     let shapes_of = move |deployed: &[database::contract::Deployed]| {
-        let code = resume_deploys(code, deployed).map_err(|failure| failure.message)?;
+        let code = resume_deploys(code, deployed, is_shared).map_err(|failure| failure.message)?;
         let shapes = Arc::clone(&code.shapes);
         // The channel has room for the one message that it is made for.
         let _ = resumed_sender.try_send(code);
@@ -671,11 +682,22 @@ fn base_digest(code: &CodeVersion, application: &str) -> Box<str> {
 }
 
 /// The code to run: what was deployed, unless the profile's own code was edited since.
-fn resume_deploys(mut code: CodeVersion, deployed: &[database::contract::Deployed]) -> Result<CodeVersion, Failure> {
+/// Where several appliances may share the database, what was deployed runs on all of them, whatever their profiles say.
+fn resume_deploys(
+    mut code: CodeVersion,
+    deployed: &[database::contract::Deployed],
+    is_shared: bool,
+) -> Result<CodeVersion, Failure> {
     let mut order: Vec<_> = deployed.iter().collect();
     order.sort_by_key(|deployed| deployed.version);
     for deploy in order {
-        if base_digest(&code, &deploy.application) != deploy.base_digest {
+        let edited = base_digest(&code, &deploy.application) != deploy.base_digest;
+        if edited && is_shared {
+            log::warn!(
+                application = &*deploy.application, version = deploy.version;
+                "the profile's code is not that on which the last deploy was made; the deployed code runs, as on every appliance; deploy to change it"
+            );
+        } else if edited {
             log::warn!(
                 application = &*deploy.application, version = deploy.version;
                 "the profile's code was edited after its last deploy, and runs instead of it"

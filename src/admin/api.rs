@@ -133,7 +133,7 @@ fn neighbors(cluster: &Cluster) -> Value {
     let level_ns = clock::monotonic_ns().saturating_sub(seen.level_ns);
     let members = seen.members.iter().map(|member| {
         json!({
-            "appliance": member.appliance,
+            "member": member.appliance,
             "name": member.name,
             "started_ms": member.started_ms,
             "alive": member.alive,
@@ -147,7 +147,7 @@ fn neighbors(cluster: &Cluster) -> Value {
         "position": seen.position,
         "head": seen.head,
         "behind": seen.behind(),
-        "level_ms_ago": (seen.level_ns > 0).then_some(level_ns / 1_000_000),
+        "level_age_ms": (seen.level_ns > 0).then_some(level_ns / 1_000_000),
         "updates": seen.updates,
         "reloads": seen.reloads,
         "taken_over": seen.taken_over,

@@ -20,7 +20,7 @@ pub const HOUSE: &[&str] = &[
 ];
 
 /// Their names, which no data table may take.
-const RESERVED: &[&str] = &["setting", "change_log", "conflict", "deployment", "code_table", STAGE];
+const RESERVED: &[&str] = &["setting", "change_log", "conflict", "deployment", "code_table", "appliance", STAGE];
 
 /// The temporary table of vectorised writes.
 pub const STAGE: &str = "stage";

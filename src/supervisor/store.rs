@@ -32,8 +32,16 @@ impl StoreSettings {
                 let (connect_ms, statement_ms) = (named.connect_timeout_ms, named.statement_timeout_ms);
                 let settings =
                     settings.with_timeouts(Duration::from_millis(connect_ms), Duration::from_millis(statement_ms));
-                Ok(Self::Postgres(settings.with_appliance(&appliance)))
+                Ok(Self::Postgres(settings.with_appliance(&appliance).as_member(&profile.cluster.name)))
             }
+        }
+    }
+
+    /// Where several appliances may share it.
+    pub fn postgres(&self) -> Option<&postgres::Settings> {
+        match self {
+            Self::Duck(_) => None,
+            Self::Postgres(settings) => Some(settings),
         }
     }
 

@@ -21,7 +21,10 @@ mod hops;
 mod imports;
 mod journeys;
 mod lives;
+mod neighbors;
 mod observing;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod protocol;
 mod proxying;
 mod queueing;

@@ -9,14 +9,16 @@ use twintier::database::contract::{
     Request, Store,
 };
 use twintier::database::memory::{Disk, MemoryStore};
+use twintier::database::postgres::{self, PostgresStore};
 use twintier::database::seed::SeedUser;
 use twintier::database::server::{Client, Limits, Now, Opened, Server};
 use twintier::replication::{self, Message, Replicator};
 use twintier::tables::code::{AGENT_WORK, agent_work, system_shapes};
 use twintier::tables::stamp::HybridClock;
-use twintier::tables::{Batch, DataTables, Record, ShapeSet, Stamp, TableId, Update, Value};
+use twintier::tables::{Batch, DataTables, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
 
-use crate::support::{ITEMS, SERVER, item, settings, shapes};
+use crate::postgres_server;
+use crate::support::{ITEMS, SERVER, field, item, postgres_settings, settings, shape, shapes};
 
 /// Every clock stands at this: stamps are told apart by their counters alone.
 const NOW: Now = Now { monotonic_ns: 1, unix_ms: 1_000 };
@@ -407,4 +409,87 @@ fn work_of_the_dead_is_taken_over_once() {
     take_over_from_the_dead(&|name, shapes| MemoryStore::join(shapes, disk.clone(), name), &|appliance, _store| {
         disk.set_alive(appliance, false)
     });
+}
+
+/// The same on a server, where the store has a connection for each appliance.
+#[test]
+fn replicas_converge_over_postgresql() {
+    for seed in 1..=3 {
+        let Some(place) = postgres_settings("converge") else { return };
+        let schema = place.schema.clone();
+        // The last line stays, as a trim leaves lines: whoever is further behind finds that some are gone.
+        let trim = move || {
+            let mut client = postgres_server::shared().unwrap().client("twintier");
+            let log = format!("\"{schema}\".change_log");
+            let delete = format!("DELETE FROM {log} WHERE position < (SELECT max(position) FROM {log})");
+            client.batch_execute(&delete).unwrap();
+        };
+        converge(seed, &|name| member(&place, name, shapes()), &trim, 300);
+    }
+}
+
+/// Stores of a schema are told apart by the run that the change log names.
+fn member(place: &postgres::Settings, name: &str, shapes: Arc<ShapeSet>) -> PostgresStore {
+    let run = postgres_server::unique(name);
+    PostgresStore::open(&place.clone().with_appliance(&run).as_member(name), shapes).unwrap()
+}
+
+#[test]
+fn one_postgresql_makes_one_site_of_several_appliances() {
+    let Some(place) = postgres_settings("site") else { return };
+    share_one_database(&|name, shapes| member(&place, name, shapes));
+}
+
+#[test]
+fn work_of_the_dead_is_taken_over_once_on_postgresql() {
+    let Some(place) = postgres_settings("takeover") else { return };
+    // The end of the connection is the death of the appliance; the server may take a moment to notice.
+    let kill = |appliance: u64, store: PostgresStore| {
+        drop(store);
+        let mut watcher = member(&place, "watcher", Arc::new(system_shapes()));
+        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        let is_alive = |watcher: &mut PostgresStore| {
+            let members = watcher.members().unwrap();
+            members.iter().any(|member| member.appliance == appliance && member.alive)
+        };
+        while is_alive(&mut watcher) {
+            assert!(std::time::Instant::now() < deadline, "the server still sees appliance {appliance}");
+            std::thread::yield_now();
+        }
+    };
+    take_over_from_the_dead(&|name, shapes| member(&place, name, shapes), &kill);
+}
+
+/// A bulk write is in the log without its records, and a table that the reader's code does not have waits for it.
+#[test]
+fn imports_and_new_tables_are_followed_on_postgresql() {
+    let Some(place) = postgres_settings("import") else { return };
+    let mut reader = member(&place, "reader", shapes());
+    let mut larger = ShapeSet { shapes: shapes().shapes.clone() };
+    larger.shapes.push(Arc::new(shape("later", "key", vec![field("text", FieldKind::Text)])));
+    let larger = Arc::new(larger);
+    let mut writer = Appliance::start(member(&place, "writer", larger.clone()));
+    let put = |number: usize| Mutation {
+        table: ITEMS,
+        key: format!("item {number:03}").into(),
+        change: Change::Put(item("imported", 1, true)),
+    };
+    let mutations = (0..100).map(put).collect::<Vec<_>>();
+    assert!(matches!(writer.ask(|reply| Request::Mutate { token: 1, mutations, reply }), Outcome::Committed { .. }));
+    let record = Record(Box::new([Value::text("new")]));
+    let mutations = vec![Mutation { table: TableId(2), key: "row".into(), change: Change::Put(record) }];
+    assert!(matches!(writer.ask(|reply| Request::Mutate { token: 1, mutations, reply }), Outcome::Committed { .. }));
+
+    let mut got = Vec::new();
+    for _ in 0..8 {
+        got.extend(reader.follow(30).unwrap().updates);
+    }
+    assert_eq!(got.len(), 100, "each row once, and nothing of the table that is not known");
+    assert!(got.iter().all(|update| update.table == ITEMS && update.record == Some(item("imported", 1, true))));
+    let stuck = reader.follow(30).unwrap();
+    assert!(!stuck.more && stuck.position < stuck.head, "{stuck:?}");
+    reader.reshape(larger).unwrap();
+    let last = reader.follow(30).unwrap();
+    assert_eq!(last.updates.iter().map(|update| &*update.key).collect::<Vec<_>>(), ["row"]);
+    assert_eq!((last.more, last.position), (false, last.head));
 }

@@ -8,8 +8,10 @@
 //! transactions, because others write as well. A connection that breaks off in `COMMIT` is opened again and the server
 //! asked what became of the transaction (`pg_xact_status`).
 
+mod follow;
 mod house;
 mod link;
+pub mod listen;
 mod moving;
 mod rows;
 pub mod settings;
@@ -25,10 +27,11 @@ use postgres::types::ToSql;
 
 pub use self::settings::Settings;
 
+use self::follow::Membership;
 use self::link::{Copying, Link};
 use self::rows::{stored, text_at};
 use self::sql::TableSql;
-use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult, Uncommitted};
+use super::contract::{ABSENT, Compared, Deployed, Followed, Member, Place, Store, StoreResult, Uncommitted};
 use super::health::State;
 use super::logged::{record_text, table_id};
 use super::revisions::versions_text;
@@ -69,6 +72,8 @@ pub struct PostgresStore {
     rows: u64,
     latest_time: u64,
     trouble: State,
+    /// Where this one stands among several appliances, if it is one of them.
+    membership: Option<Membership>,
 }
 
 impl PostgresStore {
@@ -105,8 +110,12 @@ impl PostgresStore {
             rows: 0,
             latest_time: 0,
             trouble: State::Up,
+            membership: None,
         };
         store.make_house()?;
+        if let Some(name) = settings.member.clone() {
+            store.register(&name)?;
+        }
         let deployed = store.deployed()?;
         store.adopt(shapes_of(&deployed)?)?;
         store.measure()?;
@@ -191,7 +200,12 @@ impl PostgresStore {
     fn connect(&mut self) -> StoreResult<()> {
         if self.link.is_none() {
             match Link::open_again(&self.settings, self.position) {
-                Ok(link) => self.link = Some(link),
+                Ok(link) => {
+                    self.link = Some(link);
+                    if let Some(membership) = &mut self.membership {
+                        membership.alive = false;
+                    }
+                }
                 Err(said) => {
                     self.trouble = said.state;
                     return Err(said.sentence);
@@ -256,11 +270,10 @@ impl PostgresStore {
         let servers: Vec<i16> = updates.iter().map(|update| update.stamp.server.into()).collect();
         let versions: Vec<String> = updates.iter().map(|update| versions_text(&update.versions)).collect();
         let deleted: Vec<bool> = updates.iter().map(|update| update.record.is_none()).collect();
+        // JSON escapes zero bytes by itself.
         let records: Vec<Option<String>> = updates
             .iter()
-            .map(|update| {
-                update.record.as_ref().map(|record| stored(&record_text(record, &shape(update))).into_owned())
-            })
+            .map(|update| update.record.as_ref().map(|record| record_text(record, &shape(update))))
             .collect();
         let (channel, appliance) = (self.settings.channel().to_owned(), self.settings.appliance.clone());
         let rows = self.query(
@@ -543,6 +556,7 @@ impl Store for PostgresStore {
     }
 
     fn deploy(&mut self, deployed: &Deployed, now_ms: u64) -> StoreResult<()> {
+        self.note_own_deploy(deployed.version);
         self.wrote = true;
         let (version, application) = (rows::signed(deployed.version), &*deployed.application);
         self.execute(
@@ -596,6 +610,18 @@ impl Store for PostgresStore {
 
     fn extent(&self) -> (u64, u64) {
         (self.rows, self.latest_time)
+    }
+
+    fn place(&self) -> Option<Place> {
+        self.membership.as_ref().map(|membership| membership.place)
+    }
+
+    fn follow(&mut self, updates_max: usize) -> StoreResult<Followed> {
+        self.read_on(updates_max)
+    }
+
+    fn members(&mut self) -> StoreResult<Vec<Member>> {
+        self.read_members()
     }
 
     fn maintain(&mut self, idle: Duration) -> StoreResult<Option<Duration>> {

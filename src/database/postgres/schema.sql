@@ -44,3 +44,11 @@ CREATE TABLE code_table (
     path TEXT NOT NULL,
     source TEXT NOT NULL
 );
+-- The appliances that share this database, and some that did. Each holds a lock on its number as long as it is alive.
+CREATE TABLE appliance (
+    number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run TEXT NOT NULL,              -- as in the change log
+    name TEXT NOT NULL,             -- the profile's cluster.name
+    started BIGINT NOT NULL,        -- Unix milliseconds by the database's clock
+    position BIGINT NOT NULL        -- the last change log line that it has read, told once a second
+);

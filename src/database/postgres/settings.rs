@@ -29,6 +29,8 @@ pub struct Settings {
     pub schema: String,
     /// Names this appliance among those that share the database; anything unique to this run of it.
     pub appliance: String,
+    /// The name under which it takes a place among the appliances that share the database; `None`: it takes none.
+    pub member: Option<String>,
     pub statement_timeout: Duration,
     /// Change log lines that are kept: whoever is further behind has to load everything again.
     pub change_log_lines_max: u64,
@@ -71,6 +73,7 @@ impl Settings {
             config,
             schema: "twintier".into(),
             appliance: String::new(),
+            member: None,
             statement_timeout: Duration::from_secs(30),
             change_log_lines_max: CHANGE_LOG_LINES_MAX,
             alone: false,
@@ -108,6 +111,13 @@ impl Settings {
     #[must_use]
     pub fn with_appliance(mut self, appliance: &str) -> Self {
         self.appliance = appliance.to_owned();
+        self
+    }
+
+    /// Takes a place among the appliances that share the database, under a name for people.
+    #[must_use]
+    pub fn as_member(mut self, name: &str) -> Self {
+        self.member = Some(name.to_owned());
         self
     }
 
