@@ -6,7 +6,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := run
-.PHONY: run test build deps clean fmt lint
+.PHONY: run test build install uninstall deps clean fmt lint
 
 CARGO ?= cargo
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/twintier
@@ -30,6 +30,10 @@ run: build
 build: deps
 	@$(LIBRARY); echo "building twintier, loadgen and bench"; \
 	$(CARGO) build --release --workspace --bins $$features
+
+# What was built before: `make build && sudo make install PREFIX=/usr/local`. DESTDIR is put before every path.
+install uninstall:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh $@
 
 test: deps
 	@$(LIBRARY); $(CARGO) test --release --workspace $$features

@@ -6,5 +6,7 @@ fn main() {
     let bundled = std::env::var_os("CARGO_FEATURE_DUCKDB_BUNDLED").is_some();
     if let (false, Ok(folder)) = (bundled, std::env::var("DUCKDB_LIB_DIR")) {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+        // Where scripts/install.sh and the Dockerfile put it, seen from the program.
+        println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/twintier");
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 mod database;
 pub mod forwarding;
+pub mod log;
 
 pub use self::database::{Database, DatabaseKind};
 
@@ -47,7 +48,7 @@ pub struct Profile {
     #[serde(default)]
     pub dispatch: Dispatch,
     #[serde(default)]
-    pub log: Log,
+    pub log: log::Log,
     #[serde(default)]
     pub replication: Replication,
     #[serde(default)]
@@ -204,28 +205,6 @@ pub struct Dispatch {
     pub queue_max: usize,
     /// A new connection moves when its front has this much more work than the least loaded one.
     pub handoff_threshold: u32,
-}
-
-/// What is written about requests, and about the appliance itself.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// File of the access log, relative to the working directory; `-` is standard output, empty is no log.
-    pub access: PathBuf,
-    /// The most talkative level that is written to standard error, and of single places: `info,database=debug`.
-    pub level: String,
-    /// `logfmt` or `json`.
-    pub format: String,
-}
-
-impl Log {
-    /// The log's own form of these words; a profile that was read has sound ones.
-    pub fn settings(&self) -> crate::log::Settings {
-        crate::log::Settings {
-            filter: self.level.parse().unwrap_or_default(),
-            format: self.format.parse().unwrap_or_default(),
-        }
-    }
 }
 
 /// Replication between replicas.
@@ -414,12 +393,6 @@ impl Default for Dispatch {
     }
 }
 
-impl Default for Log {
-    fn default() -> Self {
-        Self { access: PathBuf::new(), level: "info".into(), format: "logfmt".into() }
-    }
-}
-
 impl Default for Replication {
     fn default() -> Self {
         Self { sweep_ms: 1_000 }
@@ -550,21 +523,13 @@ impl Profile {
         }
         if self.cluster.replicas >= SERVERS_MAX {
             let wrong = format!("{} replicas", self.cluster.replicas);
-            return Err(fault(
-                "cluster",
-                "replicas",
-                wrong,
-                "at most 15: a row's version vector has 16 origins, one is the application server's",
-            ));
+            return Err(fault("cluster", "replicas", wrong, "at most 15: the application server is the 16th origin"));
         }
         if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
             return Err(fault("dispatch", "policy", wrong, ""));
         }
-        if let Err(wrong) = self.log.level.parse::<crate::log::Filter>() {
-            return Err(fault("log", "level", wrong, "for instance info, or info,database=debug"));
-        }
-        if let Err(wrong) = self.log.format.parse::<crate::log::Format>() {
-            return Err(fault("log", "format", wrong, ""));
+        if let Err((key, wrong, cure)) = self.log.validate() {
+            return Err(fault("log", key, wrong, cure));
         }
         for (key, value) in [("credit", self.dispatch.credit), ("outstanding_max", self.dispatch.outstanding_max)] {
             if value == 0 {

@@ -34,7 +34,7 @@ use crate::clock;
 use crate::database::contract::{Loaded, Place};
 use crate::database::duckdb::DuckStore;
 use crate::database::follow::Neighbors;
-use crate::database::postgres::{self, PostgresStore};
+use crate::database::postgres::{PostgresStore, listen::listen};
 use crate::database::{self, seed::SeedUser};
 use crate::dispatch::requests::{self, RequestDispatcher};
 use crate::engine::probe::choose;
@@ -294,7 +294,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     let store = StoreSettings::of(&profile, format!("{}-{:016x}", profile.cluster.name, random_seed()))?;
     let database_place = store.place();
     let (ring, bell) = channel::bounded::<()>(1);
-    let shared_store = store.postgres().cloned();
+    let shared_store = store.shared().cloned();
     let opening_ns = clock::monotonic_ns();
     let (database, opened, code) = open_database(&profile, store, code, application_server, publisher)?;
     let code = Arc::new(code);
@@ -430,7 +430,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
     match &shared_place {
         None => resume_work(&code, &shared.loaded, storage.orders()),
         Some(neighbors) => {
-            log::info!("{}", neighbors::DURABLE);
+            log::info!(reason = neighbors::DURABLE; "every write is acknowledged as durable");
             neighbors::take_over(&cluster, neighbors).map_err(Failure::failed)?;
             let (cluster, neighbors, stop) = (Arc::clone(&cluster), Arc::clone(neighbors), Arc::clone(&stop_following));
             following.push(Follow { cluster, neighbors, backlog: unapplied, bell, stop }.spawn()?);
@@ -441,7 +441,7 @@ pub fn serve(plan: Plan) -> Result<(), Failure> {
         let ring = move || {
             let _ = ring.try_send(());
         };
-        let listening = postgres::listen::listen(settings, Arc::clone(&stop_following), ring);
+        let listening = listen(settings, Arc::clone(&stop_following), ring);
         following.push(listening.map_err(|error| Failure::failed(format!("no thread `listen`: {error}")))?);
     }
     import_catalog(&cluster, &code, &shared.loaded)?;
@@ -646,7 +646,7 @@ fn open_database(
     };
     // The database's thread opens it, and only then it is known what was deployed.
     let (resumed_sender, resumed) = channel::bounded(1);
-    let is_shared = store.postgres().is_some();
+    let is_shared = store.shared().is_some();
     let shapes_of = move |deployed: &[database::contract::Deployed]| {
         let code = resume_deploys(code, deployed, is_shared).map_err(|failure| failure.message)?;
         let shapes = Arc::clone(&code.shapes);

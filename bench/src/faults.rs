@@ -23,7 +23,7 @@ use crate::process::{Interrupt, Order, Process};
 use crate::record::{RunRecord, make_folder, write_json};
 use crate::table::{Table, count_text, quantile_text, rate_text};
 use crate::trial::{GeneratorOrder, Lab};
-use crate::{books, build, job, report};
+use crate::{agreement, books, build, job, report};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// For one deploy, and for a replica to stop or to take traffic again.
@@ -178,15 +178,15 @@ fn campaign(lab: &Lab, root: &Path, options: &Options) -> Result<Faults, Failure
         server_timing: false,
     };
     let (calibration, loaded) = (lab.folder.join("calibration"), lab.folder.join("load"));
-    let capacity_per_s = lab.generate(&load(&calibration, None, CALIBRATION_S), |_| {})?.achieved_rate;
+    let capacity_per_s = lab.generate(&load(&calibration, None, CALIBRATION_S), |_| Ok(()))?.achieved_rate;
     let offered_per_s = capacity_per_s / 2.0;
 
     let load = load(&loaded, Some(offered_per_s), options.duration_s);
     let generator = load.start(lab)?;
     let plan = Plan::new(options, replicas(&admin)?);
     let done = plan.carry_out(lab, &editions, &admin)?;
-    let summary = lab.await_generator(generator, &load, |_| {})?;
-    let (books, digests_equal) = (books::read(&admin)?, digests_equal(lab, &admin)?);
+    let summary = lab.await_generator(generator, load.folder, load.length_s(), |_| Ok(()))?;
+    let (books, digests_equal) = (books::read(&admin)?, agreement::wrong(&lab.interrupt, &[&admin])?.is_none());
     let status = get_json(&admin, "/status")?;
     write_json(&folder.join("status.json"), &status)?;
     let ended = appliance.stop()?;
@@ -253,7 +253,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 /// Starts the shipped appliance on a fresh database with a small catalog, and waits for the page.
 fn appliance(lab: &Lab, root: &Path, folder: &Path) -> Result<(Process, String, String), Failure> {
     let supplier = folder.join("supplier.txt");
-    fs::write(&supplier, job::app::catalog()).map_err(|error| Failure::file(&supplier, &error))?;
+    fs::write(&supplier, job::app::catalog(job::app::ARTICLES)).map_err(|error| Failure::file(&supplier, &error))?;
     let supplier = std::path::absolute(&supplier).map_err(|error| Failure::file(&supplier, &error))?;
     let profile = root.join("profiles/quickstart.toml").to_string_lossy().into_owned();
     let settings = [
@@ -372,17 +372,6 @@ fn replicas(admin: &str) -> Result<u64, Failure> {
 fn replica_reports(status: &Value) -> impl Iterator<Item = &Value> {
     let workers = status["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
     workers.iter().map(|worker| &worker["replica"]).filter(|replica| replica.is_object())
-}
-
-/// Whether the replicas come to agree, once nothing is written any more.
-fn digests_equal(lab: &Lab, admin: &str) -> Result<bool, Failure> {
-    let equal = lab.interrupt.wait_for(FAULT_DEADLINE, || {
-        let replication = get_json(admin, "/replication")?;
-        let replicas = replication["replicas"].as_array().cloned().unwrap_or_default();
-        let first = replicas.first().map(|replica| &replica["tables"]);
-        Ok((!replicas.is_empty() && replicas.iter().all(|replica| Some(&replica["tables"]) == first)).then_some(()))
-    })?;
-    Ok(equal.is_some())
 }
 
 #[cfg(test)]

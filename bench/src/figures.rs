@@ -15,7 +15,7 @@ use crate::statistics::{Better, Verdict, mean_interval, paired_ratio};
 use crate::target::{Holds, Target};
 
 /// Jobs whose `compare.json` is an [`Outcome`].
-pub const JOBS: [&str; 3] = ["mesh", "replication", "generators"];
+pub const JOBS: [&str; 4] = ["mesh", "replication", "generators", "database"];
 
 /// One number of one system in one case of one block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -75,7 +75,7 @@ pub fn touched_memory(
         folder,
         server_timing: false,
     };
-    lab.generate(&touch, |_| {})?;
+    lab.generate(&touch, |_| Ok(()))?;
     lab.interrupt.wait_for(SETTLE, || Ok(None::<()>))?;
     Ok(Memory::read(Path::new("/proc"), group.processes()))
 }

@@ -59,35 +59,53 @@ pub fn post(address: &str, path: &str) -> Result<Answer, Failure> {
 }
 
 fn ask_repeatedly(method: &str, address: &str, path: &str, count: usize) -> Result<Vec<Answer>, Failure> {
-    let failed =
-        |what: &str, error: std::io::Error| Failure::Failed(format!("http://{address}{path}: {what}: {error}"));
-    let socket_address = address.parse().map_err(|_| Failure::Failed(format!("{address} is no address")))?;
-    let mut stream =
-        TcpStream::connect_timeout(&socket_address, DEADLINE).map_err(|error| failed("no connection", error))?;
-    stream.set_read_timeout(Some(DEADLINE)).map_err(|error| failed("socket", error))?;
-    let mut answers = Vec::with_capacity(count);
-    let mut received = Vec::new();
-    for _ in 0..count {
-        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{length}\r\n");
-        stream.write_all(request.as_bytes()).map_err(|error| failed("not sent", error))?;
+    let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+    let mut connection = Connection::open(address)?;
+    (0..count).map(|_| connection.ask(method, path, length, "")).collect()
+}
+
+/// A connection that is kept alive.
+#[derive(Debug)]
+pub struct Connection {
+    address: String,
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Connection {
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn open(address: &str) -> Result<Self, Failure> {
+        let wrong = |error| Failure::Failed(format!("http://{address}: no connection: {error}"));
+        let socket_address = address.parse().map_err(|_| Failure::Failed(format!("{address} is no address")))?;
+        let stream = TcpStream::connect_timeout(&socket_address, DEADLINE).map_err(wrong)?;
+        stream.set_read_timeout(Some(DEADLINE)).map_err(wrong)?;
+        stream.set_nodelay(true).map_err(wrong)?;
+        Ok(Self { address: address.to_owned(), stream, received: Vec::new() })
+    }
+
+    /// Sends one request with these fields, each of which ends in `\r\n`, and reads its answer.
+    ///
+    /// # Errors
+    /// The server closes early, or answers without a `Content-Length`.
+    pub fn ask(&mut self, method: &str, path: &str, fields: &str, body: &str) -> Result<Answer, Failure> {
+        let address = &self.address;
+        let wrong = |what: String| Failure::Failed(format!("http://{address}{path}: {what}"));
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n{body}");
+        self.stream.write_all(request.as_bytes()).map_err(|error| wrong(format!("not sent: {error}")))?;
         loop {
-            if let Some((answer, used)) =
-                take_answer(&received).map_err(|wrong| Failure::Failed(format!("http://{address}{path}: {wrong}")))?
-            {
-                received.drain(..used);
-                answers.push(answer);
-                break;
+            if let Some((answer, used)) = take_answer(&self.received).map_err(wrong)? {
+                self.received.drain(..used);
+                return Ok(answer);
             }
             let mut part = [0; 16 * 1024];
-            let length = stream.read(&mut part).map_err(|error| failed("no answer", error))?;
-            if length == 0 || received.len() > ANSWER_BYTES_MAX {
-                return Err(Failure::Failed(format!("http://{address}{path}: the answer ended early or never ended")));
+            let length = self.stream.read(&mut part).map_err(|error| wrong(format!("no answer: {error}")))?;
+            if length == 0 || self.received.len() > ANSWER_BYTES_MAX {
+                return Err(wrong("the answer ended early or never ended".to_owned()));
             }
-            received.extend_from_slice(&part[..length]);
+            self.received.extend_from_slice(&part[..length]);
         }
     }
-    Ok(answers)
 }
 
 /// The JSON document at a path of the admin interface.

@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod campaign;
+mod database;
 pub mod dispatch;
 mod engine;
 mod generators;
@@ -14,6 +15,7 @@ mod proxy;
 mod replication;
 mod slow;
 mod study;
+mod writers;
 
 use std::path::PathBuf;
 
@@ -44,6 +46,8 @@ pub enum Job {
     Replication,
     /// Load generators against the same origin, by what a request costs them: loadgen, wrk, h2load, oha, hey.
     Generators,
+    /// What each step past one machine costs: DuckDB, PostgreSQL, two appliances on one PostgreSQL, a balancer.
+    Database,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -54,13 +58,13 @@ pub struct CompareArgs {
     /// Systems, separated by commas; each job has its own by default. One that is named twice is compared with itself.
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = parse_system)]
     pub systems: Vec<Kind>,
-    /// Connections of the generator, separated by commas.
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    /// Connections of the generator, separated by commas; 64 by default, 1, 8 and 64 in database.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub connections: Vec<u32>,
     /// Blocks, each of which measures every system once in every case.
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub blocks: u32,
-    /// Measured seconds of each trial; 5 by default, 0.2 in mesh, 1 in replication, 3 in generators.
+    /// Measured seconds of each trial; 5 by default, 0.2 in mesh, 1 in replication, 2 in database, 3 in generators.
     #[arg(long, value_name = "S", value_parser = parse_seconds)]
     pub duration: Option<f64>,
     /// Seconds before them that are not counted.
@@ -85,6 +89,9 @@ pub struct CompareArgs {
     /// slow: connections that drip a head.
     #[arg(long, value_name = "N", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub slow_connections: u32,
+    /// database: articles of the catalog that an appliance has when it starts.
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = clap::value_parser!(u32).range(2000..=1_000_000))]
+    pub rows: u32,
     /// Seed of everything random; from the clock by default.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -106,8 +113,18 @@ impl CompareArgs {
             Job::Mesh => 0.2,
             Job::Replication => 1.0,
             Job::Generators => 3.0,
+            Job::Database => 2.0,
         };
         self.duration.unwrap_or(usual)
+    }
+
+    pub fn connections(&self) -> &[u32] {
+        let usual: &[u32] = match self.job {
+            Job::Proxy | Job::App | Job::Engine | Job::Slow => &[64],
+            Job::Dispatch | Job::Mesh | Job::Replication | Job::Generators => &[64],
+            Job::Database => &[1, 8, 64],
+        };
+        if self.connections.is_empty() { usual } else { &self.connections }
     }
 }
 
@@ -125,6 +142,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         Job::Mesh => mesh::perform(args, interrupt),
         Job::Replication => replication::perform(args, interrupt),
         Job::Generators => generators::perform(args, interrupt),
+        Job::Database => database::perform(args, interrupt),
     }
 }
 

@@ -218,16 +218,29 @@ pub struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    /// All processes whose group is among `groups`.
+    /// All processes whose group is among `groups`, and their children whatever their group: PostgreSQL's processes lead
+    /// groups of their own.
     pub fn find(proc_folder: &Path, groups: &[u32]) -> Self {
         let entries =
             fs::read_dir(proc_folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
         let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let member = |id: &u32| {
-            let stat = fs::read_to_string(proc_folder.join(id.to_string()).join("stat")).unwrap_or_default();
-            group_of(&stat).is_some_and(|group| groups.contains(&group))
-        };
-        let mut processes: Vec<u32> = numbers.filter(member).collect();
+        let mut others: Vec<(u32, Family)> = numbers
+            .filter_map(|id| Some((id, family_of(&fs::read_to_string(proc_folder.join(format!("{id}/stat"))).ok()?)?)))
+            .collect();
+        let mut processes: Vec<u32> = Vec::new();
+        loop {
+            let before = processes.len();
+            others.retain(|(id, family)| {
+                let member = groups.contains(&family.group) || processes.contains(&family.parent);
+                if member {
+                    processes.push(*id);
+                }
+                !member
+            });
+            if processes.len() == before {
+                break;
+            }
+        }
         processes.sort_unstable();
         Self { proc_folder: proc_folder.to_owned(), processes }
     }
@@ -281,10 +294,17 @@ pub fn run_time_ns(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// The process group in a `stat` file. The command's name stands in parentheses and may hold anything.
-fn group_of(stat: &str) -> Option<u32> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Family {
+    parent: u32,
+    group: u32,
+}
+
+/// Parent and process group in a `stat` file. The command's name stands in parentheses and may hold anything.
+fn family_of(stat: &str) -> Option<Family> {
     let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_whitespace().nth(2)?.parse().ok()
+    let mut words = after_name.split_whitespace().skip(1);
+    Some(Family { parent: words.next()?.parse().ok()?, group: words.next()?.parse().ok()? })
 }
 
 /// The value of `name : value` in a file of such lines.
@@ -344,7 +364,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use super::{CoreMap, Jiffies, Machine, ProcessGroup, group_of, parse_core_list, run_time_ns};
+    use super::{CoreMap, Family, Jiffies, Machine, ProcessGroup, family_of, parse_core_list, run_time_ns};
 
     fn root(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("bench-machine-{name}-{}", std::process::id()))
@@ -364,8 +384,8 @@ mod tests {
 
     #[test]
     fn the_group_stands_behind_any_name() {
-        assert_eq!(group_of("42 (nginx: a) b) S 1 40 40 0"), Some(40));
-        assert_eq!(group_of("42"), None);
+        assert_eq!(family_of("42 (nginx: a) b) S 1 40 40 0"), Some(Family { parent: 1, group: 40 }));
+        assert_eq!(family_of("42"), None);
     }
 
     /// A master with two threads and a worker of its group count, a stranger does not.
@@ -386,6 +406,17 @@ mod tests {
         assert_eq!(group.cpu_ns(), 112);
         assert_eq!(group.affinity(), ["0"]);
         assert_eq!(ProcessGroup::find(&root, &[40, 60]).cpu_ns(), 1112);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    /// PostgreSQL's processes leave the group of their parent; a stranger with the number of a group is none of them.
+    #[test]
+    fn children_count_whatever_their_group() {
+        let root = root("children");
+        for (id, parent, group) in [(40, 1, 40), (30, 50, 30), (50, 40, 50), (60, 1, 60)] {
+            write(&root, &format!("{id}/stat"), &format!("{id} (postgres) S {parent} {group} {group} 0"));
+        }
+        assert_eq!(ProcessGroup::find(&root, &[40]).processes(), [30, 40, 50]);
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -7,6 +7,7 @@
 //! Architecture invariants: the lab sends no load itself; every number in a report comes from the files of a run
 //! directory; no child outlives the lab.
 
+mod agreement;
 mod books;
 mod build;
 mod case;
@@ -236,10 +237,21 @@ fn doctor() {
 mod tests {
     use clap::CommandFactory;
 
-    use super::Cli;
+    use super::{Cli, Shell, manual};
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_and_manual_pages_know_every_command() {
+        let text = String::from_utf8(manual::completions(Shell::Bash, "bench", Cli::command())).unwrap();
+        let folder = std::env::temp_dir().join(format!("bench-manual-{}", std::process::id()));
+        manual::pages(Cli::command(), &folder).unwrap();
+        for command in Cli::command().get_subcommands().map(clap::Command::get_name) {
+            assert!(text.contains(command) && folder.join(format!("bench-{command}.1")).is_file(), "{command}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -187,6 +187,15 @@ impl Programs {
     }
 }
 
+impl Programs {
+    /// What the program of somebody else says of itself before it runs; `None` for ours.
+    pub fn foreign_version(&self, kind: Kind) -> Option<String> {
+        let Kind::Foreign(foreign) = kind else { return None };
+        let answer = ask(self.foreign.get(&foreign)?, foreign.recipe().version_arguments)?;
+        Some(foreign.version(&answer))
+    }
+}
+
 /// A system that accepts connections.
 #[derive(Debug)]
 pub struct Running {

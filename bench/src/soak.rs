@@ -85,6 +85,7 @@ pub fn perform(lab: &Lab, stage: &dyn Stage, plan: &Plan, order: &Order, trials:
             if (0.0..=duration_s).contains(&at_s) && due {
                 samples.push(Sample { at_s, memory: Memory::read(Path::new("/proc"), group.processes()) });
             }
+            Ok(())
         })?;
         running.still_running()?;
         running.stop()?;

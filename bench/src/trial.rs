@@ -55,31 +55,40 @@ impl Lab {
     /// Runs the generator and looks at the system's time meanwhile.
     ///
     /// # Errors
-    /// The generator fails or does not end in time; a signal arrives.
-    pub fn generate(&self, load: &GeneratorOrder<'_>, look: impl FnMut(u64)) -> Result<Summary, Failure> {
-        self.await_generator(load.start(self)?, load, look)
+    /// The generator fails or does not end in time; a signal arrives; what `look` says.
+    pub fn generate(
+        &self,
+        load: &GeneratorOrder<'_>,
+        look: impl FnMut(u64) -> Result<(), Failure>,
+    ) -> Result<Summary, Failure> {
+        self.await_generator(load.start(self)?, load.folder, load.length_s(), look)
     }
 
-    /// Waits for a generator's end, looking at whatever `look` looks at meanwhile.
+    /// Waits for the end of a generator that writes into `folder` and takes so long by its order, looking at whatever
+    /// `look` looks at meanwhile.
     ///
     /// # Errors
     /// As [`Self::generate`].
     pub fn await_generator(
         &self,
         mut generator: Process,
-        load: &GeneratorOrder<'_>,
-        mut look: impl FnMut(u64),
+        folder: &Path,
+        length_s: f64,
+        mut look: impl FnMut(u64) -> Result<(), Failure>,
     ) -> Result<Summary, Failure> {
-        let allowed = Duration::from_secs_f64(load.warmup_s + load.duration_s) + GENERATOR_SLACK;
+        let allowed = Duration::from_secs_f64(length_s) + GENERATOR_SLACK;
         let end = Instant::now() + allowed;
         loop {
-            look(unix_ns());
+            look(unix_ns())?;
             if let Some(status) = generator.ended()? {
-                look(unix_ns());
+                look(unix_ns())?;
                 // Exit code 4 is an invalid run, which the summary explains.
                 return match status.code() {
-                    Some(0 | 4) => Summary::read(load.folder),
-                    Some(_) | None => Err(Failure::Failed(format!("loadgen ended with {status}{}", generator.quote()))),
+                    Some(0 | 4) => Summary::read(folder),
+                    Some(_) | None => {
+                        let folder = folder.display();
+                        Err(Failure::Failed(format!("loadgen in {folder} ended with {status}{}", generator.quote())))
+                    }
                 };
             }
             self.interrupt.check()?;
@@ -114,6 +123,11 @@ impl GeneratorOrder<'_> {
     /// The program does not start.
     pub fn start(&self, lab: &Lab) -> Result<Process, Failure> {
         Process::start(&self.order(lab))
+    }
+
+    /// Warm-up and window.
+    pub fn length_s(&self) -> f64 {
+        self.warmup_s + self.duration_s
     }
 
     fn order(&self, lab: &Lab) -> Order {
@@ -302,6 +316,15 @@ pub struct Summary {
     pub warmup_requests: u64,
     #[serde(default)]
     pub browse: Option<BrowseSummary>,
+    /// By the name of a scenario's step.
+    #[serde(default)]
+    pub tags: BTreeMap<String, TagSummary>,
+}
+
+/// The requests of one tag.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct TagSummary {
+    pub response_ns: Quantiles,
 }
 
 /// The part of a browser run.
@@ -329,7 +352,7 @@ impl Summary {
     }
 
     /// Start and end of the measured window in nanoseconds since 1970.
-    fn window_ns(&self) -> (u64, u64) {
+    pub fn window_ns(&self) -> (u64, u64) {
         // Seconds of a run as nanoseconds: far below 2^53.
         let ns = |seconds: f64| (seconds * 1e9).round() as u64;
         let start = self.started_unix_ms * 1_000_000 + ns(self.warmup_s);
@@ -422,7 +445,7 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
     let perf = lab.programs.counters.as_ref().ok();
     let perf = perf.map(|perf| counters::begin(perf, group.processes(), task.warmup_s, task.duration_s, folder));
     let perf = perf.transpose()?;
-    let summary = lab.await_generator(generator, &load, |now_ns| {
+    let summary = lab.await_generator(generator, load.folder, load.length_s(), |now_ns| {
         samples.push((now_ns, [group.cpu_ns()]));
         watch.look(now_ns);
         // In the middle of the load every thread is where it will be.
@@ -431,6 +454,7 @@ fn measure(lab: &Lab, stage: &dyn Stage, task: &Task<'_>, folder: &Path) -> Resu
             threads.extend(places("origin", &behind));
             threads.extend(places("generator", &ProcessGroup::find(Path::new("/proc"), &[generator_id])));
         }
+        Ok(())
     })?;
     system.still_running()?;
     let held = holding.map(|holding| holding.end(lab, &group)).transpose()?;

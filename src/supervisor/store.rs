@@ -38,7 +38,7 @@ impl StoreSettings {
     }
 
     /// Where several appliances may share it.
-    pub fn postgres(&self) -> Option<&postgres::Settings> {
+    pub fn shared(&self) -> Option<&postgres::Settings> {
         match self {
             Self::Duck(_) => None,
             Self::Postgres(settings) => Some(settings),

@@ -19,8 +19,10 @@ mod fallback;
 mod help;
 mod hops;
 mod imports;
+mod installing;
 mod journeys;
 mod lives;
+mod logs;
 mod neighbors;
 mod observing;
 #[path = "../support/postgres.rs"]

@@ -149,11 +149,25 @@ fn value_text(metric: &str, value: f64) -> String {
     if metric.ends_with("_per_s") {
         rate_text(value)
     } else if metric.ends_with("_ns") {
-        // Durations of a trial: far below 2^53.
-        duration_text(value.max(0.0).round() as u64)
+        // Durations of a trial: far below 2^53. A difference of two may be below nothing.
+        let sign = if value.round() < 0.0 { "−" } else { "" };
+        format!("{sign}{}", duration_text(value.abs().round() as u64))
     } else if value.abs() >= 1000.0 {
         count_text(value.round() as u64)
     } else {
         format!("{value:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::value_text;
+
+    #[test]
+    fn a_time_that_a_hop_saves_is_not_told_as_none() {
+        assert_eq!(value_text("added_alone_p50_ns", 37_800.0), "37.8 µs");
+        assert_eq!(value_text("added_alone_p50_ns", -37_800.0), "−37.8 µs");
+        assert_eq!(value_text("added_alone_p50_ns", -0.2), "0.00 ns");
+        assert_eq!(value_text("probes", 20.0), "20.00");
     }
 }

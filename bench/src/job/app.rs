@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::CompareArgs;
 use super::campaign::{Campaign, plan, refuse_proxy_options};
+use crate::agreement;
 use crate::case::{Case, Work};
 use crate::compare::PlannedCase;
 use crate::failure::Failure;
@@ -34,7 +35,7 @@ const SYSTEMS: [Kind; 5] = [
 /// Origins behind a proxy.
 const ORIGINS: usize = 2;
 /// Articles of the catalog: enough for its indexes to be indexes, few enough to be there at once.
-const ARTICLES: u32 = 2000;
+pub const ARTICLES: u32 = 2000;
 const PATH: &str = "/reqcat/items/article-1000?format=json";
 /// For the appliance to listen and to have imported the catalog.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -50,7 +51,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let lab = campaign.lab.clone();
     let stage = AppStage::start(&lab, &campaign.root)?;
     let everybody: Vec<usize> = (0..systems.len()).collect();
-    let cases = args.connections.iter().map(|&connections| PlannedCase {
+    let cases = args.connections().iter().map(|&connections| PlannedCase {
         case: Case::keep_alive(Work::App, connections, stage.body.len()),
         systems: everybody.clone(),
     });
@@ -83,7 +84,7 @@ impl<'a> AppStage<'a> {
         fs::create_dir_all(&folder).map_err(|error| Failure::file(&folder, &error))?;
         let absolute = std::path::absolute(&folder).map_err(|error| Failure::file(&folder, &error))?;
         let supplier = absolute.join("supplier.txt");
-        fs::write(&supplier, catalog()).map_err(|error| Failure::file(&supplier, &error))?;
+        fs::write(&supplier, catalog(ARTICLES)).map_err(|error| Failure::file(&supplier, &error))?;
         let body_file = absolute.join("page.json");
         let mut stage = Self {
             lab,
@@ -123,7 +124,7 @@ impl<'a> AppStage<'a> {
             process.still_running()?;
             // In this order: a page that one replica shows is in all of them once they agree.
             let there = http::get_repeatedly(&address, PATH, 1)?.iter().all(|answer| answer.status == 200);
-            Ok((there && imported(&admin)? && agree(&admin)?).then_some(()))
+            Ok((there && imported(&admin)? && agreement::now(&[&admin])?).then_some(()))
         })?;
         found.ok_or_else(|| {
             Failure::Failed(format!(
@@ -193,11 +194,6 @@ fn imported(admin: &str) -> Result<bool, Failure> {
     Ok(status.pointer("/storage/imports/0/state").is_some_and(|state| state == "done"))
 }
 
-/// Whether all replicas hold the same rows.
-fn agree(admin: &str) -> Result<bool, Failure> {
-    Ok(http::get_json(admin, "/replication")?["equal"] == true)
-}
-
 /// The fields of an answer that an origin is told to send.
 fn fields(head: &str) -> Vec<String> {
     let own = |line: &&str| {
@@ -207,10 +203,10 @@ fn fields(head: &str) -> Vec<String> {
     head.lines().skip(1).filter(|line| !own(line)).map(|line| line.trim().to_owned()).collect()
 }
 
-/// A supplier file, the same every time.
-pub fn catalog() -> String {
+/// A supplier file of so many articles, the same every time.
+pub fn catalog(articles: u32) -> String {
     let mut text = String::with_capacity(400_000);
-    for number in 0..ARTICLES {
+    for number in 0..articles {
         let _ = writeln!(
             text,
             "Package: article-{number:04}\nVersion: 1.{number}-1\nSection: libs\nSize: {}\nMaintainer: Example Team <team@example.com>\nDescription: article {number} of the catalog\nHomepage: https://example.com/articles/{number}\n",
@@ -226,10 +222,10 @@ mod tests {
 
     #[test]
     fn the_page_is_in_the_catalog() {
-        let text = catalog();
+        let text = catalog(ARTICLES);
         assert_eq!(text.matches("Package: ").count(), usize::try_from(ARTICLES).unwrap());
         assert!(text.contains("Package: article-1000\n") && PATH.contains("/article-1000?"));
-        assert_eq!(text, catalog());
+        assert_eq!(text, catalog(ARTICLES));
     }
 
     #[test]

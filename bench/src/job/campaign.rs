@@ -127,5 +127,5 @@ pub fn refuse_proxy_options(args: &CompareArgs) -> Result<(), Failure> {
 /// The number of connections that stands for all where only one is measured: 64, or else the first.
 pub fn reference_connections(args: &CompareArgs) -> u32 {
     const USUAL: u32 = 64;
-    if args.connections.contains(&USUAL) { USUAL } else { args.connections.first().copied().unwrap_or(USUAL) }
+    if args.connections().contains(&USUAL) { USUAL } else { args.connections().first().copied().unwrap_or(USUAL) }
 }

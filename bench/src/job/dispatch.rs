@@ -106,7 +106,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let mut record = RunRecord::begin("compare", &root);
     let jiffies = Jiffies::read(Path::new("/"));
     let seed = args.seed.unwrap_or_else(clock::unix_ns);
-    let connections = args.connections.first().copied().unwrap_or(64);
+    let connections = args.connections().first().copied().unwrap_or(64);
     record.plan = Some(PlanRecord {
         job: JOB.to_owned(),
         cases: vec![Case::keep_alive(Work::App, connections, 0)],

@@ -39,7 +39,7 @@ fn cases(args: &CompareArgs, systems: &[System]) -> Vec<PlannedCase> {
             continue;
         }
         for &body_bytes in &args.body_bytes {
-            cases.extend(args.connections.iter().map(|&connections| PlannedCase {
+            cases.extend(args.connections().iter().map(|&connections| PlannedCase {
                 case: Case::keep_alive(work, connections, body_bytes),
                 systems: systems.clone(),
             }));

@@ -48,7 +48,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let programs = Programs::find(&build::sibling_folder(&build::source_root()?, interrupt)?)?;
     let cores = Machine::read(Path::new("/")).core_map();
     let (found, absent) = tools::find(&programs.loadgen);
-    let mut study = Study::begin(args, "generators", found.len() * args.connections.len() + 1)?;
+    let mut study = Study::begin(args, "generators", found.len() * args.connections().len() + 1)?;
     let folder = study.folder.clone();
     let origin_order = OriginOrder {
         name: "origin",
@@ -63,9 +63,9 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     study.outcome.systems = found.iter().map(Found::named).collect();
     study.outcome.notes = notes(&cores, &absent);
     let place = Place { url: format!("http://{address}/"), core: cores.system, folder: folder.clone() };
-    let pairings: Vec<Pairing> = args.connections.iter().flat_map(|&count| pairings(&found, count)).collect();
+    let pairings: Vec<Pairing> = args.connections().iter().flat_map(|&count| pairings(&found, count)).collect();
     for block in 0..args.blocks {
-        for &connections in &args.connections {
+        for &connections in args.connections() {
             let mut closed_per_s = None;
             // The open loop's rate is a share of the closed one's: that one comes before it, the rest at random.
             let order = shuffled(&found, &mut study.random);

@@ -55,7 +55,7 @@ fn first_body(args: &CompareArgs) -> usize {
 fn cases(args: &CompareArgs, reference: &Case) -> Vec<Case> {
     let case = |connections, body_bytes| Case::keep_alive(Work::Proxy, connections, body_bytes);
     let mut cases: Vec<Case> =
-        args.connections.iter().map(|&connections| case(connections, reference.body_bytes)).collect();
+        args.connections().iter().map(|&connections| case(connections, reference.body_bytes)).collect();
     // Behind the capacity that it is a share of, and in the same block.
     if let Some(share) = args.rate_share {
         cases.push(Case { load: Load::Rate, rate_share: Some(share), ..*reference });

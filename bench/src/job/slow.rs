@@ -27,7 +27,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
     let everybody: Vec<usize> = (0..systems.len()).collect();
     let mut cases = Vec::new();
     for &body_bytes in &args.body_bytes {
-        cases.extend(args.connections.iter().map(|&connections| PlannedCase {
+        cases.extend(args.connections().iter().map(|&connections| PlannedCase {
             case: Case::keep_alive(Work::Proxy, connections, body_bytes),
             systems: everybody.clone(),
         }));

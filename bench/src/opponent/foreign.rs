@@ -12,6 +12,8 @@ use crate::process::{ask, find_program};
 pub enum Foreign {
     Nginx,
     Haproxy,
+    /// The same program, which moves bytes.
+    HaproxyTcp,
     Envoy,
     H2o,
     Caddy,
@@ -49,6 +51,15 @@ const HAPROXY: Recipe = Recipe {
     title: "HAProxy, `bench/opponents/haproxy.cfg`",
     install: "apt-get install haproxy",
     configuration: Some(("haproxy.cfg", include_str!("../../opponents/haproxy.cfg"))),
+    arguments: &["-db", "-f", "{{configuration}}"],
+    version_arguments: &["-v"],
+};
+
+const HAPROXY_TCP: Recipe = Recipe {
+    name: "haproxy-tcp",
+    title: "HAProxy as a TCP balancer, `bench/opponents/haproxy-tcp.cfg`",
+    install: "apt-get install haproxy",
+    configuration: Some(("haproxy-tcp.cfg", include_str!("../../opponents/haproxy-tcp.cfg"))),
     arguments: &["-db", "-f", "{{configuration}}"],
     version_arguments: &["-v"],
 };
@@ -134,13 +145,22 @@ const PINGORA: Recipe = Recipe {
 
 impl Foreign {
     /// In the order of tables.
-    pub const ALL: [Self; 7] =
-        [Self::Nginx, Self::Haproxy, Self::Envoy, Self::H2o, Self::Caddy, Self::Varnish, Self::Pingora];
+    pub const ALL: [Self; 8] = [
+        Self::Nginx,
+        Self::Haproxy,
+        Self::HaproxyTcp,
+        Self::Envoy,
+        Self::H2o,
+        Self::Caddy,
+        Self::Varnish,
+        Self::Pingora,
+    ];
 
     pub fn recipe(self) -> &'static Recipe {
         match self {
             Self::Nginx => &NGINX,
             Self::Haproxy => &HAPROXY,
+            Self::HaproxyTcp => &HAPROXY_TCP,
             Self::Envoy => &ENVOY,
             Self::H2o => &H2O,
             Self::Caddy => &CADDY,
@@ -153,6 +173,7 @@ impl Foreign {
     pub fn find(self) -> Option<PathBuf> {
         match self {
             Self::Nginx | Self::Haproxy | Self::H2o | Self::Caddy => find_program(self.recipe().name),
+            Self::HaproxyTcp => find_program("haproxy"),
             Self::Varnish => find_program("varnishd"),
             Self::Envoy => envoy().or_else(|| find_program("envoy")),
             Self::Pingora => find_program("pingora-proxy"),
@@ -167,7 +188,7 @@ impl Foreign {
             // `nginx version: nginx/1.22.1`
             Self::Nginx => ("nginx", first.rsplit('/').next().unwrap_or_default()),
             // `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`
-            Self::Haproxy => ("HAProxy", word(2)),
+            Self::Haproxy | Self::HaproxyTcp => ("HAProxy", word(2)),
             // `envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL`
             Self::Envoy => {
                 ("Envoy", first.rsplit("version:").next().and_then(|v| v.split('/').nth(1)).unwrap_or_default())
@@ -312,6 +333,9 @@ mod tests {
             ],
         );
         assert!(!haproxy.lines().any(|line| line.trim_start().starts_with("log ")), "HAProxy must not log");
+        let balancer = rendered(Foreign::HaproxyTcp);
+        assert_lines(&balancer, &["nbthread 1", "mode tcp", "maxconn 12000", "server appliance0 127.0.0.1:9090"]);
+        assert!(!balancer.contains("http"), "a TCP balancer knows nothing of HTTP");
     }
 
     #[test]

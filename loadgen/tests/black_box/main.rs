@@ -9,6 +9,7 @@ mod capacity;
 mod checks;
 mod foreign_readers;
 mod holding;
+mod manual;
 mod memory;
 mod merging;
 mod nginx;

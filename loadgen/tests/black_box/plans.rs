@@ -194,6 +194,9 @@ fn the_readmes_generators_over_ssh_and_in_kubernetes_work() {
         let start = readme.find(&format!("```{language}\n{beginning}")).unwrap() + 4 + language.len();
         readme[start..start + readme[start..].find("```").unwrap()].to_owned()
     };
+    // The project's own README shows the same commands.
+    let first = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    assert!(first.contains(&block("sh", "machines=")), "README.md shows other commands than loadgen/README.md");
     let (address, _) = listener();
     let scratch = Scratch::new();
     let smaller = |text: &str| {

@@ -64,8 +64,9 @@ impl Program {
     pub fn try_start(command: &mut Command) -> Option<Self> {
         let mut child = command.spawn().ok()?;
         let (stdout, stderr) = (Arc::default(), Arc::default());
-        let readers =
-            vec![collect(child.stdout.take().unwrap(), &stdout), collect(child.stderr.take().unwrap(), &stderr)];
+        let mut readers = vec![collect(child.stdout.take().unwrap(), &stdout)];
+        // A test may have led it to a file.
+        readers.extend(child.stderr.take().map(|stream| collect(stream, &stderr)));
         Some(Self { child, stdout, stderr, readers })
     }
 

@@ -23,14 +23,12 @@ use crate::latency::Quantiles;
 use crate::process::{Order, Process};
 use crate::record::write_json;
 use crate::statistics::{Better, Verdict, paired_ratio};
-use crate::trial::{Lab, Summary};
+use crate::trial::Lab;
 
 /// The expensive page: a list that is filtered and counted over all rows.
 const SLOW_PATH: &str = "/reqcat/?words=lib&format=json";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const IMPORT_DEADLINE: Duration = Duration::from_secs(300);
-/// What a generator may take beyond warm-up and window.
-const GENERATOR_SLACK: Duration = Duration::from_secs(30);
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -225,48 +223,18 @@ fn trial(
     let before = Before::read(&appliance)?;
     let seed = plan.seed.wrapping_add(u64::from(block));
     let slow_connections = plan.connections.div_ceil(8);
-    let mut generators = [
-        (
-            "cheap",
-            generator(
-                lab,
-                plan,
-                (&appliance.http, cheap_path),
-                (plan.rate, plan.connections),
-                seed,
-                &folder.join("cheap"),
-            )?,
-        ),
-        (
-            "slow",
-            generator(
-                lab,
-                plan,
-                (&appliance.http, SLOW_PATH),
-                (plan.slow_rate, slow_connections),
-                seed,
-                &folder.join("slow"),
-            )?,
-        ),
-    ];
-    let deadline = Duration::from_secs_f64(plan.warmup_s + plan.duration_s) + GENERATOR_SLACK;
-    for (name, generator) in &mut generators {
-        let status = lab.interrupt.wait_for(deadline, || {
-            appliance.process.still_running()?;
-            generator.ended()
-        })?;
-        match status.map(|status| status.code()) {
-            // 4: the run is invalid, for the reasons in its summary.
-            Some(Some(0 | 4)) => {}
-            Some(_) | None => {
-                return Err(Failure::Failed(format!("loadgen ({name}) under {policy} failed{}", generator.quote())));
-            }
-        }
-    }
+    let (cheap_folder, slow_folder) = (folder.join("cheap"), folder.join("slow"));
+    let cheap =
+        generator(lab, plan, (&appliance.http, cheap_path), (plan.rate, plan.connections), seed, &cheap_folder)?;
+    let slow =
+        generator(lab, plan, (&appliance.http, SLOW_PATH), (plan.slow_rate, slow_connections), seed, &slow_folder)?;
+    let mut wait = |generator, folder: &Path| {
+        lab.await_generator(generator, folder, plan.warmup_s + plan.duration_s, |_| appliance.process.still_running())
+    };
+    let (cheap, slow) = (wait(cheap, &cheap_folder)?, wait(slow, &slow_folder)?);
     let after = Before::read(&appliance)?;
     let wrong = books::wrong(&appliance.admin)?;
     stop(appliance)?;
-    let (cheap, slow) = (Summary::read(&folder.join("cheap"))?, Summary::read(&folder.join("slow"))?);
     let requests = cheap.completed + slow.completed;
     let trial = LiveTrial {
         policy: policy.as_str().to_owned(),
