@@ -34,6 +34,8 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Run the whole cluster in virtual time with faults drawn from seeds; print what was violated
     Simulate(SimulateArgs),
+    /// Look after a database while no appliance has it open
+    Db(DbArgs),
     /// Write a small commented site of your own into a directory, to begin with
     Init(InitArgs),
     /// Print completions of this command line for a shell
@@ -190,6 +192,31 @@ pub struct SimulateArgs {
     /// Run this seed only, and print what happened in it
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "first", "threads"])]
     pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct DbArgs {
+    #[command(subcommand)]
+    pub command: DbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Move everything from a DuckDB file to PostgreSQL, or back: all of it, or nothing
+    Migrate(MigrateArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// A DuckDB file, or PostgreSQL as postgres://user@host/database or "host=… dbname=…"; stays as it is
+    #[arg(long, value_name = "PLACE")]
+    pub from: String,
+    /// The same for the other one, which has to be empty
+    #[arg(long, value_name = "PLACE")]
+    pub to: String,
+    /// Schema on PostgreSQL
+    #[arg(long, value_name = "NAME", default_value = "twintier")]
+    pub schema: String,
 }
 
 #[derive(Debug, Args)]

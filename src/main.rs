@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 use twintier::admin::{api, claim, client};
-use twintier::cli::{ClaimArgs, Cli, Command, DeployArgs, ProfileArgs, ProxyArgs, SimulateArgs};
+use twintier::cli::{ClaimArgs, Cli, Command, DbArgs, DbCommand, DeployArgs, ProfileArgs, ProxyArgs, SimulateArgs};
 use twintier::engine::Waker;
 use twintier::floor::{forward, origin};
 use twintier::http1::Method;
-use twintier::supervisor::{self, Failure};
+use twintier::supervisor::{self, Failure, moving};
 use twintier::tables::code::CodeVersion;
 use twintier::worker::solo;
 use twintier::{init, log, manual, simulate};
@@ -55,6 +55,9 @@ fn main() -> ExitCode {
             })
         }),
         Command::Simulate(args) => run_seeds(&args),
+        Command::Db(DbArgs { command: DbCommand::Migrate(args) }) => {
+            moving::run(&args.from, &args.to, &args.schema).map(|table| print(&table)).map_err(Failure::failed)
+        }
         Command::Init(args) => match init::write(&args.dir) {
             Ok(next_steps) => {
                 print(&next_steps);

@@ -9,6 +9,7 @@
 //!   … serve …                        SIGTERM or SIGINT: stop listening, finish requests, stop in reverse order
 //! ```
 
+pub mod moving;
 mod neighbors;
 mod store;
 mod systemd;

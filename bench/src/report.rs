@@ -156,6 +156,8 @@ pub fn refuse_invalid(comparison: &Comparison) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
+mod accessible_tests;
+#[cfg(test)]
 mod browser_tests;
 #[cfg(test)]
 mod tests;

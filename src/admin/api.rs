@@ -11,17 +11,19 @@ use crate::http1::head::Method;
 use crate::mesh::lives::Life;
 use crate::worker::WorkerStatus;
 
+use super::history::History;
 use super::server::{Asked, Reply};
 use super::{Cluster, claim, console, metrics, rejects, servers};
 
 /// Answers one request.
-pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
+pub async fn answer(cluster: &Arc<Cluster>, history: &History, asked: Asked) -> Reply {
     let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
     match (asked.method, parts.as_slice()) {
         (Method::Get | Method::Head, [] | [""] | ["console", ..]) => {
             console::file(&asked.path).unwrap_or_else(|| Reply::text(404, "the console has no such file"))
         }
         (Method::Get | Method::Head, ["status"]) => Reply::json(&status(cluster).await),
+        (Method::Get | Method::Head, ["history"]) => Reply::json(&history.to_json(cluster.started_unix_ms)),
         (Method::Get | Method::Head, ["metrics"]) => Reply {
             status: 200,
             content_type: "text/plain; version=0.0.4",
@@ -45,14 +47,14 @@ pub async fn answer(cluster: &Arc<Cluster>, asked: Asked) -> Reply {
         (Method::Post, ["deploy"]) => deploy(cluster, &asked.body).await,
         (
             _,
-            ["" | "events" | "status" | "metrics" | "replication" | "rejects" | "claim"]
+            ["" | "events" | "history" | "status" | "metrics" | "replication" | "rejects" | "claim"]
             | ["rejects", "text"]
             | ["console", ..],
         ) => Reply::text(405, "this can only be read (GET)"),
         (_, ["deploy"] | ["servers", _, _, _]) => Reply::text(405, "this is an order (POST)"),
         (_, _) => Reply::text(
             404,
-            "there are /events /status /metrics /rejects /claim /replication /deploy /servers/replica/N/stop|start|hang|hang-job|panic|crash /servers/front/N/drain|start",
+            "there are /events /history /status /metrics /rejects /claim /replication /deploy /servers/replica/N/stop|start|hang|hang-job|panic|crash /servers/front/N/drain|start",
         ),
     }
 }

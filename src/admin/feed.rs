@@ -1,7 +1,7 @@
 //! `GET /events`: one event a second to every console that is open.
 //!
-//! All listeners share one event, and it is made only while somebody listens. A listener that does not take it in time
-//! is dropped and not buffered for; there are [`LISTENERS_MAX`] places.
+//! All listeners share one event; one that comes is shown the newest at once. A listener that does not take an event in
+//! time is dropped and not buffered for; there are [`LISTENERS_MAX`] places.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -30,8 +30,6 @@ struct State {
     sequence: u64,
     event: Rc<Vec<u8>>,
     listeners: usize,
-    /// Somebody makes events.
-    beats: bool,
     ended: bool,
     wakers: Vec<Waker>,
 }
@@ -66,23 +64,6 @@ impl Feed {
         self.0.borrow().listeners
     }
 
-    /// Whether the caller has to make the events from now on: nobody does.
-    pub fn begin(&self) -> bool {
-        !std::mem::replace(&mut self.0.borrow_mut().beats, true)
-    }
-
-    /// Whether events are still wanted. If not, the caller makes no more, and what was made last is forgotten: who
-    /// comes later is not shown an old one.
-    pub fn goes_on(&self) -> bool {
-        let mut state = self.0.borrow_mut();
-        if state.listeners > 0 && !state.ended {
-            return true;
-        }
-        state.beats = false;
-        state.event = Rc::default();
-        false
-    }
-
     /// The first event after `seen`, or `None` at the end.
     async fn next(&self, seen: &mut u64) -> Option<Rc<Vec<u8>>> {
         poll_fn(|context| {
@@ -109,17 +90,10 @@ impl Feed {
         Some(Seat(self))
     }
 
-    /// Writes events until the listener leaves, is too slow, or there are no more; `ready` runs when it has its place.
-    /// Returns false, and has written nothing, if there is none.
-    pub async fn serve(
-        &self,
-        out: &mut impl AsyncWriteRent,
-        head: Vec<u8>,
-        slow_after: Duration,
-        ready: impl FnOnce(),
-    ) -> bool {
+    /// Writes events until the listener leaves, is too slow, or there are no more. Returns false, and has written
+    /// nothing, if there is no place.
+    pub async fn serve(&self, out: &mut impl AsyncWriteRent, head: Vec<u8>, slow_after: Duration) -> bool {
         let Some(_seat) = self.sit() else { return false };
-        ready();
         let mut seen = 0;
         let mut bytes = Rc::new(head);
         loop {
@@ -163,7 +137,7 @@ mod tests {
 
     fn listen(feed: &Rc<Feed>, mut stream: TcpStream, slow_after: Duration) -> monoio::task::JoinHandle<bool> {
         let feed = Rc::clone(feed);
-        monoio::spawn(async move { feed.serve(&mut stream, b"head\n".to_vec(), slow_after, || ()).await })
+        monoio::spawn(async move { feed.serve(&mut stream, b"head\n".to_vec(), slow_after).await })
     }
 
     async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -184,7 +158,7 @@ mod tests {
             until("the first listener", || feed.listeners() == 1).await;
             feed.publish(&large);
             assert!(slow.await);
-            assert!(feed.listeners() == 0 && !feed.goes_on());
+            assert_eq!(feed.listeners(), 0);
             // Its connection has ended, after some of the event and before all of it.
             unread.set_read_timeout(Some(PATIENCE)).unwrap();
             let mut bytes = Vec::new();
@@ -192,6 +166,8 @@ mod tests {
             let _ = unread.read_to_end(&mut bytes);
             assert!(bytes.starts_with(b"head\n") && bytes.len() < large.len(), "{}", bytes.len());
 
+            // Who comes later is shown the newest event, so it must be one that is read in a moment.
+            feed.publish("{\"a\":0}");
             let (good, mut read) = pair(&listener).await;
             let good = listen(&feed, good, PATIENCE);
             until("the second listener", || feed.listeners() == 1).await;
@@ -240,32 +216,18 @@ mod tests {
     }
 
     #[test]
-    fn events_are_made_by_one_and_only_while_somebody_listens() {
+    fn who_comes_is_shown_the_newest_event_at_once_and_no_older_one() {
         run(|feed, listener| async move {
-            assert!(feed.begin() && !feed.begin());
-            assert!(!feed.goes_on(), "nobody listens");
-            let (near, far) = pair(&listener).await;
-            let task = listen(&feed, near, PATIENCE);
-            until("the listener", || feed.listeners() == 1).await;
-            assert!(feed.begin() && feed.goes_on());
             feed.publish("{\"old\":1}");
-            drop(far);
-            let deadline = Instant::now() + PATIENCE;
-            while feed.listeners() > 0 && Instant::now() < deadline {
-                feed.publish("{\"old\":2}");
-                monoio::time::sleep(Duration::from_millis(1)).await;
-            }
-            assert!(task.await && !feed.goes_on());
-            // Who comes now waits for a new event.
+            feed.publish("{\"newest\":1}");
             let (near, mut far) = pair(&listener).await;
             let task = listen(&feed, near, PATIENCE);
-            until("the next listener", || feed.listeners() == 1).await;
-            feed.publish("{\"new\":1}");
+            until("the listener", || feed.listeners() == 1).await;
             feed.end();
             assert!(task.await);
             let mut text = String::new();
             far.read_to_string(&mut text).unwrap();
-            assert!(!text.contains("old"), "{text}");
+            assert_eq!(text, "head\nid: 2\ndata: {\"newest\":1}\n\nevent: end\ndata: {}\n\n");
         });
     }
 }

@@ -11,6 +11,8 @@ pub mod console;
 pub mod feed;
 pub mod guard;
 pub mod help;
+pub mod history;
+pub mod incoming;
 pub mod metrics;
 pub mod rejects;
 pub mod sample;

@@ -6,27 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::io::AsyncWriteRentExt;
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{FusionDriver, LegacyDriver, RuntimeBuilder};
 
 use crate::clock;
 use crate::engine::socket;
-use crate::http1::body::BodyReader;
 use crate::http1::encode;
-use crate::http1::head::{Known, Method, RequestHead};
-use crate::http1::parse::{ParseLimits, Progress, parse_request};
+use crate::http1::head::Method;
 
 use super::feed::{self, Feed};
-use super::guard::{self, Asker};
+use super::history::History;
+use super::incoming::{CONNECTIONS_MAX, Incoming, PATIENCE, Place, Places, Reader};
 use super::sample::Sampler;
-use super::{Cluster, api, console};
+use super::{Cluster, api};
 
-/// Bytes of a request to the admin interface at most: a deploy carries all sources of an application.
-const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// The same of one that is refused anyway: its body is read only so that the answer arrives.
-const REFUSED_BYTES_MAX: usize = 64 * 1024;
-const LIMITS: ParseLimits = ParseLimits { head_bytes_max: 16 * 1024, header_count_max: 100 };
 /// How often the thread looks whether it should end. Also the guard against a wake that another thread's message
 /// might lose in the runtime.
 const TICK: Duration = Duration::from_millis(10);
@@ -71,8 +65,9 @@ pub struct Asked {
 /// What every connection works with.
 struct Served {
     cluster: Arc<Cluster>,
-    token: String,
+    reader: Reader,
     feed: Rc<Feed>,
+    history: History,
 }
 
 /// Serves until `stop` is set. The listener is a standard one so that its port is known before the thread starts.
@@ -93,12 +88,18 @@ pub fn run(
     runtime.block_on(async move {
         let listener = TcpListener::from_std(listener)?;
         let feed = Rc::new(Feed::default());
-        let served = Rc::new(Served { cluster, token, feed: Rc::clone(&feed) });
+        let reader = Reader::new(&token, PATIENCE);
+        let served = Rc::new(Served { cluster, reader, feed: Rc::clone(&feed), history: History::default() });
+        monoio::spawn(beat(Rc::clone(&served)));
+        let places = Places::new(CONNECTIONS_MAX);
         // The accept is never given up half-way: a connection that the kernel had already taken would be lost with it.
         monoio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => drop(monoio::spawn(serve(stream, Rc::clone(&served)))),
+                    Ok((stream, _)) => match places.take() {
+                        Some(place) => drop(monoio::spawn(serve(stream, Rc::clone(&served), place))),
+                        None => refuse(stream).await,
+                    },
                     // Descriptors are exhausted: look again a moment later.
                     Err(_) => monoio::time::sleep(TICK).await,
                 }
@@ -116,10 +117,11 @@ pub fn run(
     })
 }
 
-async fn serve(mut stream: TcpStream, served: Rc<Served>) {
+async fn serve(mut stream: TcpStream, served: Rc<Served>, _place: Place) {
     let mut bytes = Vec::new();
+    let mut is_first = true;
     loop {
-        let (reply, keep_alive, method) = match read_request(&mut stream, &mut bytes, &served.token).await {
+        let (reply, keep_alive, method) = match served.reader.next(&mut stream, &mut bytes, is_first).await {
             Ok(Some(Incoming { asked, keep_alive, refused: None })) => {
                 if asked.method == Method::Get && asked.path == "/events" {
                     if events(&mut stream, &served).await {
@@ -129,27 +131,41 @@ async fn serve(mut stream: TcpStream, served: Rc<Served>) {
                     (Reply::text(503, full), keep_alive, asked.method)
                 } else {
                     let method = asked.method;
-                    (api::answer(&served.cluster, asked).await, keep_alive, method)
+                    (api::answer(&served.cluster, &served.history, asked).await, keep_alive, method)
                 }
             }
             Ok(Some(Incoming { asked, refused: Some(reply), .. })) => (reply, false, asked.method),
             Ok(None) => return,
             Err(reply) => (reply, false, Method::Get),
         };
-        let mut out = head(reply.status, reply.content_type);
-        encode::content_length(&mut out, reply.body.len() as u64);
-        if !keep_alive {
-            encode::header(&mut out, b"connection", b"close");
-        }
-        encode::end(&mut out);
-        if method != Method::Head {
-            out.extend_from_slice(&reply.body);
-        }
-        let (sent, _) = stream.write_all(out).await;
-        if sent.is_err() || !keep_alive {
+        is_first = false;
+        let out = written(reply, keep_alive, method);
+        let sent = monoio::time::timeout(served.reader.patience.take_max, stream.write_all(out)).await;
+        if !matches!(sent, Ok((Ok(_), _))) || !keep_alive {
             return;
         }
     }
+}
+
+/// Says why there is no place for a connection. It fits into what the kernel holds for a fresh one.
+async fn refuse(mut stream: TcpStream) {
+    let full = Reply::text(503, format!("there are {CONNECTIONS_MAX} connections already; close one, or try again"));
+    // Whoever has gone meanwhile needs no answer.
+    let _ = monoio::time::timeout(TICK, stream.write_all(written(full, false, Method::Get))).await;
+}
+
+/// An answer as it goes over the connection.
+fn written(reply: Reply, keep_alive: bool, method: Method) -> Vec<u8> {
+    let mut out = head(reply.status, reply.content_type);
+    encode::content_length(&mut out, reply.body.len() as u64);
+    if !keep_alive {
+        encode::header(&mut out, b"connection", b"close");
+    }
+    encode::end(&mut out);
+    if method != Method::Head {
+        out.extend_from_slice(&reply.body);
+    }
+    out
 }
 
 /// The beginning of an answer's head: what every answer has.
@@ -172,101 +188,20 @@ async fn events(stream: &mut TcpStream, served: &Rc<Served>) -> bool {
     let mut out = head(200, "text/event-stream");
     encode::header(&mut out, b"connection", b"close");
     encode::end(&mut out);
-    let begin = || {
-        if served.feed.begin() {
-            monoio::spawn(beat(Rc::clone(served)));
-        }
-    };
-    served.feed.serve(stream, out, feed::SLOW_AFTER, begin).await
+    served.feed.serve(stream, out, feed::SLOW_AFTER).await
 }
 
-/// Makes an event a second as long as somebody listens.
+/// Makes an event a second, for the consoles and for the history.
 async fn beat(served: Rc<Served>) {
     let mut sampler = Sampler::default();
     let mut due = Instant::now();
     loop {
         let workers = served.cluster.statuses_within(EVENT_REPORT_NS).await;
         let event = sampler.take(&served.cluster, workers, clock::monotonic_ns());
+        served.history.note(&event);
         served.feed.publish(&event.to_string());
         // Beats that were missed are not made up for.
         due = (due + feed::BEAT).max(Instant::now());
         monoio::time::sleep(due.saturating_duration_since(Instant::now())).await;
-        if !served.feed.goes_on() {
-            return;
-        }
-    }
-}
-
-struct Incoming {
-    asked: Asked,
-    keep_alive: bool,
-    /// What is answered instead of what was asked for.
-    refused: Option<Reply>,
-}
-
-/// The next request; `None` when the peer has gone.
-async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, token: &str) -> Result<Option<Incoming>, Reply> {
-    let mut head = RequestHead::default();
-    loop {
-        match parse_request(bytes, &LIMITS, &mut head) {
-            Ok(Progress::Complete) => break,
-            Ok(Progress::Incomplete) => {
-                if !more(stream, bytes).await {
-                    return Ok(None);
-                }
-            }
-            Err(reject) => return Err(Reply::text(reject.status, reject.reason)),
-        }
-    }
-    let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
-    let path = text(head.path.of(bytes));
-    let query = text(head.query.of(bytes));
-    let refused = guard::check(token, &asker(&head, bytes, &path)).err();
-    let (method, keep_alive) = (head.method, head.keep_alive);
-    bytes.drain(..head.head_bytes);
-    let bytes_max = if refused.is_some() { REFUSED_BYTES_MAX } else { REQUEST_BYTES_MAX };
-    let mut reader = BodyReader::new(head.framing, bytes_max as u64);
-    let mut body = Vec::new();
-    while !reader.is_done() {
-        let step = reader.read(bytes).map_err(|reject| Reply::text(reject.status, reject.reason))?;
-        body.extend_from_slice(&bytes[step.data]);
-        bytes.drain(..step.consumed);
-        if !step.done && bytes.is_empty() && !more(stream, bytes).await {
-            return Ok(None);
-        }
-    }
-    Ok(Some(Incoming { asked: Asked { method, path, query, body }, keep_alive, refused }))
-}
-
-/// Who asks, by the head of the request.
-fn asker(head: &RequestHead, bytes: &[u8], path: &str) -> Asker {
-    let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
-    let field = |name: &[u8]| {
-        let mut fields = head.headers.iter();
-        let found = fields.find(|header| header.name.of(bytes).eq_ignore_ascii_case(name));
-        found.map(|header| text(header.value.of(bytes)))
-    };
-    let is_order = !head.method.is_safe();
-    Asker {
-        is_order,
-        is_console: !is_order && console::file(path).is_some(),
-        host: Some(text(head.host.of(bytes))),
-        origin: head.value(bytes, Known::Origin).map(text),
-        fetch_site: field(b"sec-fetch-site"),
-        fetch_mode: field(b"sec-fetch-mode"),
-        fetch_dest: field(b"sec-fetch-dest"),
-        bearer: field(b"authorization").and_then(|value| value.strip_prefix("Bearer ").map(Into::into)),
-    }
-}
-
-/// Reads on; false at the end or on an error.
-async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> bool {
-    let (outcome, buffer) = stream.read(vec![0; 16 * 1024]).await;
-    match outcome {
-        Ok(count) if count > 0 => {
-            bytes.extend_from_slice(&buffer[..count]);
-            true
-        }
-        Ok(_) | Err(_) => false,
     }
 }

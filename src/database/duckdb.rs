@@ -21,6 +21,7 @@ use super::dialect::{self, HOUSE, SCHEMA_VERSION, SCHEMA_VERSION_UNNAMED, STAGE,
 use super::health::State;
 use super::log_tail::{self, Tail};
 use super::logged::{self, Line, record_text, table_id, values_of};
+use super::migrate::{House, Movable};
 use super::revisions::{Revisions, versions_of, versions_text};
 use crate::tables::{DocumentShape, Field, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
 
@@ -109,6 +110,21 @@ impl DuckStore {
         settings: &Settings,
         shapes_of: impl FnOnce(&[Deployed]) -> Result<Arc<ShapeSet>, String>,
     ) -> Result<Self, String> {
+        Self::folded(settings, |store| shapes_of(&store.deployed()?))
+    }
+
+    /// Opens a file with the data tables that it has.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_as_it_is(settings: &Settings) -> Result<Self, String> {
+        Self::folded(settings, |store| store.found_shapes().map(Arc::new))
+    }
+
+    fn folded(
+        settings: &Settings,
+        shapes_of: impl FnOnce(&mut Self) -> Result<Arc<ShapeSet>, String>,
+    ) -> Result<Self, String> {
         let mut store = Self::assemble(settings, shapes_of)?;
         match store.fold() {
             Ok(()) => Ok(store),
@@ -129,7 +145,7 @@ impl DuckStore {
     /// Everything but the fold of what is in the change log.
     fn assemble(
         settings: &Settings,
-        shapes_of: impl FnOnce(&[Deployed]) -> Result<Arc<ShapeSet>, String>,
+        shapes_of: impl FnOnce(&mut Self) -> Result<Arc<ShapeSet>, String>,
     ) -> Result<Self, String> {
         let (connection, torn_bytes) = connect(settings)?;
         let mut store = Self {
@@ -146,7 +162,7 @@ impl DuckStore {
             torn_bytes,
         };
         store.check_version()?;
-        let shapes = shapes_of(&store.deployed()?)?;
+        let shapes = shapes_of(&mut store)?;
         let left = store.unfolded()?;
         let placed = store.place(&left, &shapes)?;
         if placed.is_none() {
@@ -355,6 +371,22 @@ impl DuckStore {
         });
         let fields = fields.collect::<StoreResult<_>>()?;
         Ok(DocumentShape { table: table.into(), application: "".into(), key: key.into(), fields })
+    }
+
+    /// The tables with stamps, as the file has them.
+    fn found_shapes(&self) -> StoreResult<ShapeSet> {
+        let asked = "SELECT table_name FROM duckdb_columns() WHERE column_name = '_versions' AND NOT internal \
+                     ORDER BY table_oid";
+        let read = || -> duckdb::Result<Vec<String>> {
+            let mut statement = self.connection.prepare(asked)?;
+            let names = statement.query_map([], |row| row.get(0))?;
+            names.collect()
+        };
+        let mut shapes = ShapeSet::default();
+        for table in read().map_err(|error| self.say(&error))? {
+            shapes.shapes.push(Arc::new(self.shape_of(&table)?));
+        }
+        Ok(shapes)
     }
 
     /// Brings pending rows to their data tables, in a transaction of its own.
@@ -835,6 +867,49 @@ impl Store for DuckStore {
             self.connection.execute_batch("CHECKPOINT")
         };
         trim().map_err(|error| self.say(&error))
+    }
+}
+
+impl Movable for DuckStore {
+    fn house_rows(&mut self, house: House, each: &mut dyn FnMut(Vec<Value>)) -> StoreResult<()> {
+        let sql = format!("SELECT {} FROM {}", house.list(), house.table());
+        let mut read = || -> duckdb::Result<bool> {
+            let mut statement = self.connection.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let values = house.columns().iter().enumerate().map(|(index, (_, kind))| value_at(row, index, *kind));
+                match values.collect() {
+                    Some(values) => each(values),
+                    None => return Ok(false),
+                }
+            }
+            Ok(true)
+        };
+        if read().map_err(|error| self.say(&error))? { Ok(()) } else { Err(self.damaged(house.table())) }
+    }
+
+    fn put_house(&mut self, house: House, rows: &[Vec<Value>]) -> StoreResult<()> {
+        self.ensure_begun()?;
+        let marks = vec!["?"; house.columns().len()].join(", ");
+        let sql = format!("INSERT INTO {} ({}) VALUES ({marks})", house.table(), house.list());
+        let write = || -> duckdb::Result<()> {
+            let mut insert = self.connection.prepare(&sql)?;
+            for row in rows {
+                insert.execute(params_from_iter(row.iter().map(|value| match value {
+                    Value::Null => Cell::Null,
+                    Value::Text(text) => Cell::Text(text),
+                    Value::Integer(number) => Cell::Integer(*number),
+                    Value::Boolean(truth) => Cell::Boolean(*truth),
+                })))?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| self.say(&error))
+    }
+
+    fn put_rows(&mut self, table: TableId, updates: &[Update]) -> StoreResult<()> {
+        self.ensure_begun()?;
+        self.append_rows(usize::from(table.0), &updates.iter().collect::<Vec<_>>())
     }
 }
 

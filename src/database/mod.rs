@@ -14,6 +14,7 @@ pub mod health;
 mod log_tail;
 mod logged;
 pub mod memory;
+pub mod migrate;
 mod orders;
 pub mod postgres;
 pub mod queue;

@@ -60,6 +60,11 @@ impl<'q> Wish<'q> {
     /// Whether all words are in a text, the last of them perhaps only begun.
     fn all_in(&self, text: &str) -> bool {
         let Some((begun, whole)) = self.words.split_last() else { return true };
+        if whole.is_empty() {
+            let mut found = false;
+            each_word(text, |word| found |= word.starts_with(&**begun));
+            return found;
+        }
         let mut found = vec![false; self.words.len()];
         each_word(text, |word| {
             for (known, found) in whole.iter().zip(&mut found) {

@@ -66,7 +66,12 @@ impl SlotSet {
     fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().enumerate().flat_map(|(index, word)| {
             let base = u32::try_from(index * 64).expect("invariant: a table has fewer than 2^32 rows");
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| base + bit)
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(base + bit)
+            })
         })
     }
 }
@@ -247,8 +252,16 @@ fn ranked<'t>(
     if total <= rank::RANKED_MAX {
         let mut found: Vec<(rank::Fit, &Row)> =
             found.into_iter().map(|slot| rows.get(slot)).map(|row| (wish.fit(row), row)).collect();
-        found.sort_unstable_by(|one, other| (one.0, &one.1.key).cmp(&(other.0, &other.1.key)));
-        let page = found.into_iter().skip(query.offset).take(query.limit).map(|(_, row)| row);
+        let by_fit =
+            |one: &(rank::Fit, &Row), other: &(rank::Fit, &Row)| (one.0, &one.1.key).cmp(&(other.0, &other.1.key));
+        // What comes after the page need not be put in order.
+        let end = query.offset.saturating_add(query.limit);
+        if end < found.len() {
+            found.select_nth_unstable_by(end, by_fit);
+            found.truncate(end);
+        }
+        found.sort_unstable_by(by_fit);
+        let page = found.into_iter().skip(query.offset).map(|(_, row)| row);
         return Selection { total, rows: page.collect() };
     }
     let belongs = |slot: &u32| matches.driver.contains(rows, *slot) && matches.passes(rows, index, *slot);

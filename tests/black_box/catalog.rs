@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::journeys::row_when;
-use crate::support::appliance::{Setup, shared};
+use crate::support::appliance::{Appliance, Setup, shared};
 use crate::support::browser::Browser;
 use crate::support::eventually;
 use crate::support::origin::{Origin, Said};
@@ -141,12 +141,46 @@ fn a_cart_becomes_one_requisition_and_is_empty_then() {
     let list = alice.page("/reqcat/requisitions").text();
     assert!(list.contains("item-03 and 1 more"), "{list}");
 
+    // As long as it is a draft its owner changes it line by line, and something is left in it.
+    let form = alice.page(&format!("{path}/edit")).text();
+    assert!(form.contains("for=\"quantity-2\">Quantity of item-07") && form.contains("value=\"9\""), "{form}");
+    let change = |browser: &mut Browser, name: &str, quantity: &str| {
+        browser.page(&path);
+        let answer = browser.post(&format!("{path}/lines"), &[("item", name), ("quantity", quantity)]);
+        (answer.status, answer.text())
+    };
+    for (name, quantity, expected) in [
+        ("item-07", "8", json!(["item-03", 9, "item-03\t9\nitem-07\t8"])),
+        ("item-03", "0", json!(["item-07", 8, "item-07\t8"])),
+    ] {
+        // Whichever replica is asked shall know what was before.
+        appliance.settle();
+        assert_eq!(change(&mut alice, name, quantity).0, 303);
+        appliance.settle();
+        let row = alice.data(&path).json()["row"].clone();
+        assert_eq!(Value::from(["item", "quantity", "lines"].map(|field| row[field].clone()).to_vec()), expected);
+    }
+    let last = change(&mut alice, "item-07", "0");
+    assert!(last.0 == 409 && last.1.contains("something must be left in it"), "{last:?}");
+    assert_eq!(change(&mut alice, "item-03", "1").0, 409, "what is not in it is not put in");
+    let wrong = change(&mut alice, "item-07", "10001");
+    assert!(
+        wrong.0 == 422 && wrong.1.contains("id=\"quantity-error\"") && wrong.1.contains("To the draft"),
+        "{wrong:?}"
+    );
+    bob.page(&path);
+    let foreign = bob.post_json(&format!("{path}/lines"), &json!({ "item": "item-07", "quantity": 1 }));
+    assert_eq!(foreign.status, 409, "it is hers");
+    assert_eq!(alice.data(&path).json()["row"]["lines"], "item-07\t8");
+
     // The supplier gets all lines, and the trail says who did what.
     alice.page(&path);
     assert_eq!(alice.post(&format!("{path}/submit"), &[]).status, 202);
     row_when(&mut alice, &path, "the posted requisition", |row| row["posting"] == "posted");
     let order: Value = serde_json::from_slice(&suppliers.asked()[0].body).unwrap();
-    assert_eq!(order["lines"], "item-03\t9\nitem-07\t5");
+    assert_eq!(order["lines"], "item-07\t8");
+    appliance.settle();
+    assert_eq!(change(&mut alice, "item-07", "7").0, 409, "it is no draft any more");
     let waiting = eventually("the requisition in the approver's queue", || {
         let queue = bob.data("/reqcat/approvals").json();
         (queue["total"] == 1).then_some(queue)
@@ -235,21 +269,18 @@ fn forms_keep_what_was_typed_and_say_what_is_wrong_beside_it() {
     assert_eq!(alice.post(&format!("{path}/submit"), &[]).status, 409);
 }
 
-/// One replica stands still with an edit that it has taken, while the others edit the same draft.
-#[test]
-fn of_two_edits_at_once_the_owner_sees_both_and_chooses() {
-    let setup = Setup::shipped().set("cluster.fronts", "2").set("cluster.replicas", "3");
-    let appliance = setup.set("dispatch.policy", "round-robin").start();
-    let mut alice = appliance.user("alice");
-    let path = alice.draft("item-08", "1");
-    row_when(&mut alice, &path, "the draft", |row| row["state"] == "draft");
+/// Tears a draft of `owner`'s into two versions: one of three replicas stands still with an edit that it has taken, while
+/// the others edit the same draft. Gives the draft with its conflicts.
+#[track_caller]
+pub fn torn(appliance: &Appliance, owner: &mut Browser, path: &str) -> Value {
+    row_when(owner, path, "the draft", |row| row["state"] == "draft");
     let mut round = 0;
     let torn = eventually("two edits of one row that did not know each other", || {
         round += 1;
         assert_eq!(appliance.admin("POST", "/servers/replica/2/hang-job?ms=700").status, 200);
         thread::scope(|scope| {
             for number in 0..6 {
-                let (mut browser, path) = (alice.another_connection(), &path);
+                let mut browser = owner.another_connection();
                 scope.spawn(move || {
                     let reason = format!("round {round}, edit {number}");
                     let edited = browser.post(&format!("{path}/edit"), &[("quantity", "2"), ("reason", &reason)]);
@@ -257,10 +288,20 @@ fn of_two_edits_at_once_the_owner_sees_both_and_chooses() {
                 });
             }
         });
-        let data = alice.data(&path).json();
+        let data = owner.data(path).json();
         data.get("conflicts").is_some().then_some(data)
     });
     println!("conflict in round {round}: {torn}");
+    torn
+}
+
+#[test]
+fn of_two_edits_at_once_the_owner_sees_both_and_chooses() {
+    let setup = Setup::shipped().set("cluster.fronts", "2").set("cluster.replicas", "3");
+    let appliance = setup.set("dispatch.policy", "round-robin").start();
+    let mut alice = appliance.user("alice");
+    let path = alice.draft("item-08", "1");
+    let torn = torn(&appliance, &mut alice, &path);
     let reason = |row: &Value| row["row"]["reason"].as_str().unwrap().to_owned();
     let lost = &torn["conflicts"][0];
     let page = alice.page(&path).text();

@@ -6,10 +6,22 @@ use crate::support::program::{run, twintier};
 #[test]
 fn help_texts() {
     let mut text = String::new();
-    for command in ["", "serve", "check", "claim", "deploy", "proxy", "origin", "forward", "init", "completions", "man"]
-    {
+    for command in [
+        "",
+        "serve",
+        "check",
+        "claim",
+        "deploy",
+        "proxy",
+        "origin",
+        "forward",
+        "db migrate",
+        "init",
+        "completions",
+        "man",
+    ] {
         let mut program = twintier();
-        program.args(Some(command).filter(|command| !command.is_empty()));
+        program.args(command.split_whitespace());
         let help = run(program.arg("--help"));
         assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""), "{command}");
         text.push_str(

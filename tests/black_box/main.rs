@@ -7,6 +7,7 @@
 mod agents;
 mod balance;
 mod catalog;
+mod catalog_in_browser;
 mod claims;
 mod code_refusals;
 mod console;
@@ -25,6 +26,7 @@ mod lives;
 mod logs;
 mod neighbors;
 mod observing;
+mod pages;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod protocol;

@@ -3,10 +3,12 @@
 
 mod health;
 mod log;
+mod migrating;
 mod neighbors;
 mod postgres;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
+mod recovery;
 mod support;
 mod tail;
 

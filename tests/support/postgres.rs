@@ -90,9 +90,10 @@ impl Cluster {
         }
         let mut configuration = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
         configuration.write_all(lines.as_bytes()).unwrap();
-        let script = "cat > /dev/null; \"$1\" -s -D \"$2/data\" -m immediate stop; rm -rf \"$2\"";
+        // Signals to the tests' process group, as from `timeout`, are not for it.
+        let script = "trap '' TERM INT HUP; cat > /dev/null; \"$1\" -s -D \"$2/data\" -m immediate stop; rm -rf \"$2\"";
         let mut keeper = as_user(Path::new("/bin/sh"), user);
-        keeper.args(["-c", script, "sh"]).arg(programs.join("pg_ctl")).arg(&folder);
+        keeper.process_group(0).args(["-c", script, "sh"]).arg(programs.join("pg_ctl")).arg(&folder);
         let keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let cluster = Self { folder, programs, user, keeper };
         cluster.start_again();

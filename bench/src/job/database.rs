@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_disk_is_told() {
         let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb /tmp/disk xfs rw 0 0\n";
-        assert_eq!(file_system(mounts, "/home/user".as_ref()), "ext4");
+        assert_eq!(file_system(mounts, "/srv/run".as_ref()), "ext4");
         assert_eq!(file_system(mounts, "/tmp/disk/run".as_ref()), "xfs");
         assert!(file_system(mounts, "/tmp/run".as_ref()).contains("set TMPDIR"));
         assert!(file_system("", "/tmp".as_ref()).contains("unknown"));

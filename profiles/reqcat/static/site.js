@@ -104,7 +104,7 @@
       if (count) {
         const badge = document.createElement('b');
         badge.textContent = count;
-        link.append(badge);
+        link.append(' ', badge);
       }
       // If the order is refused, its page comes again and counts anew.
       document.querySelector('form[data-cart-count]')?.addEventListener('submit', () => localStorage.removeItem(key));

@@ -61,43 +61,33 @@ export class History {
     return low - 1;
   }
 
-  /** As text, to survive that the page is loaded anew. */
-  save() {
-    const row = (place) => SERIES.map((name) => {
-      const value = this.at(name, place);
-      return Number.isNaN(value) ? null : value;
-    });
-    return JSON.stringify(Array.from({ length: this.length }, (_, place) => row(place)));
+  /**
+   * Puts what the server has kept (the answer to `/history`) in the place of what is here, up to its newest sample. What
+   * does not have that shape is ignored.
+   */
+  fill({ series, rows }) {
+    if (!Array.isArray(series) || !Array.isArray(rows)) return;
+    const kept = rows.filter((row) => Array.isArray(row) && Number.isFinite(row[0]));
+    const columns = Object.entries(IN_TOTAL).map(([name, there]) => [name, series.indexOf(there) + 1]);
+    const sample = (row) => Object.fromEntries([["at_ms", row[0]], ...columns.map(([name, column]) => [name, column > 0 ? row[column] : NaN])]);
+    const until = kept.length > 0 ? kept.at(-1)[0] : -Infinity;
+    const newer = this.samples().filter((values) => values.at_ms > until);
+    this.length = 0;
+    for (const values of [...kept.map(sample), ...newer]) this.push(values);
   }
 
-  /** Takes back what `save` gave; anything else is ignored. */
-  restore(text) {
-    let rows;
-    try {
-      rows = JSON.parse(text);
-    } catch {
-      return;
-    }
-    if (!Array.isArray(rows)) return;
-    for (const row of rows.slice(-CAPACITY)) {
-      if (!Array.isArray(row) || !Number.isFinite(row[0])) continue;
-      if (this.length > 0 && row[0] <= this.newest("at_ms")) continue;
-      this.push(Object.fromEntries(SERIES.map((name, column) => [name, row[column] ?? NaN])));
-    }
+  /** All of them, the oldest first. */
+  samples() {
+    return Array.from({ length: this.length }, (_, place) => Object.fromEntries(SERIES.map((name) => [name, this.at(name, place)])));
   }
 }
 
+/** Where each series is in an event's `total`, and in `/history`. */
+const IN_TOTAL = {
+  rate: "rate_per_s", refused: "refused_per_s", p50: "p50_us", p99: "p99_us", waiting: "waiting", busy: "in_progress", lag: "lag_updates",
+};
+
 /** What the plots show of one event. */
 export function valuesOf(event) {
-  const { total } = event;
-  return {
-    at_ms: event.at_ms,
-    rate: total.rate_per_s,
-    refused: total.refused_per_s,
-    p50: total.p50_us,
-    p99: total.p99_us,
-    waiting: total.waiting,
-    busy: total.in_progress,
-    lag: total.lag_updates,
-  };
+  return { at_ms: event.at_ms, ...Object.fromEntries(Object.entries(IN_TOTAL).map(([name, there]) => [name, event.total[there]])) };
 }

@@ -10,7 +10,6 @@ import { Tables, drawHead, drawTiles } from "./tables.mjs";
 import { amount, byId, duration, mark, show } from "./text.mjs";
 
 const TOKEN_KEY = "twintier-token";
-const HISTORY_KEY = "twintier-history";
 
 /** A fetch with the token, if one was given. It stays in this tab. */
 function ask(path, options) {
@@ -53,16 +52,24 @@ followLinks(byId("picture"));
 function take(event) {
   // Another life of the appliance: its plots begin anew.
   if (last && last.started_ms !== event.started_ms) history.length = 0;
-  if (!last) {
-    const kept = sessionStorage.getItem(HISTORY_KEY);
-    sessionStorage.removeItem(HISTORY_KEY);
-    const [started, text] = kept ? kept.split("\n") : [];
-    if (Number(started) === event.started_ms) history.restore(text);
-    document.body.classList.remove("empty");
-  }
+  document.body.classList.remove("empty");
   last = event;
   history.push(valuesOf(event));
   wish();
+}
+
+/** Asks for what the server saw before the page was there, and while it was cut off. Without it the plots begin now. */
+async function recall() {
+  try {
+    const answer = await ask("/history", {});
+    if (!answer.ok) return;
+    const kept = await answer.json();
+    if (kept.started_ms !== last?.started_ms) return;
+    history.fill(kept);
+    wish();
+  } catch {
+    // The stream says what is wrong with the connection.
+  }
 }
 
 /** Draws with the next frame; hidden pages have none. */
@@ -115,7 +122,10 @@ const stream = new Stream({
     if (name === "locked") askForToken();
     if (!changed) return;
     if (name === "waiting") show(byId("said"), `Disconnected: ${why}`);
-    if (name === "live") show(byId("said"), "Live data");
+    if (name !== "live") return;
+    show(byId("said"), "Live data");
+    // After the event that tells which life of the appliance this is.
+    queueMicrotask(recall);
   },
 });
 
@@ -133,9 +143,6 @@ setInterval(() => {
 addEventListener("online", () => stream.hurry());
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) stream.hurry();
-});
-addEventListener("pagehide", () => {
-  if (last && history.length > 0) sessionStorage.setItem(HISTORY_KEY, `${last.started_ms}\n${history.save()}`);
 });
 stream.connect();
 

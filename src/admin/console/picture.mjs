@@ -54,7 +54,9 @@ class Box {
     this.title = text("name");
     this.state = text("state", "end");
     this.lines = Array.from({ length: lines }, (_, line) => text(line === 0 ? "figure" : "line"));
-    this.node = svg("a", { href: `#${target}`, class: "server" }, this.rect, this.sign, this.title, this.state, ...this.lines);
+    // The blanks are not drawn: they part the words for those who hear or copy them.
+    const words = [this.sign, this.title, this.state, ...this.lines].flatMap((each) => [each, " "]);
+    this.node = svg("a", { href: `#${target}`, class: "server" }, this.rect, ...words);
   }
 
   put(x, y, width, height) {
@@ -72,9 +74,10 @@ class Box {
     mark(this.node, "data-mood", mood);
     show(this.sign, sign);
     show(this.title, name);
-    show(this.state, compact && mood === "good" ? "" : word);
+    const isShown = !compact || mood !== "good";
+    show(this.state, isShown ? word : "");
     this.lines.forEach((line, number) => show(line, lines[number] ?? ""));
-    mark(this.node, "aria-label", `${name}: ${[word, ...lines].filter(Boolean).join(", ")}`);
+    mark(this.node, "aria-label", `${name}: ${(isShown ? [word, ...lines] : [...lines, word]).filter(Boolean).join(", ")}`);
   }
 }
 

@@ -24,7 +24,22 @@ pub struct Link {
 
 impl Link {
     pub fn open(settings: &Settings) -> Result<Self, Said> {
-        Ok(Self { client: settings.connect_checked()?, statements: HashMap::new() })
+        let mut client = settings.connect_checked()?;
+        // Held as long as the connection lives: shared by appliances, alone by `twintier db migrate`.
+        let lock = if settings.alone { "pg_try_advisory_lock" } else { "pg_try_advisory_lock_shared" };
+        let asked = format!("SELECT {lock}(hashtextextended($1, 0))");
+        let row = client.query_one(&asked, &[&format!("twintier.open.{}", settings.schema)]);
+        let taken: bool = row.map_err(|error| say(&error, &settings.place()))?.get(0);
+        if taken {
+            return Ok(Self { client, statements: HashMap::new() });
+        }
+        let holder = if settings.alone { "an appliance has" } else { "`twintier db migrate` has" };
+        let sentence = format!(
+            "schema `{}` of {} is in use: {holder} it open; wait until that has ended, or stop it",
+            settings.schema,
+            settings.place()
+        );
+        Err(Said { sentence, state: State::Locked, lost: false })
     }
 
     /// [`Self::open`] for a store that has been at work: the same schema version, and nothing lost that was committed.

@@ -12,6 +12,7 @@ mod follow;
 mod house;
 mod link;
 pub mod listen;
+mod moving;
 mod rows;
 pub mod settings;
 mod sql;
@@ -524,7 +525,7 @@ impl Store for PostgresStore {
         let shape = self.shapes.get(loser.table).clone();
         let (sequence, time) = (i64::from(loser.stamp.sequence), rows::signed(loser.stamp.time));
         let (server, versions) = (i16::from(loser.stamp.server), versions_text(&loser.versions));
-        let record = loser.record.as_ref().map(|record| record_text(record, &shape));
+        let record = loser.record.as_ref().map(|record| stored(&record_text(record, &shape)).into_owned());
         self.wrote = true;
         self.execute(
             "INSERT INTO conflict VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -546,28 +547,12 @@ impl Store for PostgresStore {
     fn load_all(&mut self, table: TableId, each: &mut dyn FnMut(Update)) -> StoreResult<()> {
         let (index, shape) = (usize::from(table.0), self.shapes.get(table).clone());
         let sql = self.tables[index].select_all.clone();
-        let rows_max = i32::try_from(ROWS_MAX).unwrap_or(i32::MAX);
-        let mut read = |link: &mut Link| -> Result<bool, Error> {
-            let mut transaction = link.client.build_transaction().read_only(true).start()?;
-            let portal = transaction.bind(&sql, &[])?;
-            loop {
-                let part = transaction.query_portal(&portal, rows_max)?;
-                for row in &part {
-                    let Some(update) = rows::update_of(row, table, &shape) else { return Ok(false) };
-                    each(update);
-                }
-                if part.len() < ROWS_MAX {
-                    transaction.commit()?;
-                    return Ok(true);
-                }
-            }
-        };
-        let outcome = read(self.link()?);
-        match outcome {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.damaged(&self.tables[index].name)),
-            Err(error) => Err(self.note(&error).sentence),
-        }
+        let mut damaged = false;
+        self.each_row(&sql, &mut |row| match rows::update_of(row, table, &shape) {
+            Some(update) => each(update),
+            None => damaged = true,
+        })?;
+        if damaged { Err(self.damaged(&self.tables[index].name)) } else { Ok(()) }
     }
 
     fn deploy(&mut self, deployed: &Deployed, now_ms: u64) -> StoreResult<()> {
@@ -662,6 +647,34 @@ impl Store for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Reads through a cursor, in parts: in the open transaction, or in one of its own.
+    fn each_row(&mut self, sql: &str, each: &mut dyn FnMut(&postgres::Row)) -> StoreResult<()> {
+        let own = !self.open;
+        let mut read = |link: &mut Link| -> Result<(), Error> {
+            if own {
+                link.client.batch_execute("BEGIN READ ONLY")?;
+            }
+            link.client.batch_execute(&format!("DECLARE loading NO SCROLL CURSOR FOR {sql}"))?;
+            let fetch = link.client.prepare(&format!("FETCH {ROWS_MAX} FROM loading"))?;
+            loop {
+                let part = link.client.query(&fetch, &[])?;
+                part.iter().for_each(&mut *each);
+                if part.len() < ROWS_MAX {
+                    break;
+                }
+            }
+            link.client.batch_execute(if own { "COMMIT" } else { "CLOSE loading" })
+        };
+        let outcome = read(self.link()?);
+        outcome.map_err(|error| {
+            let said = self.note(&error);
+            if own && self.link.as_mut().is_some_and(|link| link.client.batch_execute("ROLLBACK").is_err()) {
+                self.link = None;
+            }
+            said.sentence
+        })
+    }
+
     fn copy(&mut self, sql: &str, text: &str) -> StoreResult<()> {
         let outcome = self.link()?.copy(sql, text);
         outcome.map(|_| ()).map_err(|failure| self.note_copying(failure))

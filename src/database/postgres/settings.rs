@@ -34,6 +34,8 @@ pub struct Settings {
     pub statement_timeout: Duration,
     /// Change log lines that are kept: whoever is further behind has to load everything again.
     pub change_log_lines_max: u64,
+    /// Nobody else may have the schema open meanwhile.
+    pub(super) alone: bool,
 }
 
 impl Settings {
@@ -74,6 +76,7 @@ impl Settings {
             member: None,
             statement_timeout: Duration::from_secs(30),
             change_log_lines_max: CHANGE_LOG_LINES_MAX,
+            alone: false,
         };
         Ok(settings.with_timeouts(Duration::from_secs(5), Duration::from_secs(30)))
     }
@@ -96,6 +99,13 @@ impl Settings {
         }
         self.schema = schema.to_lowercase();
         Ok(self)
+    }
+
+    /// For whoever moves the database: opening fails while an appliance has it open, and appliances cannot open it.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     #[must_use]

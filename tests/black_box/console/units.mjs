@@ -26,16 +26,24 @@ const checks = {
     assert.equal(history.largest("rate", 1e6), 1e6);
   },
 
-  "what was saved comes back, and nothing else does"() {
+  "what the server has kept comes before what the page has seen since"() {
+    const series = ["rate_per_s", "refused_per_s", "p50_us", "p99_us", "waiting", "in_progress", "lag_updates"];
     const history = new History();
-    for (let second = 1; second <= 700; second++) history.push({ at_ms: second, rate: second, lag: 2 });
-    const back = new History();
-    back.restore(history.save());
-    assert.equal(back.save(), history.save());
-    for (const wrong of ["", "{", "7", "null", '[1, "a", {}]', "[[]]"]) {
+    for (const at_ms of [5000, 6000, 7000]) history.push({ at_ms, rate: 1, lag: 0 });
+    const rows = Array.from({ length: 6 }, (_, second) => [(second + 1) * 1000, 9, 8, 7, null, 5, 4, 3]);
+    history.fill({ series, rows });
+    assert.deepEqual(history.samples().map((values) => values.at_ms), [1000, 2000, 3000, 4000, 5000, 6000, 7000]);
+    assert.deepEqual(history.samples()[5], { at_ms: 6000, rate: 9, refused: 8, p50: 7, p99: NaN, waiting: 5, busy: 4, lag: 3 });
+    assert.equal(history.newest("rate"), 1, "what is newer stays");
+    // Other columns are found by their names, and a long one does not make the ring longer.
+    history.fill({ series: ["lag_updates", "new"], rows: Array.from({ length: 700 }, (_, second) => [second * 1e6, second, 0]) });
+    assert.equal(history.length, CAPACITY);
+    assert.equal(history.newest("lag"), 699);
+    assert.ok(Number.isNaN(history.newest("rate")));
+    for (const wrong of [{}, { series, rows: 7 }, { series, rows: [null, ["a"], {}] }]) {
       const empty = new History();
-      empty.restore(wrong);
-      assert.equal(empty.length, 0, wrong);
+      empty.fill(wrong);
+      assert.equal(empty.length, 0);
     }
   },
 

@@ -13,6 +13,12 @@ use super::wire::Wire;
 /// How long one command may take: a browser that starts on a busy machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Keys, as WebDriver names them.
+pub const TAB: &str = "\u{e004}";
+pub const ENTER: &str = "\u{e007}";
+/// Places that somebody with a keyboard passes at most on the way to another one: the longest page has some 50.
+const STOPS_MAX: usize = 100;
+
 /// A browser window. It is closed when it is dropped.
 pub struct Browser {
     driver: SocketAddr,
@@ -46,7 +52,7 @@ impl Browser {
         ];
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "args": arguments },
-            "goog:loggingPrefs": { "browser": "ALL" },
+            "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
             "timeouts": { "script": 110_000, "pageLoad": 110_000 },
         } } });
         let answer = match send(driver, "POST", "/session", &wanted) {
@@ -119,6 +125,84 @@ impl Browser {
     #[track_caller]
     pub fn fill(&self, selector: &str, text: &str) {
         self.command("POST", &format!("{}/value", self.element(selector)), &json!({ "text": text }));
+    }
+
+    /// Presses these keys one after the other, whatever has the focus; [`TAB`] and [`ENTER`] are two of them.
+    #[track_caller]
+    pub fn press(&self, keys: &str) {
+        let strokes: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key.to_string() })))
+            .collect();
+        let keyboard = json!({ "type": "key", "id": "keyboard", "actions": strokes });
+        self.command("POST", "/actions", &json!({ "actions": [keyboard] }));
+    }
+
+    /// Goes on by Tab until the focus is on the first element of a selector, as who has no mouse does.
+    #[track_caller]
+    pub fn tab_to(&self, selector: &str) {
+        let there = format!("return document.activeElement === document.querySelector({})", json!(selector));
+        for _ in 0..STOPS_MAX {
+            self.press(TAB);
+            if self.run(&there) == true {
+                return;
+            }
+        }
+        panic!("{STOPS_MAX} Tabs do not lead to {selector}");
+    }
+
+    /// Answers the question that a script asks in a window of the browser's own.
+    #[track_caller]
+    pub fn agree(&self) {
+        eventually("a question", || {
+            let path = format!("/session/{}/alert/accept", self.session);
+            send(self.driver, "POST", &path, &json!({})).ok()
+        });
+    }
+
+    /// A command of the browser's own protocol (Chrome DevTools).
+    #[track_caller]
+    pub fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        self.command("POST", "/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
+    }
+
+    /// From the next page on, scripts of pages do not run.
+    #[track_caller]
+    pub fn without_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
+    }
+
+    /// Shows pages in a window of a width, to somebody who prefers such features of media (`prefers-color-scheme`, …).
+    #[track_caller]
+    pub fn emulate(&self, width_px: u32, features: &[(&str, &str)]) {
+        // Phones draw their scroll bars over the page.
+        let is_phone = width_px < 600;
+        let device = json!({ "width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": is_phone });
+        self.devtools("Emulation.setDeviceMetricsOverride", &device);
+        let features: Vec<Value> =
+            features.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "features": features }));
+    }
+
+    /// The whole page as a picture (PNG in base64).
+    #[track_caller]
+    pub fn picture(&self) -> String {
+        let picture = self.devtools("Page.captureScreenshot", &json!({ "captureBeyondViewport": true }));
+        picture["data"].as_str().unwrap().to_owned()
+    }
+
+    /// Addresses that the browser asked for since this was asked last.
+    #[track_caller]
+    pub fn asked(&self) -> Vec<String> {
+        let log = self.command("POST", "/se/log", &json!({ "type": "performance" }));
+        let events = log.as_array().unwrap().iter().map(|line| {
+            let event: Value = serde_json::from_str(line["message"].as_str().unwrap()).unwrap();
+            event["message"].clone()
+        });
+        events
+            .filter(|event| event["method"] == "Network.requestWillBeSent")
+            .map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Errors that the page had since this was asked last: of its scripts, and what its policy forbade.
