@@ -14,6 +14,8 @@ use crate::database::health::State;
 pub const VERSION_MIN: u32 = 130_000;
 /// Bytes of a name in PostgreSQL (`NAMEDATALEN` less one); it would cut a longer one without an error.
 pub const NAME_BYTES_MAX: usize = 63;
+/// PostgreSQL's port where nobody names one.
+const PORT_DEFAULT: u16 = 5432;
 /// Change log lines that are kept where nothing else is said.
 pub const CHANGE_LOG_LINES_MAX: u64 = 1_000_000;
 /// What to do where somebody else could listen on the way.
@@ -129,7 +131,8 @@ impl Settings {
         });
         let hosts: Vec<String> = hosts.chain(self.config.get_hostaddrs().iter().map(ToString::to_string)).collect();
         let mut place = format!("host={}", hosts.join(","));
-        for port in self.config.get_ports() {
+        // An address in the form of a URL names the default port where nobody wrote it.
+        for port in self.config.get_ports().iter().filter(|port| **port != PORT_DEFAULT) {
             place += &format!(" port={port}");
         }
         for (key, value) in [("user", self.config.get_user()), ("dbname", self.config.get_dbname())] {
