@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::health::State;
-use crate::tables::{DocumentShape, FieldKind};
+use crate::tables::{DocumentShape, FieldKind, ShapeSet};
 
 /// The schema's version: a file with another one is refused.
 pub const SCHEMA_VERSION: &str = "2";
@@ -117,8 +117,21 @@ impl TableSql {
     }
 }
 
+/// Whether shapes can follow those that are known, and each can be a SQL table.
+pub fn refuse_all(shapes: &ShapeSet, known: &ShapeSet) -> Result<(), String> {
+    for (index, known) in known.shapes.iter().enumerate() {
+        if shapes.shapes.get(index).is_none_or(|shape| shape.table != known.table) {
+            return Err(format!(
+                "the new code has no data table `{}` at its place; data tables are only ever added",
+                known.table
+            ));
+        }
+    }
+    shapes.shapes.iter().try_for_each(|shape| refuse(shape, &shapes.shapes))
+}
+
 /// Whether a shape can be a SQL table: names are compared without case, as SQL does.
-pub fn refuse(shape: &DocumentShape, others: &[Arc<DocumentShape>]) -> Result<(), String> {
+fn refuse(shape: &DocumentShape, others: &[Arc<DocumentShape>]) -> Result<(), String> {
     let table = shape.table.to_lowercase();
     if table.is_empty() || RESERVED.contains(&table.as_str()) {
         return Err(format!(

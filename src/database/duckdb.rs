@@ -209,17 +209,7 @@ impl DuckStore {
 
     /// Creates tables and appends columns.
     fn adopt(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
-        for (index, known) in self.shapes.shapes.iter().enumerate() {
-            if shapes.shapes.get(index).is_none_or(|shape| shape.table != known.table) {
-                return Err(format!(
-                    "the new code has no data table `{}` at its place; data tables are only ever added",
-                    known.table
-                ));
-            }
-        }
-        for shape in &shapes.shapes {
-            dialect::refuse(shape, &shapes.shapes)?;
-        }
+        dialect::refuse_all(&shapes, &self.shapes)?;
         let tables: Vec<TableSql> = shapes.shapes.iter().map(|shape| TableSql::new(shape)).collect();
         let mut altered = false;
         for (shape, sql) in shapes.shapes.iter().zip(&tables) {

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    ITEMS, PATIENCE, SERVER, USERS, bare, commit, committed, each_duck, each_store, execute, field, hold, item, loaded,
-    mutated, query, quiet, read, scratch, send, settings, shape, shapes, sorted, start, start_memory, update,
+    ITEMS, PATIENCE, SERVER, USERS, bare, commit, committed, each_duck, each_store, execute, field, grown, hold, item,
+    loaded, mutated, query, quiet, read, reshape, scratch, send, settings, shape, shapes, sorted, start, start_memory,
+    update,
 };
 use crossbeam::channel::unbounded;
 use twintier::database::contract::{
@@ -30,7 +31,7 @@ use twintier::database::memory::{Disk, Mischief};
 use twintier::database::seed::SeedUser;
 use twintier::database::server::{self, Limits};
 use twintier::storage::passwords;
-use twintier::tables::{DocumentShape, FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
+use twintier::tables::{FieldKind, Record, ShapeSet, Stamp, TableId, Update, Value};
 
 #[test]
 fn a_commit_is_there_after_a_restart() {
@@ -482,24 +483,12 @@ fn shapes_grow_and_old_rows_have_nulls() {
     let file = folder.join("data.duckdb");
     let (handle, _, _) = start(&file, &shapes());
     committed(handle.client(), vec![update("a", 1, 0, ABSENT, Some(item("one", 1, true)))]);
-    let grown = Arc::new({
-        let mut shapes = ShapeSet::clone(&shapes());
-        let mut items = DocumentShape::clone(shapes.get(ITEMS));
-        items.fields = items
-            .fields
-            .iter()
-            .cloned()
-            .chain([field("note", FieldKind::Text), field("due", FieldKind::Time)])
-            .collect();
-        shapes.shapes[1] = Arc::new(items);
-        shapes.shapes.push(Arc::new(shape("order", "order", vec![field("from", FieldKind::Text)])));
-        shapes
-    });
-    let reshape = |shapes: &Arc<ShapeSet>| {
-        handle.client().ask(PATIENCE, |reply| Request::Reshape { token: 0, shapes: shapes.clone(), reply }).unwrap()
-    };
-    assert!(matches!(reshape(&grown), Outcome::Committed { .. }));
-    assert!(matches!(reshape(&Arc::new(ShapeSet::default())), Outcome::Failed(_)), "tables are never dropped");
+    let grown = grown(
+        vec![field("note", FieldKind::Text), field("due", FieldKind::Time)],
+        shape("order", "order", vec![field("from", FieldKind::Text)]),
+    );
+    assert!(matches!(reshape(handle.client(), &grown), Outcome::Committed { .. }));
+    assert!(matches!(reshape(handle.client(), &Arc::default()), Outcome::Failed(_)), "tables are never dropped");
     let long = Record(Box::new([Value::text("b"), Value::Null, Value::Null, Value::text("noted"), Value::Integer(5)]));
     let order = Update { table: TableId(2), ..update("o", 1, 0, ABSENT, Some(Record(Box::new([Value::text("x")])))) };
     committed(handle.client(), vec![update("b", 1, 0, ABSENT, Some(long.clone())), order.clone()]);

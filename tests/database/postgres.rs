@@ -9,12 +9,12 @@ use twintier::database::health::State;
 use twintier::database::postgres::{PostgresStore, Settings};
 use twintier::database::seed::SeedUser;
 use twintier::database::server::{self, Limits};
-use twintier::tables::{DocumentShape, FieldKind, Record, ShapeSet, TableId, Update, Value};
+use twintier::tables::{FieldKind, Record, ShapeSet, TableId, Update, Value};
 
 use crate::postgres_server;
 use crate::support::{
-    ITEMS, PATIENCE, bare, commit, committed, field, item, loaded, mutated, postgres_of, postgres_settings, quiet,
-    read, settings, shape, shapes, sorted, start_postgres, update,
+    ITEMS, PATIENCE, bare, commit, committed, field, grown, item, loaded, mutated, postgres_of, postgres_settings,
+    quiet, read, reshape, settings, shape, shapes, sorted, start_postgres, update,
 };
 
 /// A question to the database behind a store's back, with its schema in force.
@@ -93,19 +93,10 @@ fn shapes_grow_and_names_are_compared_without_case() {
     let Some(place) = postgres_settings("grow") else { return };
     let (handle, _, _) = start_postgres(&place, &shapes());
     committed(handle.client(), vec![update("a", 1, 0, ABSENT, Some(item("one", 1, true)))]);
-    let grown = Arc::new({
-        let mut shapes = ShapeSet::clone(&shapes());
-        let mut items = DocumentShape::clone(shapes.get(ITEMS));
-        items.fields = items.fields.iter().cloned().chain([field("Note\"", FieldKind::Text)]).collect();
-        shapes.shapes[1] = Arc::new(items);
-        shapes.shapes.push(Arc::new(shape("order", "Select", vec![field("FROM", FieldKind::Time)])));
-        shapes
-    });
-    let reshape = |shapes: &Arc<ShapeSet>| {
-        handle.client().ask(PATIENCE, |reply| Request::Reshape { token: 0, shapes: shapes.clone(), reply }).unwrap()
-    };
-    assert!(matches!(reshape(&grown), Outcome::Committed { .. }));
-    assert!(matches!(reshape(&Arc::default()), Outcome::Failed(_)), "tables are never dropped");
+    let grown =
+        grown(vec![field("Note\"", FieldKind::Text)], shape("order", "Select", vec![field("FROM", FieldKind::Time)]));
+    assert!(matches!(reshape(handle.client(), &grown), Outcome::Committed { .. }));
+    assert!(matches!(reshape(handle.client(), &Arc::default()), Outcome::Failed(_)), "tables are never dropped");
     let long = Record(Box::new([Value::text("b"), Value::Null, Value::Null, Value::text("noted")]));
     let record = Some(Record(Box::new([Value::Integer(7)])));
     let order = Update { table: TableId(2), ..update("o", 1, 0, ABSENT, record) };

@@ -33,6 +33,20 @@ pub fn shape(table: &str, key: &str, fields: Vec<Field>) -> DocumentShape {
     DocumentShape { table: table.into(), application: "reqcat".into(), key: key.into(), fields: fields.into() }
 }
 
+/// [`shapes`] with more fields of the items, and a third table.
+pub fn grown(fields: Vec<Field>, table: DocumentShape) -> Arc<ShapeSet> {
+    let mut shapes = ShapeSet::clone(&shapes());
+    let mut items = DocumentShape::clone(shapes.get(ITEMS));
+    items.fields = items.fields.iter().cloned().chain(fields).collect();
+    shapes.shapes[1] = Arc::new(items);
+    shapes.shapes.push(Arc::new(table));
+    Arc::new(shapes)
+}
+
+pub fn reshape(client: &Client, shapes: &Arc<ShapeSet>) -> Outcome {
+    client.ask(PATIENCE, |reply| Request::Reshape { token: 0, shapes: shapes.clone(), reply }).unwrap()
+}
+
 pub fn shapes() -> Arc<ShapeSet> {
     let text = |name| field(name, FieldKind::Text);
     let users = vec![

@@ -45,18 +45,8 @@ impl PostgresStore {
 
     /// Creates tables and appends columns.
     pub(super) fn adopt(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
-        for (index, known) in self.shapes.shapes.iter().enumerate() {
-            if shapes.shapes.get(index).is_none_or(|shape| shape.table != known.table) {
-                return Err(format!(
-                    "the new code has no data table `{}` at its place; data tables are only ever added",
-                    known.table
-                ));
-            }
-        }
-        for shape in &shapes.shapes {
-            dialect::refuse(shape, &shapes.shapes)?;
-            refuse_long(shape)?;
-        }
+        dialect::refuse_all(&shapes, &self.shapes)?;
+        shapes.shapes.iter().try_for_each(|shape| refuse_long(shape))?;
         let tables: Vec<TableSql> = shapes.shapes.iter().map(|shape| TableSql::new(shape)).collect();
         self.within(|store| {
             shapes.shapes.iter().zip(&tables).try_for_each(|(shape, sql)| store.adopt_table(shape, sql))
