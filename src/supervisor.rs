@@ -31,7 +31,7 @@ use crate::admin::{self, Cluster};
 use crate::authority::session::SessionKey;
 use crate::budget::Budget;
 use crate::clock;
-use crate::database::contract::{Loaded, Place};
+use crate::database::contract::{ABSENT, Loaded, Place};
 use crate::database::duckdb::DuckStore;
 use crate::database::follow::Neighbors;
 use crate::database::postgres::{PostgresStore, listen::listen};
@@ -1022,7 +1022,10 @@ fn import_catalog(cluster: &Cluster, code: &CodeVersion, loaded: &[Loaded]) -> R
     let work: Box<str> = format!("{}//{}", resolved.table_name, import.agent).into();
     if let Some(neighbors) = &cluster.neighbors {
         let path = file.display().to_string();
-        let claimed = neighbors::claims_import(cluster, neighbors.me, &work, &resolved, &path);
+        let rows = loaded.iter().find(|loaded| loaded.table == AGENT_WORK);
+        let row = rows.and_then(|loaded| loaded.rows.iter().find(|row| row.key == work));
+        let known = row.map_or(ABSENT, |row| row.stamp);
+        let claimed = neighbors::claims_import(cluster, neighbors.me, &work, &resolved, &path, known);
         if !claimed.map_err(Failure::failed)? {
             log::info!(agent = &*import.agent; "another appliance fills the catalog");
             return Ok(());

@@ -214,7 +214,8 @@ pub fn take_over(cluster: &Cluster, neighbors: &Neighbors) -> Result<usize, Stri
 }
 
 /// Whether this appliance is the one that fills the catalog, of several that start at once on an empty database: the
-/// one whose work row the database takes.
+/// one whose work row the database takes. `known` is that row's stamp as it was loaded, before the catalog's table was
+/// and found empty.
 ///
 /// # Errors
 /// What the database said.
@@ -224,6 +225,7 @@ pub fn claims_import(
     work: &str,
     agent: &ImportAgent,
     file: &str,
+    known: Stamp,
 ) -> Result<bool, String> {
     let (table, key) = (AGENT_WORK, Box::from(work));
     let stored = match cluster.database.ask(PATIENCE, |reply| Request::Read { token: 0, table, key, reply })? {
@@ -231,9 +233,7 @@ pub fn claims_import(
         Outcome::Failed(wrong) | Outcome::Unknown(wrong) => return Err(wrong),
         Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::Number(_) => None,
     };
-    let state = stored.as_ref().and_then(|row| row.record.as_ref()?.get(agent_work::STATE).as_text());
-    if state.is_some_and(|state| !agent_work::is_finished(state)) {
-        // Somebody is at it, or was and is missed before long.
+    if !is_free(stored.as_ref(), known) {
         return Ok(false);
     }
     let (base, versions) = stored.as_ref().map_or((ABSENT, VersionVector::default()), |row| (row.stamp, row.versions));
@@ -268,10 +268,44 @@ pub fn claims_import(
     }
 }
 
+/// Whether nobody has an import's work, or has had it since its row was loaded with the stamp `known`.
+fn is_free(stored: Option<&Update>, known: Stamp) -> bool {
+    let Some(row) = stored else { return true };
+    let state = row.record.as_ref().and_then(|record| record.get(agent_work::STATE).as_text());
+    // Who has not finished is at it, or was and is missed before long. Who has finished since filled what was found empty.
+    state.is_none_or(agent_work::is_finished) && row.stamp == known
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{GONE_NS, Gone};
-    use crate::database::contract::Member;
+    use super::{GONE_NS, Gone, is_free};
+    use crate::database::contract::{ABSENT, Member};
+    use crate::tables::code::{AGENT_WORK, agent_work};
+    use crate::tables::{Record, Stamp, Update, Value, VersionVector};
+
+    #[test]
+    fn an_import_that_another_began_or_finished_since_the_load_is_not_done_again() {
+        let stamp = |time: u64| Stamp { sequence: 1, time, server: 2 };
+        let row = |state: &str, time: u64| {
+            let mut values = vec![Value::Null; agent_work::APPLIANCE + 1];
+            values[agent_work::STATE] = Value::text(state);
+            Update {
+                table: AGENT_WORK,
+                key: "item//catalog-import".into(),
+                stamp: stamp(time),
+                versions: VersionVector::default(),
+                base: ABSENT,
+                record: Some(Record(values.into())),
+            }
+        };
+        assert!(is_free(None, ABSENT), "nobody ever did it");
+        assert!(!is_free(Some(&row("queued", 7)), ABSENT), "ordered meanwhile");
+        assert!(!is_free(Some(&row("running", 7)), stamp(7)), "at it since before");
+        assert!(!is_free(Some(&row("done", 8)), ABSENT), "begun and finished meanwhile");
+        assert!(!is_free(Some(&row("done", 8)), stamp(7)), "done again meanwhile");
+        assert!(is_free(Some(&row("done", 7)), stamp(7)), "done once, and the catalog was emptied since");
+        assert!(is_free(Some(&row("failed", 7)), stamp(7)), "it failed at an earlier start");
+    }
 
     fn members(alive: &[u64]) -> Vec<Member> {
         let all = 1..=3;
