@@ -6,10 +6,40 @@ use super::Failure;
 use crate::admin::{self, Cluster};
 use crate::budget::Budget;
 use crate::clock;
-use crate::engine;
+use crate::engine::probe::Chosen;
+use crate::engine::{self, Address, EngineKind};
 use crate::profile::Profile;
 use crate::worker::WorkerStatus;
 use crate::worker::placement::Placement;
+
+pub(super) fn tell_start(profile: &Profile, placement: &Placement) {
+    log::info!(
+        version = env!("CARGO_PKG_VERSION"), commit = option_env!("TWINTIER_COMMIT").unwrap_or(""),
+        profile:% = profile.file.display(), workers = placement.workers.len(), fronts = placement.fronts(),
+        replicas = placement.replicas(), cores:% = cores_of(placement), housekeeping = placement.housekeeping;
+        "starting"
+    );
+    for remark in &placement.remarks {
+        log::warn!(remark = remark.as_str(); "the placement is not what a measurement wants");
+    }
+}
+
+pub(super) fn tell_engine(chosen: &Chosen) {
+    let (engine, reason) = (chosen.kind.name(), chosen.reason.as_str());
+    if chosen.fallback {
+        log::warn!(engine, reason; "a better engine does not work here");
+    } else {
+        log::info!(engine, reason; "the engine is chosen");
+    }
+}
+
+/// The one line on standard output. Scripts wait for it.
+pub(super) fn tell_ready(http: &Address, admin: &Address, engine: EngineKind, workers: usize) -> String {
+    let line = format!("http={http} admin={admin} engine={engine} workers={workers}");
+    println!("ready {line}");
+    log::info!(http:%, admin:%, engine = engine.name(), workers; "ready");
+    line
+}
 
 /// Raises what can be raised, and tells what is too low.
 pub(super) fn tell_limits(profile: &Profile, placement: &Placement) {
@@ -25,7 +55,7 @@ pub(super) fn tell_limits(profile: &Profile, placement: &Placement) {
 }
 
 /// `0,1,4`: the cores of the workers in their order.
-pub(super) fn cores_of(placement: &Placement) -> String {
+fn cores_of(placement: &Placement) -> String {
     let cores: Vec<String> = placement.workers.iter().map(|worker| worker.cpu.number.to_string()).collect();
     cores.join(",")
 }

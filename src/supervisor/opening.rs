@@ -6,7 +6,9 @@ use crossbeam::channel;
 
 use super::Failure;
 use super::deploys::{base_digest, resume_deploys};
+use super::log_lines::since_ms;
 use super::store::StoreSettings;
+use crate::clock;
 use crate::database::contract::Loaded;
 use crate::database::duckdb::DuckStore;
 use crate::database::postgres::PostgresStore;
@@ -15,8 +17,38 @@ use crate::profile::Profile;
 use crate::tables::ServerId;
 use crate::tables::code::CodeVersion;
 
+/// The open database with what it holds, and the code that runs on it.
+pub(super) struct Opening {
+    pub(super) database: database::server::Handle,
+    pub(super) opened: database::server::Opened,
+    pub(super) code: Arc<CodeVersion>,
+    pub(super) loaded: Vec<Loaded>,
+}
+
+impl Opening {
+    /// Opens it, brings it to the code's shapes, reads it whole.
+    pub(super) fn open(
+        profile: &Profile,
+        store: StoreSettings,
+        code: CodeVersion,
+        application_server: ServerId,
+        publisher: database::contract::Publisher,
+    ) -> Result<Self, Failure> {
+        let (path, begun_ns) = (store.place(), clock::monotonic_ns());
+        let (database, opened, code) = open_database(profile, store, code, application_server, publisher)?;
+        let loaded = load_rows(&database, &code)?;
+        log::info!(
+            kind = profile.database.kind.name(), path = path.as_str(), rows = opened.rows,
+            users_seeded = opened.users_seeded, deploys = opened.deployed.len(), code_version = code.version,
+            code_digest:% = format_args!("{:032x}", code.digest), elapsed_ms = since_ms(begun_ns);
+            "the database is open"
+        );
+        Ok(Self { database, opened, code: Arc::new(code), loaded })
+    }
+}
+
 /// Opens the database with the shapes of the code that is to run, and gives that code back.
-pub(super) fn open_database(
+fn open_database(
     profile: &Profile,
     store: StoreSettings,
     code: CodeVersion,
@@ -72,7 +104,7 @@ pub(super) fn open_database(
     Ok((database, opened, code))
 }
 
-pub(super) fn load_rows(database: &database::server::Handle, code: &CodeVersion) -> Result<Vec<Loaded>, Failure> {
+fn load_rows(database: &database::server::Handle, code: &CodeVersion) -> Result<Vec<Loaded>, Failure> {
     let ids = (0..code.shapes.shapes.len()).filter_map(|index| u16::try_from(index).ok());
     ids.map(|id| database.client().load(crate::tables::TableId(id)).map_err(Failure::failed)).collect()
 }

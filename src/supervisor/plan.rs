@@ -22,6 +22,20 @@ pub struct Plan {
     pub site: Site,
 }
 
+impl Plan {
+    /// A profile may be checked anywhere, and served where its cores are.
+    pub(super) fn refuse_absent_cores(&self) -> Result<(), Failure> {
+        let absent = &self.placement.absent;
+        if absent.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "{}: the profile wants cores {absent:?}, which this process does not have; run it with --set cluster.cores=auto --set cluster.placement=shared",
+            self.profile.file.display()
+        )))
+    }
+}
+
 /// Reads and validates a profile with all that it names.
 ///
 /// # Errors

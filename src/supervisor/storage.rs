@@ -19,8 +19,7 @@ use crate::tables::code::{AGENT_WORK, CodeVersion, agent_work};
 use crate::worker::placement::Placement;
 
 /// What the storage unit shares with others.
-pub(super) struct StorageEntrance<'a> {
-    pub(super) numbers: &'a Arc<Numbers>,
+pub(super) struct StorageEntrance {
     pub(super) backlog: Backlog,
     pub(super) place: Option<Place>,
     pub(super) database: database::server::Client,
@@ -31,10 +30,11 @@ pub(super) fn spawn_storage(
     placement: &Placement,
     code: &CodeVersion,
     loaded: &[Loaded],
-    entrance: StorageEntrance<'_>,
+    entrance: StorageEntrance,
 ) -> Result<unit::Handle, Failure> {
-    let StorageEntrance { numbers, backlog, place, database } = entrance;
+    let StorageEntrance { backlog, place, database } = entrance;
     let work = WorkTable::resolve(&code.shapes).map_err(Failure::failed)?;
+    let numbers = Arc::new(Numbers::default());
     let mut backends = Vec::new();
     for (name, address) in &profile.backends {
         backends.push(Backend::new(name, address.parse().map_err(Failure::usage)?));
@@ -49,7 +49,7 @@ pub(super) fn spawn_storage(
         }
     }
     let mut settings = unit::Settings::new(work, backends);
-    settings.numbers = Arc::clone(numbers);
+    settings.numbers = numbers;
     settings.backlog = backlog;
     settings.place = place;
     settings.replicas = placement.replicas();

@@ -1,55 +1,25 @@
-//! The start of the workers: what all of them share, and what each makes on its own core.
+//! The workers: the ways into them, their start, their end.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use crossbeam::channel;
 
 use super::Failure;
-use super::entropy::{random_seed, random_seed_wide};
-use crate::authority::session::SessionKey;
-use crate::database;
-use crate::database::contract::{Loaded, Place};
-use crate::dispatch::requests::{self, RequestDispatcher};
-use crate::engine::{self, Engine, EngineKind, Glommio, MonoioEpoll, MonoioUring, Uring, Waker};
-use crate::front::authorize::Sessions;
+use super::start::{Shared, Start};
+use crate::database::contract::Publisher;
+use crate::engine::Waker;
 use crate::front::log::Log;
-use crate::front::{FrontServer, Settings};
 use crate::limits;
-use crate::mesh::depth::DepthBoard;
+use crate::mesh::grid::grid;
+use crate::mesh::inbox::{Inbox, inbox};
 use crate::profile::Profile;
-use crate::replica;
-use crate::replica::server::ReplicaServer;
-use crate::replication::{self, Replicator};
-use crate::storage::passwords::Passwords;
-use crate::storage::site::Site;
-use crate::storage::unit;
-use crate::tables::ServerId;
-use crate::tables::code::CodeVersion;
-use crate::tables::data::DataTables;
-use crate::worker::accepted::Accepted;
+use crate::replication::Backlog;
 use crate::worker::access_log;
-use crate::worker::front_role::{Boards, FrontRole};
-use crate::worker::load_board::LoadBoard;
-use crate::worker::placement::{Placement, WorkerPlan};
-use crate::worker::replica_role::{Rebirth, ReplicaBoards, ReplicaRole, Services};
-use crate::worker::watch::{Vitals, Watch};
-use crate::worker::{Control, ControlSender, Layout, Port, Worker, deliver};
-
-/// After this long a replica asks its question to another one again.
-const REPLICATION_RETRY_NS: u64 = 200_000_000;
-
-/// The access log's thread, if the profile wants one, and each front server's end of it.
-pub(super) fn access_log(
-    profile: &Profile,
-    fronts: usize,
-) -> Result<(Option<access_log::Handle>, Vec<Option<Log>>), Failure> {
-    let path = &profile.log.access;
-    if path.as_os_str().is_empty() {
-        return Ok((None, Vec::new()));
-    }
-    let (handle, logs) = access_log::spawn(path, u16::try_from(fronts).unwrap_or(u16::MAX)).map_err(Failure::failed)?;
-    Ok((Some(handle), logs.into_iter().map(Some).collect()))
-}
+use crate::worker::placement::Placement;
+use crate::worker::watch::Patience;
+use crate::worker::{Control, ControlSender, Layout, Message, Port, deliver};
 
 pub(super) fn layout_of(placement: &Placement) -> Layout {
     let mut fronts: Vec<(u16, usize)> = placement
@@ -65,155 +35,102 @@ pub(super) fn layout_of(placement: &Placement) -> Layout {
     }
 }
 
-/// What the start of every worker needs.
-pub(super) struct Shared {
-    pub(super) profile: Profile,
-    pub(super) engine: EngineKind,
-    pub(super) layout: Arc<Layout>,
-    pub(super) code: Arc<CodeVersion>,
-    pub(super) site: Arc<Site>,
-    pub(super) loaded: Vec<Loaded>,
-    pub(super) session_key: [u8; 32],
-    pub(super) place: Option<Place>,
-    pub(super) board: Arc<LoadBoard>,
-    pub(super) depths: Arc<DepthBoard>,
-    pub(super) vitals: Arc<Vitals>,
-    pub(super) replicas: usize,
-    pub(super) http: String,
-    pub(super) database: database::server::Client,
-    pub(super) passwords: Passwords,
-    pub(super) storage: unit::Orders,
+/// When a worker counts as hung, and its replica as dead.
+pub(super) fn patience(profile: &Profile) -> Patience {
+    Patience { hung_ns: profile.timeouts.hung_ms * 1_000_000, dead_ns: profile.timeouts.dead_ms * 1_000_000 }
 }
 
-/// The start of one worker, carried to its thread.
-pub(super) struct Start {
-    pub(super) index: usize,
-    pub(super) plan: WorkerPlan,
-    pub(super) waker: Waker,
-    pub(super) sender: ControlSender,
-    pub(super) listener: Option<std::os::fd::OwnedFd>,
-    pub(super) log: Option<Log>,
-    pub(super) shared: Arc<Shared>,
+/// The ways into the workers. They exist before the workers: other threads are given them first.
+pub(super) struct Ways {
+    pub(super) senders: Vec<ControlSender>,
+    inboxes: Vec<Inbox<Control>>,
+    ports: Vec<Port>,
+    wakers: Vec<Waker>,
 }
 
-impl Start {
-    pub(super) fn run(
-        self,
-        port: Port,
-        control: crate::mesh::inbox::Inbox<Control>,
-        ready: &channel::Sender<Result<(), String>>,
-    ) -> Result<(), String> {
-        let kind = self.shared.engine;
-        match kind {
-            EngineKind::Uring => self.run_on::<Uring>(port, control, ready),
-            EngineKind::Monoio => self.run_on::<MonoioUring>(port, control, ready),
-            EngineKind::MonoioEpoll => self.run_on::<MonoioEpoll>(port, control, ready),
-            EngineKind::Glommio => self.run_on::<Glommio>(port, control, ready),
+impl Ways {
+    pub(super) fn make(count: usize) -> Result<Self, Failure> {
+        let mut wakers = Vec::with_capacity(count);
+        for _ in 0..count {
+            let waker = Waker::new();
+            wakers.push(waker.map_err(|error| Failure::failed(format!("no eventfd: {error}; raise `ulimit -n`")))?);
         }
+        let ports: Vec<Port> = grid::<Message, Waker>(count, limits::MESH_RING_SLOTS, wakers.clone());
+        let (senders, inboxes) =
+            ports.iter().map(|port| inbox::<Control, Waker>(limits::INBOX_SLOTS, port.bell())).unzip();
+        Ok(Self { senders, inboxes, ports, wakers })
     }
 
-    fn run_on<E: Engine>(
-        self,
-        port: Port,
-        control: crate::mesh::inbox::Inbox<Control>,
-        ready: &channel::Sender<Result<(), String>>,
-    ) -> Result<(), String> {
-        let shared = &self.shared;
-        let core = self.plan.cpu.number;
-        engine::thread::pin_to_core(core).map_err(|error| {
-            format!(
-                "worker {} cannot be pinned to core {core}: {error}; widen the CPU affinity (taskset, cpuset)",
-                self.index
-            )
-        })?;
-        let config = shared.profile.engine.config();
-        let mut engine = E::new(&config, self.waker.clone()).map_err(|error| error.to_string())?;
-        let replica = self.plan.replica.map(|number| self.replica(number));
-        let mut front = self.plan.front.map(|number| self.front(number));
-        if let (Some(front), Some(log)) = (&mut front, self.log) {
-            front.server.log_to(log);
-        }
-        if let Some(listener) = self.listener {
-            engine.listen(listener).map_err(|error| error.to_string())?;
-        }
-        let watch = Watch::new(Arc::clone(&shared.vitals), self.index);
-        // The supervisor counts the ones that are ready; if it is gone, so is the process.
-        let _ = ready.try_send(Ok(()));
-        Worker::new(self.index, core, engine, port, control, Arc::clone(&shared.layout), watch, front, replica)
-            .run()
-            .map_err(|error| format!("worker {} failed: {error}", self.index))
-    }
-
-    fn front(&self, number: u16) -> FrontRole {
-        let shared = &self.shared;
-        let dispatch = &shared.profile.dispatch;
-        let dispatching = dispatch_settings(dispatch, shared.replicas);
-        let dispatcher = RequestDispatcher::new(&requests::Settings { seed: random_seed(), ..dispatching });
-        let mut settings = Settings::of(&shared.profile);
-        settings.upstream.front = u32::from(number);
-        settings.upstream.fronts = u32::try_from(shared.layout.front_workers.len()).unwrap_or(u32::MAX);
-        let server = FrontServer::new(
-            settings,
-            u16::try_from(self.index).unwrap_or(u16::MAX),
-            self.plan.replica,
-            dispatcher,
-            Sessions::new(SessionKey::new(shared.session_key), random_seed_wide()),
-            Arc::clone(&shared.site),
-            shared.profile.engine.connections_max,
-        );
-        let boards = Boards { loads: Arc::clone(&shared.board), depths: Arc::clone(&shared.depths) };
-        FrontRole::new(number, server, shared.http.clone(), dispatch.handoff_threshold, boards)
-    }
-
-    fn replica(&self, number: ServerId) -> ReplicaRole {
-        let shared = &self.shared;
-        let mut tables = DataTables::new(Arc::clone(&shared.code.shapes));
-        for loaded in &shared.loaded {
-            for row in &loaded.rows {
-                tables.apply(row);
+    /// What the database commits goes to every replica.
+    pub(super) fn publisher(&self, layout: &Layout, backlog: Backlog) -> Publisher {
+        let replicas: Vec<ControlSender> =
+            layout.replica_workers.iter().map(|&worker| self.senders[worker].clone()).collect();
+        Arc::new(move |batch| {
+            for replica in &replicas {
+                let unapplied = backlog.add(batch.updates.len());
+                deliver(replica, Control::Published { batch: Arc::clone(&batch), unapplied });
             }
-        }
-        let replication = replication::Settings {
-            me: number,
-            replicas: ServerId::try_from(shared.replicas).unwrap_or(ServerId::MAX),
-            sweep_interval_ns: shared.profile.replication.sweep_ms * 1_000_000,
-            retry_ns: REPLICATION_RETRY_NS,
-            log_updates_max: limits::LOG_UPDATES_MAX,
-        };
-        let replicator = Replicator::new(replication);
-        let settings = replica::server::Settings {
-            parked_max: shared.profile.limits.parked_jobs_max,
-            place: shared.place,
-            ..replica::server::Settings::default()
-        };
-        let server = ReplicaServer::new(number, Arc::clone(&shared.code), tables, replicator, settings.clone());
-        let to_self = self.sender.clone();
-        let for_password = self.sender.clone();
-        let for_rows = self.sender.clone();
-        let services = Services {
-            database: shared.database.clone(),
-            passwords: shared.passwords.clone(),
-            storage: shared.storage.clone(),
-            database_reply: Arc::new(move |reply| deliver(&to_self, Control::Database(reply))),
-            password_reply: Arc::new(move |token, right| deliver(&for_password, Control::Password { token, right })),
-            loaded: Arc::new(move |incarnation, loaded| deliver(&for_rows, Control::Loaded { incarnation, loaded })),
-        };
-        let cap = dispatch_settings(&shared.profile.dispatch, shared.replicas).cap();
-        let accepted = Accepted::new(&shared.layout.front_workers, cap);
-        let boards = ReplicaBoards { depths: Arc::clone(&shared.depths), vitals: Arc::clone(&shared.vitals) };
-        let stop_ns = shared.profile.timeouts.stop_ms * 1_000_000;
-        ReplicaRole::new(number, server, services, accepted, boards, Rebirth { server: settings, replication, stop_ns })
+        })
     }
 }
 
-/// What the profile says of the second dispatcher; the seed is each one's own.
-fn dispatch_settings(dispatch: &crate::profile::Dispatch, replicas: usize) -> requests::Settings {
-    requests::Settings {
-        replicas,
-        policy: dispatch.policy.parse().unwrap_or_default(),
-        credit: dispatch.credit,
-        outstanding_max: dispatch.outstanding_max,
-        queue_max: dispatch.queue_max,
-        seed: 0,
+/// The access log's thread, if the profile wants one, and each front server's end of it.
+pub(super) fn open_access_log(
+    profile: &Profile,
+    fronts: usize,
+) -> Result<(Option<access_log::Handle>, Vec<Option<Log>>), Failure> {
+    let path = &profile.log.access;
+    if path.as_os_str().is_empty() {
+        return Ok((None, Vec::new()));
     }
+    let (handle, logs) = access_log::spawn(path, u16::try_from(fronts).unwrap_or(u16::MAX)).map_err(Failure::failed)?;
+    Ok((Some(handle), logs.into_iter().map(Some).collect()))
+}
+
+/// Starts every worker and waits until each is ready. Afterwards one that fails says so to `end`.
+pub(super) fn spawn_workers(
+    shared: &Arc<Shared>,
+    placement: &Placement,
+    ways: Ways,
+    listeners: Vec<OwnedFd>,
+    mut logs: Vec<Option<Log>>,
+    end: &channel::Sender<String>,
+) -> Result<Vec<JoinHandle<()>>, Failure> {
+    let Ways { senders, inboxes, ports, wakers } = ways;
+    let count = placement.workers.len();
+    let mut listeners: Vec<Option<OwnedFd>> = listeners.into_iter().map(Some).collect();
+    let (ready_sender, ready) = channel::bounded::<Result<(), String>>(count);
+    let mut workers: Vec<JoinHandle<()>> = Vec::with_capacity(count);
+    for (index, ((plan, port), (waker, control))) in
+        placement.workers.iter().zip(ports).zip(wakers.into_iter().zip(inboxes)).enumerate()
+    {
+        let start = Start {
+            index,
+            plan: plan.clone(),
+            waker,
+            sender: senders[index].clone(),
+            listener: plan.front.and_then(|front| listeners[usize::from(front)].take()),
+            log: plan.front.and_then(|front| logs.get_mut(usize::from(front))?.take()),
+            shared: Arc::clone(shared),
+        };
+        let (ready, end) = (ready_sender.clone(), end.clone());
+        let body = move || {
+            let outcome = start.run(port, control, &ready);
+            if let Err(wrong) = outcome {
+                // Before the start is complete the first message matters, afterwards the second.
+                let _ = ready.try_send(Err(wrong.clone()));
+                let _ = end.try_send(wrong);
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(body);
+        workers.push(thread.map_err(|error| Failure::failed(format!("worker {index} could not be started: {error}")))?);
+    }
+    for _ in 0..count {
+        match ready.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(wrong)) => return Err(Failure::failed(wrong)),
+            Err(_) => return Err(Failure::failed("a worker ended while it started")),
+        }
+    }
+    Ok(workers)
 }
