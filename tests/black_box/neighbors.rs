@@ -257,10 +257,8 @@ fn the_work_of_an_appliance_that_is_killed_is_finished_by_the_other() {
     eventually("the revocation at the other", || (bob.page("/reqcat/approvals").status == 403).then_some(()));
 
     // The database away and back again: both go on, and both are seen alive.
-    let closed = format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'twintier' AND pid <> pg_backend_pid()"
-    );
-    server.client("postgres").batch_execute(&closed).unwrap();
+    let closed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'twintier' AND pid <> pg_backend_pid()";
+    server.client("postgres").batch_execute(closed).unwrap();
     let path = eventually("a write after the connections were ended", || {
         let fields = [("item", "item-12"), ("quantity", "1"), ("reason", "after")];
         let answer = alice.post("/reqcat/requisitions", &fields);
