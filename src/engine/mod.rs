@@ -9,6 +9,7 @@ pub mod contract;
 pub mod glommio;
 #[cfg(feature = "appliance")]
 pub mod kind;
+mod life;
 mod mapping;
 #[cfg(feature = "appliance")]
 pub mod monoio;

@@ -6,8 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 
-use super::slots::{Phase, Shutdown, Slot, Socket};
+use super::slots::{Slot, Socket};
 use super::{Core, Due};
+use crate::engine::life::{Phase, Shutdown};
 use crate::engine::{CloseReason, Conn, Event, socket};
 
 /// Chunks that one look sends before others have their turn.

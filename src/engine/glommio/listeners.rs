@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Waker};
 
 use glommio::net::{TcpListener, TcpStream};
 
-use super::slots::{Phase, Socket};
+use super::slots::Socket;
 use super::{Core, Due};
+use crate::engine::life::Phase;
 use crate::engine::{Event, ListenerId, clock_monotonic_ns, socket};
 
 /// How long a listener rests after an accept failed for want of descriptors or memory.

@@ -35,8 +35,9 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use self::board::{Board, Place};
 use self::listeners::Listener;
-use self::slots::{Connect, Phase, Shutdown, Slots, Socket};
+use self::slots::{Connect, Slots, Socket};
 use self::timers::Timers;
+use super::life::{Phase, Shutdown};
 use super::wheel::Wheel;
 use super::{
     Address, Chunk, Close, Config, Conn, Engine, Event, Lease, ListenerId, Pool, Statistics, Waker, clock_monotonic_ns,

@@ -12,33 +12,8 @@ use std::task::Waker;
 use glommio::net::TcpStream;
 
 use super::board::{Board, Place};
+use crate::engine::life::{Phase, Shutdown};
 use crate::engine::{Chunk, Conn};
-
-/// Where a connection is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Nobody's.
-    Free,
-    /// The connect is not decided; chunks may be queued already.
-    Connecting,
-    /// Both directions work, or one has ended.
-    Open,
-    /// We are closing: what is queued goes out, input is dropped.
-    Flushing,
-    /// FIN is sent, input is dropped until it ends or the linger time is over.
-    Lingering,
-    /// No more input or output.
-    Closing,
-}
-
-/// Our own direction's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shutdown {
-    Open,
-    /// FIN follows the queue.
-    Ordered,
-    Done,
-}
 
 /// A connect that glommio works on.
 pub(super) type Connect = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;

@@ -33,8 +33,9 @@ use std::rc::Rc;
 use ::monoio::net::TcpStream;
 use ::monoio::{Driver, IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
-use self::slots::{Direction, Phase, Shutdown, Slot, Slots, Socket};
+use self::slots::{Direction, Slot, Slots, Socket};
 use self::watch::{Board, Key, Pulse, Side, Watch};
+use super::life::{Phase, Shutdown};
 use super::socket::Name;
 use super::wheel::Wheel;
 use super::{

@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::slots::{Connect, Phase};
+use super::slots::Connect;
 use super::watch::{Key, Side};
 use super::{ACCEPT_REST_NS, Due, Kind, Monoio, call, position};
+use crate::engine::life::Phase;
 use crate::engine::{Conn, Event, ListenerId};
 
 /// Bytes that are dropped at once.

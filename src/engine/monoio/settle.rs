@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::slots::{Connect, Phase, Shutdown, Socket};
+use super::slots::{Connect, Socket};
 use super::watch::Side;
 use super::{Due, Kind, Monoio, Retired, call};
+use crate::engine::life::{Phase, Shutdown};
 use crate::engine::socket::{self, Name};
 use crate::engine::{CloseReason, Conn, Event};
 

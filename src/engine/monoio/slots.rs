@@ -1,5 +1,5 @@
-//! The connections of one engine. Their life is that of `uring`'s slots; what is in flight differs: here it is at most
-//! a watch for each direction, which moves no bytes.
+//! The connections of one engine: their life is drawn in [`life`](crate::engine::life). What is in flight is at most a
+//! watch for each direction, which moves no bytes.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -10,34 +10,9 @@ use std::rc::Rc;
 use ::monoio::net::TcpStream;
 
 use super::watch::{Side, Watch};
+use crate::engine::life::{Phase, Shutdown};
 use crate::engine::socket::Name;
 use crate::engine::{Chunk, Conn};
-
-/// Where a connection is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Nobody's.
-    Free,
-    /// The connect goes on; chunks may be queued already.
-    Connecting,
-    /// Both directions work, or one has ended.
-    Open,
-    /// We are closing: what is queued goes out, input is dropped.
-    Flushing,
-    /// FIN is sent, input is dropped until it ends or the linger time is over.
-    Lingering,
-    /// No more input or output: the next settling closes it.
-    Closing,
-}
-
-/// Our own direction's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shutdown {
-    Open,
-    /// FIN follows the queue.
-    Ordered,
-    Done,
-}
 
 /// How far a connect is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

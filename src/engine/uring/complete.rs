@@ -6,8 +6,9 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use io_uring::cqueue;
 
 use super::operation::{Kind, Operation};
-use super::slots::{InFlight, Phase, Slot};
+use super::slots::{InFlight, Slot};
 use super::{ACCEPT_REST_NS, Due, Uring, listener_position};
+use crate::engine::life::Phase;
 use crate::engine::{Conn, Event, Lease, ListenerId};
 
 /// The socket that an accept's completion carries, unless it failed.

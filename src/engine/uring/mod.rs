@@ -37,8 +37,9 @@ use self::receive::ReceiveRing;
 #[cfg(feature = "appliance")]
 pub(super) use self::ring::explain;
 use self::ring::{Ring, Wait};
-use self::slots::{InFlight, Phase, Shutdown, Slots};
+use self::slots::{InFlight, Slots};
 use self::vectors::Vectors;
+use super::life::{Phase, Shutdown};
 use super::wheel::Wheel;
 use super::{
     Address, Chunk, Close, Config, Conn, Engine, Event, Lease, ListenerId, Pool, Statistics, Waker, clock_monotonic_ns,

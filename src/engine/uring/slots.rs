@@ -1,15 +1,5 @@
-//! The connections of one engine.
-//!
-//! ```text
-//!            connect            Connected ok         close(Flush)          queue empty
-//!   Free ──────────────▶ Connecting ───▶ Open ───────────▶ Flushing ───────────▶ Lingering
-//!    ▲  ╲ accept, adopt                 ▲  │                   │                     │
-//!    │   ╲──────────────────────────────╯  │ failure,          │ failure,            │ input ends,
-//!    │                                     │ close(Reset)      │ close(Reset)        │ time is over
-//!    │        nothing in flight            ▼                   ▼                     ▼
-//!    ╰───────────────────────────────── Closing ◀──────────────┴─────────────────────╯
-//! ```
-//! A slot becomes free only when all its operations have completed, so no completion ever meets a stranger.
+//! The connections of one engine: their life is drawn in [`life`](crate::engine::life). A slot becomes free only when all
+//! its operations have completed, so no completion ever meets a stranger.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -18,24 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::types::Fd;
 
+use crate::engine::life::{Phase, Shutdown};
 use crate::engine::{Chunk, Conn};
-
-/// Where a connection is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Nobody's.
-    Free,
-    /// The connect is in flight; chunks may be queued already.
-    Connecting,
-    /// Both directions work, or one has ended.
-    Open,
-    /// We are closing: what is queued goes out, input is dropped.
-    Flushing,
-    /// FIN is sent, input is dropped until it ends or the linger time is over.
-    Lingering,
-    /// No more input or output: the last operations are being cancelled.
-    Closing,
-}
 
 /// A set of operations in flight; each kind at most once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,15 +36,6 @@ impl InFlight {
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }
-}
-
-/// Our own direction's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shutdown {
-    Open,
-    /// FIN follows the queue.
-    Ordered,
-    Done,
 }
 
 /// One connection, or the place for one.

@@ -6,9 +6,10 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{opcode, squeue};
 
 use super::operation::{Kind, Operation};
-use super::slots::{InFlight, Phase, Shutdown};
+use super::slots::InFlight;
 use super::vectors::PARTS_MAX;
 use super::{Uring, receive};
+use crate::engine::life::{Phase, Shutdown};
 use crate::engine::{CloseReason, Conn, Event, socket};
 
 /// Entries that settling one slot needs at most: a send, and a receive or its cancellation.
