@@ -31,18 +31,8 @@ pub use self::storage::{Import, Storage};
 pub use self::upstream::Upstream;
 
 use self::setting::with_setting;
-use crate::dispatch::policy::PolicyName;
-use crate::dispatch::requests::REPLICAS_MAX;
-use crate::engine::{Address, EngineChoice};
+use crate::engine::Address;
 use crate::error::Fault;
-use crate::limits;
-use crate::tables::stamp::SERVERS_MAX;
-
-// The last server number is the application server's.
-const _: () = assert!(SERVERS_MAX - 1 <= REPLICAS_MAX);
-
-/// More fronts than any machine has: each must have a share of an upstream server's cap.
-const FRONTS_MAX: u32 = 256;
 
 /// A profile as written, with the folder that its relative paths start from.
 #[derive(Clone, Debug, Deserialize)]
@@ -184,161 +174,28 @@ impl Profile {
     }
 
     fn validate(&self, text: &str) -> Result<(), Fault> {
-        let fault = |section: &str, key: &str, wrong: String, cure: &str| self.place(text, section, key, wrong, cure);
-        for (key, value) in [("http", &self.listen.http), ("admin", &self.listen.admin)] {
-            match Address::from_str(value) {
-                Ok(Address::Tcp(_)) => {}
-                Ok(Address::Unix(_)) => {
-                    let wrong = format!("`{value}` is a Unix socket");
-                    return Err(fault(
-                        "listen",
-                        key,
-                        wrong,
-                        "the front servers and the admin interface share TCP ports",
-                    ));
-                }
-                Err(wrong) => return Err(fault("listen", key, wrong, "port 0 lets the kernel choose")),
-            }
-        }
-        if let Ok(Address::Tcp(address)) = Address::from_str(&self.listen.admin)
-            && !address.ip().is_loopback()
-            && self.listen.admin_token.is_empty()
-        {
-            let wrong = format!("the admin interface would listen on {address} without a token");
-            return Err(fault("listen", "admin", wrong, "set listen.admin_token, or listen on 127.0.0.1"));
-        }
-        if let Err(wrong) = EngineChoice::from_str(&self.engine.kind) {
-            return Err(fault("engine", "kind", wrong, ""));
-        }
-        if !self.engine.receive_buffers.is_power_of_two() || self.engine.receive_buffers > 32768 {
-            let wrong = format!("{} receive buffers", self.engine.receive_buffers);
-            return Err(fault("engine", "receive_buffers", wrong, "a power of two up to 32768"));
-        }
-        for (key, entries) in [
-            ("submission_entries", self.engine.submission_entries),
-            ("completion_entries", self.engine.completion_entries),
+        for (section, found) in [
+            ("listen", self.listen.validate()),
+            ("limits", self.limits.validate()),
+            ("timeouts", self.timeouts.validate()),
+            ("engine", self.engine.validate(self.limits.head_bytes_max)),
+            ("database", self.database.validate()),
+            ("cluster", self.cluster.validate()),
+            ("log", self.log.validate()),
+            ("dispatch", self.dispatch.validate()),
+            ("upstream", self.upstream.validate()),
         ] {
-            if !entries.is_power_of_two() || entries > 65536 {
-                return Err(fault("engine", key, format!("{entries} entries"), "a power of two up to 65536"));
-            }
-        }
-        self.validate_bounds().map_err(|(section, key, wrong, cure)| fault(section, key, wrong, cure))?;
-        if self.engine.send_buffer_bytes < 4096
-            || (self.engine.send_buffer_bytes as usize) < self.limits.head_bytes_max / 4
-        {
-            let wrong = format!("{} bytes cannot hold an answer's head", self.engine.send_buffer_bytes);
-            return Err(fault(
-                "engine",
-                "send_buffer_bytes",
-                wrong,
-                "at least 4096 and a quarter of limits.head_bytes_max",
-            ));
-        }
-        self.database.validate().map_err(|(key, wrong, cure)| fault("database", key, wrong, cure))?;
-        if self.cluster.fronts == 1 || self.cluster.replicas == 1 {
-            let key = if self.cluster.fronts == 1 { "fronts" } else { "replicas" };
-            return Err(fault(
-                "cluster",
-                key,
-                "a cluster of one server".into(),
-                "write 2 or more, or 0 to derive it from the cores",
-            ));
-        }
-        if self.cluster.replicas >= SERVERS_MAX {
-            let wrong = format!("{} replicas", self.cluster.replicas);
-            return Err(fault("cluster", "replicas", wrong, "at most 15: the application server is the 16th origin"));
-        }
-        if let Err(wrong) = PolicyName::from_str(&self.dispatch.policy) {
-            return Err(fault("dispatch", "policy", wrong, ""));
-        }
-        if let Err((key, wrong, cure)) = self.log.validate() {
-            return Err(fault("log", key, wrong, cure));
-        }
-        for (key, value) in [("credit", self.dispatch.credit), ("outstanding_max", self.dispatch.outstanding_max)] {
-            if value == 0 {
-                return Err(fault("dispatch", key, "0 lets no request through".into(), "write 1 or more"));
-            }
-        }
-        if self.upstream.outstanding_max < FRONTS_MAX {
-            let wrong = format!("{} requests at a time", self.upstream.outstanding_max);
-            let cure = "write 256 or more, so that every front has a share; max= in a statement may be lower";
-            return Err(fault("upstream", "outstanding_max", wrong, cure));
-        }
-        for (key, value, most) in
-            [("retries", self.upstream.retries, 5), ("retry_percent", self.upstream.retry_percent, 100)]
-        {
-            if value > most {
-                return Err(fault("upstream", key, format!("{value} is too much"), &format!("at most {most}")));
-            }
-        }
-        for (key, value) in [
-            ("eject_failures", self.upstream.eject_failures),
-            ("check_rise", self.upstream.check_rise),
-            ("check_fall", self.upstream.check_fall),
-        ] {
-            if value == 0 {
-                return Err(fault("upstream", key, "0 of them decide nothing".into(), "write 1 or more"));
-            }
+            found.map_err(|(key, wrong, cure)| self.place(text, section, key, wrong, cure))?;
         }
         for (name, address) in &self.backends {
-            if let Err(wrong) = Address::from_str(address) {
-                return Err(fault("backends", name, wrong, ""));
-            }
+            Address::from_str(address).map_err(|wrong| self.place(text, "backends", name, wrong, ""))?;
         }
         Ok(())
     }
 }
 
-/// Section and key of a bound that cannot hold, what is wrong with it, and what would be right.
-type WrongBound = (&'static str, &'static str, String, &'static str);
-
-impl Profile {
-    /// Every bound lets something through, and none is endless.
-    fn validate_bounds(&self) -> Result<(), WrongBound> {
-        let (bounds, times) = (&self.limits, &self.timeouts);
-        for (key, is_zero) in [
-            ("head_bytes_max", bounds.head_bytes_max == 0),
-            ("header_count_max", bounds.header_count_max == 0),
-            ("connection_requests_max", bounds.connection_requests_max == 0),
-            ("connection_buffer_bytes_max", bounds.connection_buffer_bytes_max == 0),
-            ("connections_per_address_max", bounds.connections_per_address_max == 0),
-            ("transfer_bytes_per_s_min", bounds.transfer_bytes_per_s_min == 0),
-            ("parked_jobs_max", bounds.parked_jobs_max == 0),
-        ] {
-            if is_zero {
-                return Err((
-                    "limits",
-                    key,
-                    "0 lets nothing through".into(),
-                    "write 1 or more; no limit can be switched off",
-                ));
-            }
-        }
-        for (key, value) in [
-            ("head_ms", times.head_ms),
-            ("body_ms", times.body_ms),
-            ("send_ms", times.send_ms),
-            ("idle_ms", times.idle_ms),
-            ("tunnel_idle_ms", times.tunnel_idle_ms),
-            ("queue_ms", times.queue_ms),
-            ("job_ms", times.job_ms),
-            ("upstream_connect_ms", times.upstream_connect_ms),
-            ("upstream_first_byte_ms", times.upstream_first_byte_ms),
-            ("upstream_answer_ms", times.upstream_answer_ms),
-            ("upstream_idle_ms", times.upstream_idle_ms),
-            ("drain_ms", times.drain_ms),
-            ("hung_ms", times.hung_ms),
-            ("dead_ms", times.dead_ms),
-            ("stop_ms", times.stop_ms),
-        ] {
-            if !(1..=limits::TIMEOUT_MS_MAX).contains(&value) {
-                let cure = "1 to 2592000000, which is thirty days; no time can be switched off";
-                return Err(("timeouts", key, format!("{value} milliseconds"), cure));
-            }
-        }
-        Ok(())
-    }
-}
+/// The key that is wrong, what is wrong with it, and what would be right.
+type Wrong = (&'static str, String, &'static str);
 
 /// Byte offset of `key` in `[section]`, or of the section, or the start.
 fn locate(text: &str, section: &str, key: &str) -> usize {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::Wrong;
 use crate::limits;
 
 /// Bounds of requests and connections.
@@ -79,5 +80,54 @@ impl Default for Timeouts {
             dead_ms: 1_000,
             stop_ms: 2_000,
         }
+    }
+}
+
+impl Limits {
+    /// Every bound lets something through.
+    pub(super) fn validate(&self) -> Result<(), Wrong> {
+        for (key, is_zero) in [
+            ("head_bytes_max", self.head_bytes_max == 0),
+            ("header_count_max", self.header_count_max == 0),
+            ("connection_requests_max", self.connection_requests_max == 0),
+            ("connection_buffer_bytes_max", self.connection_buffer_bytes_max == 0),
+            ("connections_per_address_max", self.connections_per_address_max == 0),
+            ("transfer_bytes_per_s_min", self.transfer_bytes_per_s_min == 0),
+            ("parked_jobs_max", self.parked_jobs_max == 0),
+        ] {
+            if is_zero {
+                return Err((key, "0 lets nothing through".into(), "write 1 or more; no limit can be switched off"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Timeouts {
+    /// Every time is long enough for something, and none is endless.
+    pub(super) fn validate(&self) -> Result<(), Wrong> {
+        for (key, value) in [
+            ("head_ms", self.head_ms),
+            ("body_ms", self.body_ms),
+            ("send_ms", self.send_ms),
+            ("idle_ms", self.idle_ms),
+            ("tunnel_idle_ms", self.tunnel_idle_ms),
+            ("queue_ms", self.queue_ms),
+            ("job_ms", self.job_ms),
+            ("upstream_connect_ms", self.upstream_connect_ms),
+            ("upstream_first_byte_ms", self.upstream_first_byte_ms),
+            ("upstream_answer_ms", self.upstream_answer_ms),
+            ("upstream_idle_ms", self.upstream_idle_ms),
+            ("drain_ms", self.drain_ms),
+            ("hung_ms", self.hung_ms),
+            ("dead_ms", self.dead_ms),
+            ("stop_ms", self.stop_ms),
+        ] {
+            if !(1..=limits::TIMEOUT_MS_MAX).contains(&value) {
+                let cure = "1 to 2592000000, which is thirty days; no time can be switched off";
+                return Err((key, format!("{value} milliseconds"), cure));
+            }
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,13 @@
 
 use serde::Deserialize;
 
+use super::Wrong;
+use crate::dispatch::requests::REPLICAS_MAX;
+use crate::tables::stamp::SERVERS_MAX;
+
+// The last server number is the application server's.
+const _: () = assert!(SERVERS_MAX - 1 <= REPLICAS_MAX);
+
 /// Which cores serve, and as what.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,4 +45,20 @@ pub enum PlacementKind {
 
 fn auto() -> String {
     "auto".into()
+}
+
+impl Cluster {
+    pub(super) fn validate(&self) -> Result<(), Wrong> {
+        for (key, servers) in [("fronts", self.fronts), ("replicas", self.replicas)] {
+            if servers == 1 {
+                let cure = "write 2 or more, or 0 to derive it from the cores";
+                return Err((key, "a cluster of one server".into(), cure));
+            }
+        }
+        if self.replicas >= SERVERS_MAX {
+            let wrong = format!("{} replicas", self.replicas);
+            return Err(("replicas", wrong, "at most 15: the application server is the 16th origin"));
+        }
+        Ok(())
+    }
 }

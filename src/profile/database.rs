@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::Wrong;
+
 /// The longest time that the database may be waited for.
 const DATABASE_TIMEOUT_MS_MAX: u64 = 600_000;
 
@@ -64,8 +66,8 @@ impl Default for Database {
 }
 
 impl Database {
-    /// What can be told without asking the database: key, what is wrong with it, and what would be right.
-    pub(super) fn validate(&self) -> Result<(), (&'static str, String, &'static str)> {
+    /// What can be told without asking the database.
+    pub(super) fn validate(&self) -> Result<(), Wrong> {
         for (key, value) in
             [("connect_timeout_ms", self.connect_timeout_ms), ("statement_timeout_ms", self.statement_timeout_ms)]
         {

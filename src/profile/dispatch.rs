@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+use super::Wrong;
+use crate::dispatch::policy::PolicyName;
+
 /// The two dispatchers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,5 +24,17 @@ pub struct Dispatch {
 impl Default for Dispatch {
     fn default() -> Self {
         Self { policy: "jbsq".into(), credit: 4, outstanding_max: 16, queue_max: 4096, handoff_threshold: 2 }
+    }
+}
+
+impl Dispatch {
+    pub(super) fn validate(&self) -> Result<(), Wrong> {
+        self.policy.parse::<PolicyName>().map_err(|wrong| ("policy", wrong, ""))?;
+        for (key, value) in [("credit", self.credit), ("outstanding_max", self.outstanding_max)] {
+            if value == 0 {
+                return Err((key, "0 lets no request through".into(), "write 1 or more"));
+            }
+        }
+        Ok(())
     }
 }

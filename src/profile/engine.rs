@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::Wrong;
 use crate::engine::{self, EngineChoice};
 
 /// Sizes of one worker's engine.
@@ -53,5 +54,28 @@ impl EngineSizes {
             completion_entries: self.completion_entries,
             ..engine::Config::default()
         }
+    }
+}
+
+impl EngineSizes {
+    /// `head_bytes_max` is that of `[limits]`: an answer's head takes up to four buffers.
+    pub(super) fn validate(&self, head_bytes_max: usize) -> Result<(), Wrong> {
+        self.kind.parse::<EngineChoice>().map_err(|wrong| ("kind", wrong, ""))?;
+        if !self.receive_buffers.is_power_of_two() || self.receive_buffers > 32768 {
+            let wrong = format!("{} receive buffers", self.receive_buffers);
+            return Err(("receive_buffers", wrong, "a power of two up to 32768"));
+        }
+        for (key, entries) in
+            [("submission_entries", self.submission_entries), ("completion_entries", self.completion_entries)]
+        {
+            if !entries.is_power_of_two() || entries > 65536 {
+                return Err((key, format!("{entries} entries"), "a power of two up to 65536"));
+            }
+        }
+        if self.send_buffer_bytes < 4096 || (self.send_buffer_bytes as usize) < head_bytes_max / 4 {
+            let wrong = format!("{} bytes cannot hold an answer's head", self.send_buffer_bytes);
+            return Err(("send_buffer_bytes", wrong, "at least 4096 and a quarter of limits.head_bytes_max"));
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::Wrong;
 use crate::log::{Filter, Format, Settings};
 
 /// What is written about requests, and about the appliance itself.
@@ -24,8 +25,7 @@ impl Log {
         Settings { filter: self.level.parse().unwrap_or_default(), format: self.format.parse().unwrap_or_default() }
     }
 
-    /// Key, mistake and cure of what is wrong.
-    pub(super) fn validate(&self) -> Result<(), (&'static str, String, &'static str)> {
+    pub(super) fn validate(&self) -> Result<(), Wrong> {
         let level = self.level.parse::<Filter>();
         level.map_err(|wrong| ("level", wrong, "for instance info, or info,database=debug"))?;
         self.format.parse::<Format>().map(drop).map_err(|wrong| ("format", wrong, ""))
