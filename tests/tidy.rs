@@ -543,6 +543,40 @@ fn every_rule_of_the_generator_names_what_shows_it() {
     assert_none(&offenders, "name a file by its path, a test by its function, a command with its arguments");
 }
 
+/// What a document says of a file or folder is read by people who then look for it.
+#[test]
+fn every_file_that_a_document_names_exists() {
+    let mut offenders = Vec::new();
+    for path in files(".md") {
+        let text = fs::read_to_string(&path).unwrap();
+        // Generated, or of another time.
+        if ["RESULTS.md", "CHANGELOG.md"].iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
+        let folder = path.parent().unwrap();
+        for (index, line) in text.lines().enumerate() {
+            for name in paths_named(line) {
+                if !folder.join(name).exists() && !root().join(name).exists() {
+                    offenders.push(format!("{}:{}: {name}", path.strip_prefix(root()).unwrap().display(), index + 1));
+                }
+            }
+        }
+    }
+    assert_none(&offenders, "say where it is now, relative to the document or to the workspace");
+}
+
+/// The targets of links, and what stands between backticks and begins with a folder of sources. Capitals, braces and
+/// stars stand for something else.
+fn paths_named(line: &str) -> Vec<&str> {
+    const FOLDERS: &[&str] = &["src/", "tests/", "loadgen/src/", "bench/src/", "bench/opponents/", "scripts/"];
+    let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next()?.split('#').next());
+    let links = links.filter(|target| !target.is_empty() && !target.contains("://"));
+    let sources = quoted(line).into_iter().filter(|name| FOLDERS.iter().any(|folder| name.starts_with(folder)));
+    let is_plain =
+        |name: &&str| !name.contains(|letter: char| letter.is_ascii_uppercase() || " {}*<>…$".contains(letter));
+    links.chain(sources.filter(is_plain)).collect()
+}
+
 #[test]
 fn the_rules_read_sources_as_they_are() {
     assert_eq!(blank("a // b\nc"), "a     \nc");
@@ -551,6 +585,8 @@ fn the_rules_read_sources_as_they_are() {
     assert_eq!(blank("fn f<'a>(x: &'a str)"), "fn f<'a>(x: &'a str)");
     assert_eq!(table_rows("| a | b |\n|---|---|\n| `x y` and `z` | |"), [["`x y` and `z`", ""]]);
     assert_eq!(quoted("`x y` and `z`"), ["x y", "z"]);
+    let line = "[a](b.md#c) [d](https://e) `src/f.rs` `src/NAME.rs` `g/h.rs` `tests/i`";
+    assert_eq!(paths_named(line), ["b.md", "src/f.rs", "tests/i"]);
     let named = rooms_named("use crate::{engine::{Conn, Event}, http1, tables::code::Action};");
     assert_eq!(named.into_iter().collect::<Vec<_>>(), ["engine", "http1", "tables"]);
     assert!(is_word("a libc::b", "libc") && !is_word("a mylibc", "libc"));
