@@ -250,15 +250,7 @@ mod tests {
     use crate::tables::{DocumentShape, Field, FieldKind};
 
     fn shape(table: &str, key: &str, fields: &[&str]) -> Arc<DocumentShape> {
-        let field = |name: &&str| Field {
-            name: (*name).into(),
-            kind: FieldKind::Text,
-            required: false,
-            length_max: 100,
-            secret: false,
-            index: false,
-            words: false,
-        };
+        let field = |name: &&str| Field::new(*name, FieldKind::Text, 100);
         let fields = fields.iter().map(field).collect();
         Arc::new(DocumentShape { table: table.into(), application: "test".into(), key: key.into(), fields })
     }

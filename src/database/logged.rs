@@ -120,15 +120,7 @@ mod tests {
     use crate::tables::{DocumentShape, Field, FieldKind, Record, ShapeSet, Stamp, Value, VersionVector};
 
     fn shape(fields: &[(&str, FieldKind)]) -> DocumentShape {
-        let field = |(name, kind): &(&str, FieldKind)| Field {
-            name: (*name).into(),
-            kind: *kind,
-            required: false,
-            length_max: 100,
-            secret: false,
-            index: false,
-            words: false,
-        };
+        let field = |(name, kind): &(&str, FieldKind)| Field::new(*name, *kind, 100);
         let fields = fields.iter().map(field).collect();
         DocumentShape { table: "t".into(), application: "test".into(), key: "key".into(), fields }
     }

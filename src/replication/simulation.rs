@@ -16,15 +16,7 @@ const INTERVAL_NS: u64 = 1_000;
 const TABLES: [TableId; 2] = [TableId(0), TableId(1)];
 
 fn shapes() -> Arc<ShapeSet> {
-    let field = Field {
-        name: "text".into(),
-        kind: FieldKind::Text,
-        required: false,
-        length_max: 100,
-        secret: false,
-        index: true,
-        words: true,
-    };
+    let field = Field { index: true, words: true, ..Field::new("text", FieldKind::Text, 100) };
     let shape = |table: &str| {
         Arc::new(DocumentShape {
             table: table.into(),

@@ -16,15 +16,7 @@ struct Node {
 }
 
 fn tables() -> DataTables {
-    let field = Field {
-        name: "text".into(),
-        kind: FieldKind::Text,
-        required: false,
-        length_max: 100,
-        secret: false,
-        index: false,
-        words: false,
-    };
+    let field = Field::new("text", FieldKind::Text, 100);
     let shape = DocumentShape { table: "t".into(), application: "a".into(), key: "k".into(), fields: [field].into() };
     DataTables::new(Arc::new(ShapeSet { shapes: vec![Arc::new(shape)] }))
 }

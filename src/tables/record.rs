@@ -70,6 +70,13 @@ pub struct Field {
     pub words: bool,
 }
 
+impl Field {
+    /// A column of which nothing is asked but its kind, and of text `length_max` bytes at most.
+    pub fn new(name: impl Into<Arc<str>>, kind: FieldKind, length_max: usize) -> Self {
+        Self { name: name.into(), kind, required: false, length_max, secret: false, index: false, words: false }
+    }
+}
+
 /// A data table's shape, from its document code table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentShape {

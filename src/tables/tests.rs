@@ -15,7 +15,7 @@ use super::{
 pub(super) const TABLE: TableId = TableId(0);
 
 fn field(name: &str, kind: FieldKind, index: bool, words: bool) -> Field {
-    Field { name: name.into(), kind, required: false, length_max: 1000, secret: false, index, words }
+    Field { index, words, ..Field::new(name, kind, 1000) }
 }
 
 fn shapes(fields: Vec<Field>) -> Arc<ShapeSet> {

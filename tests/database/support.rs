@@ -26,7 +26,7 @@ pub const SERVER: u8 = 2;
 pub type Replies = (Sender<Reply>, Receiver<Reply>);
 
 pub fn field(name: &str, kind: FieldKind) -> Field {
-    Field { name: name.into(), kind, required: false, length_max: 1000, secret: false, index: false, words: false }
+    Field::new(name, kind, 1000)
 }
 
 pub fn shape(table: &str, key: &str, fields: Vec<Field>) -> DocumentShape {

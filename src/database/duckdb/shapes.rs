@@ -112,8 +112,7 @@ impl DuckStore {
         let (key, _) = columns.next().ok_or_else(|| self.damaged("change_log"))?;
         let fields = columns.map(|(name, kind)| {
             let kind = dialect::kind_of(&kind).ok_or_else(|| self.damaged(table))?;
-            let name = name.into();
-            Ok(Field { name, kind, required: false, length_max: 0, secret: false, index: false, words: false })
+            Ok(Field::new(name, kind, 0))
         });
         let fields = fields.collect::<StoreResult<_>>()?;
         Ok(DocumentShape { table: table.into(), application: "".into(), key: key.into(), fields })

@@ -54,8 +54,7 @@ impl PostgresStore {
                     "boolean" => FieldKind::Boolean,
                     _ => return Err(self.damaged(&table)),
                 };
-                let name = name.as_str().into();
-                Ok(Field { name, kind, required: false, length_max: 0, secret: false, index: false, words: false })
+                Ok(Field::new(name.as_str(), kind, 0))
             });
             let fields = fields.collect::<StoreResult<_>>()?;
             let (table, application) = (table.as_str().into(), "".into());

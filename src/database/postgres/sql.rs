@@ -124,15 +124,7 @@ mod tests {
     use crate::tables::{DocumentShape, Field, FieldKind};
 
     fn shape(table: &str, field: &str) -> DocumentShape {
-        let field = Field {
-            name: field.into(),
-            kind: FieldKind::Text,
-            required: false,
-            length_max: 100,
-            secret: false,
-            index: false,
-            words: false,
-        };
+        let field = Field::new(field, FieldKind::Text, 100);
         DocumentShape { table: table.into(), application: "t".into(), key: "Key".into(), fields: [field].into() }
     }
 

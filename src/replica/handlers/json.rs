@@ -139,15 +139,7 @@ mod tests {
 
     #[test]
     fn rows_hide_secrets() {
-        let field = |name: &str, kind, secret| Field {
-            name: name.into(),
-            kind,
-            required: false,
-            length_max: 10,
-            secret,
-            index: false,
-            words: false,
-        };
+        let field = |name: &str, kind, secret| Field { secret, ..Field::new(name, kind, 10) };
         let shape = DocumentShape {
             table: "t".into(),
             application: "a".into(),

@@ -157,15 +157,7 @@ pub fn system_shapes() -> ShapeSet {
             fields: fields.into(),
         })
     };
-    let field = |name: &str, kind: FieldKind| Field {
-        name: name.into(),
-        kind,
-        required: false,
-        length_max: TEXT_BYTES_DEFAULT,
-        secret: false,
-        index: false,
-        words: false,
-    };
+    let field = |name: &str, kind: FieldKind| Field::new(name, kind, TEXT_BYTES_DEFAULT);
     let text = |name: &str| field(name, FieldKind::Text);
     let indexed = |name: &str| Field { index: true, ..text(name) };
     ShapeSet {
