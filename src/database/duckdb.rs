@@ -15,22 +15,21 @@ mod shapes;
 use std::cell::Cell as Slot;
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use duckdb::{Connection, Error, Row, appender_params_from_iter, params, params_from_iter};
+use duckdb::{Connection, Error, appender_params_from_iter, params, params_from_iter};
 
 pub use self::connect::Settings;
 
-use self::cells::{Cell, record_cells, stamp_at, table_update, text_at};
+use self::cells::{Cell, record_cells, stamp_at, table_update, text_at, versions_at};
 use self::connect::{connect, say};
 use super::contract::{ABSENT, Compared, Deployed, Store, StoreResult, Uncommitted};
 use super::dialect::{self, STAGE, TableSql};
 use super::health::State;
 use super::logged::record_text;
 use super::revisions::{Revisions, versions_text};
-use crate::tables::{DocumentShape, Record, ShapeSet, Stamp, TableId, Update, Value};
+use crate::tables::{Record, ShapeSet, Stamp, TableId, Update};
 
 /// Pending rows at which a fold does not wait for an idle moment: bounds memory, the work of a restart, and the
 /// pause that the fold is for the commits behind it.

@@ -11,8 +11,8 @@ use twintier::database::server::{self, Limits};
 use twintier::tables::{Record, Stamp, TableId, Update, Value};
 
 use crate::support::{
-    ITEMS, PATIENCE, SERVER, bare, commit, committed, each_duck, each_store, field, hold, item, loaded, mutated, query,
-    read, scratch, send, shapes, sorted, start, start_memory, update,
+    ITEMS, PATIENCE, SERVER, bare, commit, committed, each_duck, each_store, hold, item, loaded, mutated, query, read,
+    scratch, send, shapes, sorted, start, start_memory, update,
 };
 
 #[test]

@@ -135,7 +135,7 @@ impl DuckStore {
     }
 
     /// Replaces rows whose keys the data table has.
-    fn replace_rows(&self, index: usize, updates: &[&Update]) -> StoreResult<()> {
+    pub(super) fn replace_rows(&self, index: usize, updates: &[&Update]) -> StoreResult<()> {
         if updates.is_empty() {
             return Ok(());
         }
