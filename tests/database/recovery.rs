@@ -41,6 +41,10 @@ fn commits_again(client: &Client, key: &str) {
     }
 }
 
+/// Kills of [`a_server_killed_in_the_middle_of_commits_keeps_all_that_was_answered`].
+const KILLS_MIN: u32 = 3;
+const KILLS_MAX: u32 = 12;
+
 #[test]
 fn a_server_killed_in_the_middle_of_commits_keeps_all_that_was_answered() {
     let Some(server) = Cluster::start(&[]) else { return };
@@ -68,7 +72,13 @@ fn a_server_killed_in_the_middle_of_commits_keeps_all_that_was_answered() {
             });
         }
         let counted = |kind: &str| answers.lock().unwrap().iter().filter(|(_, one)| *one == kind).count();
-        for _ in 0..3 {
+        // A kill within COMMIT may end as committed, once the server is back and says so: then nobody notices it.
+        let noticed = || counted("failed") + counted("unknown") > 0;
+        for kill in 0.. {
+            if kill >= KILLS_MIN && noticed() {
+                break;
+            }
+            assert!(kill < KILLS_MAX, "none of the kills was noticed");
             // Under way again after each start.
             let (before, deadline) = (counted("committed"), Instant::now() + PATIENCE);
             while counted("committed") < before + 20 {
@@ -92,7 +102,6 @@ fn a_server_killed_in_the_middle_of_commits_keeps_all_that_was_answered() {
             _nobody_knows => {}
         }
     }
-    assert!(answers.iter().any(|(_, kind)| *kind != "committed"), "none of the kills was noticed");
     assert_eq!(handle.statistics().board.read(0).writes.books(), 0);
     handle.stop().unwrap();
 }

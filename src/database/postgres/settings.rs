@@ -34,7 +34,8 @@ pub struct Settings {
     /// The name under which it takes a place among the appliances that share the database; `None`: it takes none.
     pub member: Option<String>,
     pub statement_timeout: Duration,
-    /// Change log lines that are kept: whoever is further behind has to load everything again.
+    /// Change log lines that are kept: whoever is further behind has to load everything again. Twice as many where an
+    /// appliance that is alive has not read them ([`WAITING_FACTOR`](super::WAITING_FACTOR)).
     pub change_log_lines_max: u64,
     /// Nobody else may have the schema open meanwhile.
     pub(super) alone: bool,
