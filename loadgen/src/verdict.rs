@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::stationarity::{self, Change, Stationarity};
-use crate::summary::Summary;
+use crate::summary::{Summary, duration_text};
 
 /// The share of planned requests that must have been submitted within the window.
 const SENT_SHARE_MIN: f64 = 0.99;
@@ -127,7 +127,8 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
         found.extend(judge_pace(evidence, saturated));
     }
     let failed_share = evidence.failed as f64 / (evidence.planned.max(1)) as f64;
-    if failed_share > FAILED_SHARE_SUSPECT {
+    // Where nothing completed there are no others.
+    if failed_share > FAILED_SHARE_SUSPECT && evidence.completed > 0 {
         found.push((
             Verdict::Suspect,
             format!("{} of the requests failed: the percentiles are those of the others", percent(failed_share)),
@@ -228,10 +229,10 @@ fn judge_pace(evidence: &Evidence, saturated: bool) -> Vec<(Verdict, String)> {
     if lag_share > LAG_SHARE_SUSPECT && evidence.completed > 0 {
         let verdict = if lag_share > LAG_SHARE_INVALID { Verdict::Invalid } else { Verdict::Suspect };
         let mut reason = format!(
-            "the generator was late: lag p99 {:.1} µs is {:.0} % of response p99 {:.1} µs",
-            evidence.lag_p99_ns as f64 / 1e3,
+            "the generator was late: lag p99 {} is {:.0} % of response p99 {}",
+            duration_text(evidence.lag_p99_ns),
             lag_share * 100.0,
-            evidence.response_p99_ns as f64 / 1e3
+            duration_text(evidence.response_p99_ns)
         );
         if evidence.wait_share > WAIT_SHARE_TOLD {
             let _ = write!(
@@ -273,6 +274,13 @@ mod tests {
     #[test]
     fn a_sound_run_is_valid() {
         assert_eq!(judge(&sound()), (Verdict::Valid, vec![]));
+    }
+
+    #[test]
+    fn what_is_said_is_so() {
+        assert_eq!(verdict(|e| (e.completed, e.failed) = (0, 10_000)).1, ["nothing completed"]);
+        let (_, reasons) = verdict(|e| (e.lag_p99_ns, e.response_p99_ns) = (44_007_400, 446_693_400));
+        assert_eq!(reasons, ["the generator was late: lag p99 44.0 ms is 10 % of response p99 447 ms"]);
     }
 
     fn drifted() -> Stationarity {
