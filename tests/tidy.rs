@@ -306,6 +306,7 @@ fn only_the_rooms_that_may_name_a_thing_do() {
             &["src/database/duckdb.rs", "src/database/mod.rs", "bench/src/store"],
             "ask the Store of database/contract.rs",
         ),
+        ("tokio_postgres", &["src/database/postgres/"], "ask the Store of database/contract.rs"),
         // `bench` does not link the crate: what it calls so is the server that it starts.
         (
             "postgres",

@@ -8,6 +8,7 @@
 //! transactions, because others write as well. A connection that breaks off in `COMMIT` is opened again and the server
 //! asked what became of the transaction (`pg_xact_status`).
 
+mod client;
 mod follow;
 mod house;
 mod link;
@@ -28,7 +29,7 @@ use postgres::types::ToSql;
 pub use self::settings::Settings;
 
 use self::follow::Membership;
-use self::link::{Copying, Link};
+use self::link::Link;
 use self::rows::{stored, text_at};
 use self::sql::TableSql;
 use super::contract::{ABSENT, Compared, Deployed, Followed, Member, Place, Store, StoreResult, Uncommitted};
@@ -151,26 +152,13 @@ impl PostgresStore {
 
     /// Takes note of an error: what it says about the database, and whether the connection can be used.
     fn note(&mut self, error: &Error) -> words::Said {
-        let said = words::say(error, &self.place);
+        let late = self.link.as_ref().and_then(|link| link.client.late());
+        let said = late.map_or_else(|| words::say(error, &self.place), |waited| words::no_answer(&self.place, waited));
         self.trouble = said.state;
         if said.lost {
             self.link = None;
         }
         said
-    }
-
-    fn note_copying(&mut self, failure: Copying) -> String {
-        match failure {
-            Copying::Refused(error) => self.note(&error).sentence,
-            Copying::Broken(text) => {
-                self.link = None;
-                self.trouble = State::Down;
-                format!(
-                    "PostgreSQL ({}) cannot be written to: {text}; look whether it runs, and into its log",
-                    self.place
-                )
-            }
-        }
     }
 
     fn damaged(&self, table: &str) -> String {
@@ -727,6 +715,6 @@ impl PostgresStore {
 
     fn copy(&mut self, sql: &str, text: &str) -> StoreResult<()> {
         let outcome = self.link()?.copy(sql, text);
-        outcome.map(|_| ()).map_err(|failure| self.note_copying(failure))
+        outcome.map(|_| ()).map_err(|error| self.note(&error).sentence)
     }
 }
