@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::stationarity::{self, Change, Stationarity};
-use crate::summary::Summary;
+use crate::summary::{Summary, duration_text};
 
 /// The share of planned requests that must have been submitted within the window.
 const SENT_SHARE_MIN: f64 = 0.99;
@@ -213,10 +213,10 @@ fn judge_pace(evidence: &Evidence, saturated: bool) -> Vec<(Verdict, String)> {
     if lag_share > LAG_SHARE_SUSPECT && evidence.completed > 0 {
         let verdict = if lag_share > LAG_SHARE_INVALID { Verdict::Invalid } else { Verdict::Suspect };
         let mut reason = format!(
-            "the generator was late: lag p99 {:.1} µs is {:.0} % of response p99 {:.1} µs",
-            evidence.lag_p99_ns as f64 / 1e3,
+            "the generator was late: lag p99 {} is {:.0} % of response p99 {}",
+            duration_text(evidence.lag_p99_ns),
             lag_share * 100.0,
-            evidence.response_p99_ns as f64 / 1e3
+            duration_text(evidence.response_p99_ns)
         );
         if evidence.wait_share > WAIT_SHARE_TOLD {
             let _ = write!(
