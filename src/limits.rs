@@ -27,6 +27,8 @@ pub const INBOX_SLOTS: usize = 4096;
 pub const DATABASE_QUEUE_MAX: usize = 4096;
 /// Bytes of the requests that wait for the database server: some seconds of work for a slow disk.
 pub const DATABASE_QUEUE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Passwords that wait for the thread that checks them: each takes it tens of milliseconds.
+pub const PASSWORD_CHECKS_MAX: usize = 256;
 /// Rows that one page of a list view may show.
 pub const PAGE_SIZE_MAX: usize = 500;
 /// Updates that a replica's log keeps for peers that are behind; beyond it a sweep repairs them.

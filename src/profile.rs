@@ -9,15 +9,31 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+mod bounds;
+mod cluster;
 mod database;
+mod dispatch;
+mod engine;
 pub mod forwarding;
+mod listen;
 pub mod log;
+mod setting;
+mod storage;
+mod upstream;
 
+pub use self::bounds::{Limits, Timeouts};
+pub use self::cluster::{Cluster, PlacementKind};
 pub use self::database::{Database, DatabaseKind};
+pub use self::dispatch::Dispatch;
+pub use self::engine::EngineSizes;
+pub use self::listen::Listen;
+pub use self::storage::{Import, Storage};
+pub use self::upstream::Upstream;
 
+use self::setting::with_setting;
 use crate::dispatch::policy::PolicyName;
 use crate::dispatch::requests::REPLICAS_MAX;
-use crate::engine::{self, Address, EngineChoice};
+use crate::engine::{Address, EngineChoice};
 use crate::error::Fault;
 use crate::limits;
 use crate::tables::stamp::SERVERS_MAX;
@@ -71,176 +87,11 @@ pub struct Profile {
     pub folder: PathBuf,
 }
 
-/// Which cores serve, and as what.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cluster {
-    pub name: String,
-    /// `auto`, or a list such as `0-7,16`.
-    #[serde(default = "auto")]
-    pub cores: String,
-    /// `shared`: every worker is a front and a replica; `separate`: each server has a core of its own.
-    #[serde(default)]
-    pub placement: PlacementKind,
-    /// Front servers; 0 derives the number from the cores.
-    #[serde(default)]
-    pub fronts: usize,
-    /// Replica servers; 0 derives the number from the cores.
-    #[serde(default)]
-    pub replicas: usize,
-    /// Core of the storage, database and admin threads: `auto`, `none`, or a number.
-    #[serde(default = "auto")]
-    pub housekeeping: String,
-    /// Use both hardware threads of a core.
-    #[serde(default)]
-    pub smt: bool,
-}
-
-/// How servers share cores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PlacementKind {
-    #[default]
-    Shared,
-    Separate,
-}
-
-/// Addresses.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listen {
-    pub http: String,
-    pub admin: String,
-    /// Bearer token of the admin interface; needed when it listens on anything but loopback.
-    pub admin_token: String,
-    pub backlog: i32,
-}
-
-/// Sizes of one worker's engine.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EngineSizes {
-    /// What `EngineChoice` reads: `auto`, or the name of an engine.
-    pub kind: String,
-    pub connections_max: u32,
-    pub receive_buffers: u16,
-    pub receive_buffer_bytes: u32,
-    pub send_buffers: u32,
-    pub send_buffer_bytes: u32,
-    pub submission_entries: u32,
-    pub completion_entries: u32,
-}
-
-/// Bounds of requests and connections.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    pub head_bytes_max: usize,
-    pub header_count_max: usize,
-    pub body_bytes_max: usize,
-    pub connection_requests_max: u32,
-    pub connection_buffer_bytes_max: usize,
-    pub connections_per_address_max: u32,
-    pub transfer_bytes_per_s_min: u64,
-    /// Safe requests that may share an upstream connection at the same time; 0 or 1: none do.
-    pub upstream_pipeline_max: usize,
-    pub parked_jobs_max: usize,
-}
-
-/// How long things may take, in milliseconds.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Timeouts {
-    pub head_ms: u64,
-    pub body_ms: u64,
-    pub send_ms: u64,
-    pub idle_ms: u64,
-    pub tunnel_idle_ms: u64,
-    pub queue_ms: u64,
-    pub job_ms: u64,
-    pub upstream_connect_ms: u64,
-    pub upstream_first_byte_ms: u64,
-    pub upstream_answer_ms: u64,
-    pub upstream_idle_ms: u64,
-    pub drain_ms: u64,
-    /// A worker's turn that takes longer is a missed beat.
-    pub hung_ms: u64,
-    /// A replica that has been hung for so long is declared dead.
-    pub dead_ms: u64,
-    /// What a stopped replica may take to finish.
-    pub stop_ms: u64,
-}
-
-/// What holds for upstream servers where a statement does not say otherwise.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Upstream {
-    /// Requests that one server may have under way, over all fronts.
-    pub outstanding_max: u32,
-    /// Requests of one statement that wait at one front for a server with room.
-    pub queue_max: u32,
-    /// Times that a request may be sent again.
-    pub retries: u32,
-    /// Retries for a hundred requests.
-    pub retry_percent: u32,
-    /// Failures in a row that eject a server.
-    pub eject_failures: u32,
-    pub check_interval_ms: u64,
-    pub check_timeout_ms: u64,
-    pub check_rise: u32,
-    pub check_fall: u32,
-}
-
-/// The two dispatchers.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Dispatch {
-    /// Policy of the second dispatcher.
-    pub policy: String,
-    /// Jobs that one front may have at one replica under `jbsq`: its n.
-    pub credit: u32,
-    /// The same under every other policy.
-    pub outstanding_max: u32,
-    /// Jobs waiting at one front for a free replica.
-    pub queue_max: usize,
-    /// A new connection moves when its front has this much more work than the least loaded one.
-    pub handoff_threshold: u32,
-}
-
 /// Replication between replicas.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Replication {
     pub sweep_ms: u64,
-}
-
-/// The storage and execution unit.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Storage {
-    /// The statement file, relative to the profile.
-    pub statements: PathBuf,
-    #[serde(default = "default_watch_ms")]
-    pub watch_ms: u64,
-    #[serde(default = "default_agents_max")]
-    pub agents_max: usize,
-    /// Orders that wait in memory; more stay in the database until there is room.
-    #[serde(default = "default_orders_max")]
-    pub orders_max: usize,
-    #[serde(default = "default_object_bytes_max")]
-    pub object_bytes_max: u64,
-    #[serde(default)]
-    pub import: Option<Import>,
-}
-
-/// A supplier's file that is imported when its table is empty at start.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Import {
-    pub application: String,
-    pub agent: String,
-    /// `apt` takes the machine's package index, or the generator where there is none; otherwise a file.
-    pub source: String,
 }
 
 /// One enterprise application.
@@ -263,134 +114,6 @@ pub struct User {
     pub email: String,
     pub roles: String,
     pub password: String,
-}
-
-fn auto() -> String {
-    "auto".into()
-}
-
-fn default_watch_ms() -> u64 {
-    250
-}
-
-fn default_agents_max() -> usize {
-    16
-}
-
-fn default_orders_max() -> usize {
-    4096
-}
-
-fn default_object_bytes_max() -> u64 {
-    64 * 1024 * 1024
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self {
-            http: "127.0.0.1:8080".into(),
-            admin: "127.0.0.1:8081".into(),
-            admin_token: String::new(),
-            backlog: 4096,
-        }
-    }
-}
-
-impl Default for EngineSizes {
-    fn default() -> Self {
-        let sizes = engine::Config::default();
-        Self {
-            kind: "auto".into(),
-            connections_max: sizes.connections_max,
-            receive_buffers: sizes.receive_buffers,
-            receive_buffer_bytes: sizes.receive_buffer_bytes,
-            send_buffers: sizes.send_buffers,
-            send_buffer_bytes: sizes.send_buffer_bytes,
-            submission_entries: sizes.submission_entries,
-            completion_entries: sizes.completion_entries,
-        }
-    }
-}
-
-impl EngineSizes {
-    /// Which engine is asked for; a profile that was read names one that exists.
-    pub fn choice(&self) -> EngineChoice {
-        self.kind.parse().unwrap_or_default()
-    }
-
-    /// The engine's own form of these sizes.
-    pub fn config(&self) -> engine::Config {
-        engine::Config {
-            connections_max: self.connections_max,
-            receive_buffers: self.receive_buffers,
-            receive_buffer_bytes: self.receive_buffer_bytes,
-            send_buffers: self.send_buffers,
-            send_buffer_bytes: self.send_buffer_bytes,
-            submission_entries: self.submission_entries,
-            completion_entries: self.completion_entries,
-            ..engine::Config::default()
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head_bytes_max: limits::HEAD_BYTES_MAX,
-            header_count_max: limits::HEADER_COUNT_MAX,
-            body_bytes_max: limits::BODY_BYTES_MAX,
-            connection_requests_max: 1_000_000,
-            connection_buffer_bytes_max: 256 * 1024,
-            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
-            transfer_bytes_per_s_min: limits::TRANSFER_BYTES_PER_S_MIN,
-            upstream_pipeline_max: 0,
-            parked_jobs_max: 4096,
-        }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            head_ms: 10_000,
-            body_ms: 30_000,
-            send_ms: 30_000,
-            idle_ms: 60_000,
-            tunnel_idle_ms: 600_000,
-            queue_ms: 1_000,
-            job_ms: 10_000,
-            upstream_connect_ms: 2_000,
-            upstream_first_byte_ms: 30_000,
-            upstream_answer_ms: 3_600_000,
-            upstream_idle_ms: 55_000,
-            drain_ms: 10_000,
-            hung_ms: 10,
-            dead_ms: 1_000,
-            stop_ms: 2_000,
-        }
-    }
-}
-
-impl Default for Upstream {
-    fn default() -> Self {
-        Self {
-            outstanding_max: 1024,
-            queue_max: 1024,
-            retries: 2,
-            retry_percent: 20,
-            eject_failures: 3,
-            check_interval_ms: 2_000,
-            check_timeout_ms: 1_000,
-            check_rise: 2,
-            check_fall: 3,
-        }
-    }
-}
-
-impl Default for Dispatch {
-    fn default() -> Self {
-        Self { policy: "jbsq".into(), credit: 4, outstanding_max: 16, queue_max: 4096, handoff_threshold: 2 }
-    }
 }
 
 impl Default for Replication {
@@ -635,54 +358,6 @@ fn locate(text: &str, section: &str, key: &str) -> usize {
         offset += line.len();
     }
     found_section
-}
-
-/// Puts a setting into the tree and reads the profile again, first with the value as TOML reads it, then as text.
-fn with_setting(tree: &mut toml::Table, setting: &str) -> Result<Profile, Fault> {
-    let mut candidate = tree.clone();
-    apply_setting(&mut candidate, setting, false)?;
-    match candidate.clone().try_into() {
-        Ok(profile) => {
-            *tree = candidate;
-            Ok(profile)
-        }
-        Err(error) => {
-            apply_setting(tree, setting, true)?;
-            let place = PathBuf::from(format!("--set {setting}"));
-            let fault = |error: toml::de::Error| {
-                Fault::new(&place, 1, 1, error.message().replace('\n', " "), "profiles/README.md lists every key")
-            };
-            tree.clone().try_into().map_err(|_| fault(error))
-        }
-    }
-}
-
-fn apply_setting(tree: &mut toml::Table, setting: &str, as_text: bool) -> Result<(), Fault> {
-    let usage = "write --set section.key=value, for instance --set listen.http=127.0.0.1:0";
-    let place = PathBuf::from(format!("--set {setting}"));
-    let (path, value) = setting.split_once('=').ok_or_else(|| Fault::new(&place, 1, 1, "no `=`", usage))?;
-    let (section, key) = path.split_once('.').ok_or_else(|| Fault::new(&place, 1, 1, "no section", usage))?;
-    let mut table = tree;
-    let mut parts: Vec<&str> = section.split('.').collect();
-    parts.extend(key.split('.'));
-    let last = parts.pop().expect("invariant: split yields at least one part");
-    for part in parts {
-        table = table
-            .entry(part)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| Fault::new(&place, 1, 1, format!("`{part}` is no section"), usage))?;
-    }
-    // What TOML reads as a number or truth value stays one, unless only text fits the key.
-    let parsed =
-        toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
-    let value = match parsed {
-        Some(parsed) if !as_text => parsed,
-        Some(toml::Value::String(text)) => toml::Value::String(text),
-        Some(_) | None => toml::Value::String(value.into()),
-    };
-    table.insert(last.into(), value);
-    Ok(())
 }
 
 #[cfg(test)]

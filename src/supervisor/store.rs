@@ -10,7 +10,7 @@ use crate::profile::{DatabaseKind, Profile};
 /// Where the store of record is.
 pub enum StoreSettings {
     Duck(duckdb::Settings),
-    Postgres(postgres::Settings),
+    Postgres(Box<postgres::Settings>),
 }
 
 impl StoreSettings {
@@ -32,7 +32,7 @@ impl StoreSettings {
                 let (connect_ms, statement_ms) = (named.connect_timeout_ms, named.statement_timeout_ms);
                 let settings =
                     settings.with_timeouts(Duration::from_millis(connect_ms), Duration::from_millis(statement_ms));
-                Ok(Self::Postgres(settings.with_appliance(&appliance).as_member(&profile.cluster.name)))
+                Ok(Self::Postgres(Box::new(settings.with_appliance(&appliance).as_member(&profile.cluster.name))))
             }
         }
     }
