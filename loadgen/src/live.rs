@@ -158,7 +158,7 @@ fn folded(text: &str, columns: usize) -> String {
         let mut indent = "";
         loop {
             // The last column stays free: some terminals begin a new line behind it.
-            let room = columns.saturating_sub(indent.len() + 1);
+            let room = columns.saturating_sub(indent.len() + 1).max(1);
             all.push_str(indent);
             if rest.chars().count() <= room {
                 all.push_str(rest);
