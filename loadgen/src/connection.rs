@@ -145,12 +145,7 @@ impl<E: Engine> Lines<E> {
     /// Fewest and most requests of a line, and how far the further of the two is from the mean, as a share of it;
     /// without the latter if the mean is too small to tell chance from choice.
     pub fn spread(&self) -> ([u64; 2], Option<f64>) {
-        let counts = || self.lines.iter().map(|line| line.request_count);
-        let (fewest, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
-        // Counts of one run are far below 2^53.
-        let mean = counts().sum::<u64>() as f64 / self.lines.len().max(1) as f64;
-        let distance = (most as f64 - mean).max(mean - fewest as f64);
-        ([fewest, most], (mean >= SPREAD_REQUESTS_MIN).then_some(distance / mean))
+        spread(self.lines.iter().map(|line| line.request_count))
     }
 
     /// Submits and waits; see [`Engine::turn`].
@@ -307,6 +302,15 @@ impl Line {
     }
 }
 
+/// See [`Lines::spread`].
+fn spread(counts: impl ExactSizeIterator<Item = u64> + Clone) -> ([u64; 2], Option<f64>) {
+    let (fewest, most) = (counts.clone().min().unwrap_or(0), counts.clone().max().unwrap_or(0));
+    // Counts of one run are far below 2^53.
+    let mean = counts.clone().sum::<u64>() as f64 / counts.len().max(1) as f64;
+    let distance = (most as f64 - mean).max(mean - fewest as f64);
+    ([fewest, most], (mean >= SPREAD_REQUESTS_MIN).then_some(distance / mean))
+}
+
 /// An engine for `count` lines: as many slots again for connections on their way out, no send buffers to speak of
 /// (requests are constant or shared bytes), and two receive buffers a line.
 fn engine_config(count: u32) -> Config {
@@ -328,4 +332,20 @@ fn engine_config(count: u32) -> Config {
 /// A slot or line number as a place in a vector.
 pub fn position(index: u32) -> usize {
     usize::try_from(index).expect("invariant: pointers have at least 32 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    /// Rule 27: a connection that carries too little is as far from the mean as one that carries too much.
+    #[test]
+    fn the_spread_is_that_of_the_furthest_connection() {
+        let of = |counts: &[u64]| spread(counts.iter().copied());
+        assert_eq!(of(&[1000, 1000]), ([1000, 1000], Some(0.0)));
+        assert_eq!(of(&[1300, 900, 900, 900]), ([900, 1300], Some(0.3)));
+        assert_eq!(of(&[700, 1100, 1100, 1100]), ([700, 1100], Some(0.3)));
+        assert_eq!(of(&[900, 1000]), ([900, 1000], None), "too few to tell chance from choice");
+        assert_eq!(of(&[]), ([0, 0], None));
+    }
 }

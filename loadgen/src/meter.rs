@@ -61,8 +61,32 @@ impl Cost {
     }
 }
 
-/// The second word of `schedstat`: nanoseconds spent waiting on a run queue.
+/// Nanoseconds that the calling thread spent waiting on a run queue.
 fn run_queue_wait_ns() -> u64 {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+    wait_ns(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
+}
+
+/// The second word of `schedstat`: time on a processor, time waiting for one, time slices.
+fn wait_ns(schedstat: &str) -> u64 {
+    schedstat.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cost, Sample, wait_ns};
+
+    #[test]
+    fn polling_is_no_work_and_what_was_before_the_window_is_no_cost() {
+        let start = Sample { at_ns: 1_000, cpu_ns: 500, wait_ns: 40, spin_ns: 100, received_bytes: 7, sent_bytes: 3 };
+        let end = Sample { at_ns: 2_000, cpu_ns: 1_400, wait_ns: 90, spin_ns: 700, received_bytes: 17, sent_bytes: 6 };
+        let cost = Cost::between(&start, &end);
+        assert_eq!((cost.wall_ns, cost.cpu_ns, cost.spin_ns, cost.wait_ns), (1_000, 300, 600, 50));
+        assert_eq!((cost.received_bytes, cost.sent_bytes), (10, 3));
+        assert!((cost.share(cost.cpu_ns) - 0.3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn waiting_is_the_second_word_of_schedstat() {
+        assert_eq!((wait_ns("3500 1200 9\n"), wait_ns("")), (1_200, 0));
+    }
 }

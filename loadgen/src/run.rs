@@ -8,7 +8,7 @@
 //! times out, and the request is constant bytes.
 
 #[cfg(test)]
-mod simulation;
+pub mod simulation;
 #[cfg(test)]
 mod tests;
 

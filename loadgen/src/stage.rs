@@ -254,6 +254,8 @@ fn summarize(stage: &Stage, totals: &Totals, mut finished: Finished, started_uni
         ceiling_rate: finished.ceiling_rate,
         sessions_completed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_completed),
         sessions_failed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_failed),
+        sessions_started: finished.browse.as_ref().map_or(0, |browse| browse.sessions_started),
+        sessions_shed: finished.browse.as_ref().map_or(0, |browse| browse.sessions_shed),
     });
     let duration_s = finished.measured_ns.max(1) as f64 / 1e9;
     let ended = totals.completed_in_window + counts.errors;
@@ -330,6 +332,9 @@ fn summarize(stage: &Stage, totals: &Totals, mut finished: Finished, started_uni
     });
     summary
 }
+
+#[cfg(test)]
+mod tests;
 
 fn tag_summaries(stage: &Stage, totals: &Totals) -> BTreeMap<String, TagSummary> {
     let named = stage.tag_names.iter().zip(&totals.tags);

@@ -279,7 +279,7 @@ impl Summary {
             out.push_str(&browse.failures_text());
         }
         if self.verdict == Verdict::Invalid {
-            let _ = writeln!(out, "no headline: the run is invalid; what was measured is in its files");
+            let _ = writeln!(out, "no headline: the run is invalid; what was measured is in its files, with --out DIR");
             return out;
         }
         let offered = self.offered_rate.map_or(String::new(), |rate| format!(" of {rate:.1}/s offered"));

@@ -70,6 +70,9 @@ pub struct Evidence {
     /// Users' sessions that went the whole way, and that a step ended; both 0 in a run without sessions.
     pub sessions_completed: u64,
     pub sessions_failed: u64,
+    /// Sessions that began, and planned ones that found every slot taken.
+    pub sessions_started: u64,
+    pub sessions_shed: u64,
     pub stationary: Stationarity,
     pub connection_imbalance: Option<f64>,
     pub unasked: u64,
@@ -94,6 +97,18 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
             format!("{} of {sessions} sessions failed at one of their steps", evidence.sessions_failed),
         ));
     }
+    // With those that began in the warm-up, so that the share is rather too small.
+    let planned_sessions = evidence.sessions_started + evidence.sessions_shed;
+    let shed_share = evidence.sessions_shed as f64 / planned_sessions.max(1) as f64;
+    if shed_share > 1.0 - SENT_SHARE_MIN {
+        found.push((
+            Verdict::Invalid,
+            format!(
+                "{} of the planned sessions found every slot taken and were not played: the system is past its capacity or --sessions-max too low",
+                percent(shed_share)
+            ),
+        ));
+    }
     let busy = evidence.cpu_share + evidence.wait_share;
     let saturated = busy > CORE_SHARE_MAX;
     if saturated {
@@ -112,7 +127,8 @@ pub fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
         found.extend(judge_pace(evidence, saturated));
     }
     let failed_share = evidence.failed as f64 / (evidence.planned.max(1)) as f64;
-    if failed_share > FAILED_SHARE_SUSPECT {
+    // Where nothing completed there are no others.
+    if failed_share > FAILED_SHARE_SUSPECT && evidence.completed > 0 {
         found.push((
             Verdict::Suspect,
             format!("{} of the requests failed: the percentiles are those of the others", percent(failed_share)),
@@ -260,6 +276,13 @@ mod tests {
         assert_eq!(judge(&sound()), (Verdict::Valid, vec![]));
     }
 
+    #[test]
+    fn what_is_said_is_so() {
+        assert_eq!(verdict(|e| (e.completed, e.failed) = (0, 10_000)).1, ["nothing completed"]);
+        let (_, reasons) = verdict(|e| (e.lag_p99_ns, e.response_p99_ns) = (44_007_400, 446_693_400));
+        assert_eq!(reasons, ["the generator was late: lag p99 44.0 ms is 10 % of response p99 447 ms"]);
+    }
+
     fn drifted() -> Stationarity {
         let moved = Change { at_share: 0.5, ratio: 1.5, ci_low: 1.3, ci_high: 1.7 };
         let steady = Change { at_share: 0.3, ratio: 1.2, ci_low: 0.9, ci_high: 1.5 };
@@ -276,13 +299,16 @@ mod tests {
 
     #[test]
     fn each_rule_has_its_verdict_and_reason() {
-        let cases: [Case; 14] = [
+        let cases: [Case; 15] = [
             (Verdict::Invalid, "nothing completed", |e| e.completed = 0),
             (Verdict::Invalid, "generator-limited", |e| e.cpu_share = 0.81),
             (Verdict::Invalid, "generator-limited", |e| e.wait_share = 0.6),
             (Verdict::Invalid, "64 connections were busy", |e| e.submitted = 9_899),
             (Verdict::Suspect, "the generator was late", |e| e.lag_p99_ns = 51_000),
             (Verdict::Invalid, "the generator was late", |e| e.lag_p99_ns = 510_000),
+            (Verdict::Invalid, "2.0 % of the planned sessions found every slot taken", |e| {
+                (e.sessions_completed, e.sessions_started, e.sessions_shed) = (90, 98, 2);
+            }),
             (Verdict::Suspect, "failed", |e| e.failed = 101),
             (Verdict::Suspect, "longer than a second", |e| e.late_intervals = 1),
             (Verdict::Suspect, "above one hour", |e| e.overflow = 1),

@@ -129,7 +129,7 @@ fn report(cluster: &Cluster, workers: &[WorkerStatus]) -> Value {
 }
 
 /// The appliances that share the database, and how far this one follows the others; null for one that is alone.
-fn neighbors(cluster: &Cluster) -> Value {
+pub fn neighbors(cluster: &Cluster) -> Value {
     let Some(neighbors) = &cluster.neighbors else { return Value::Null };
     let seen = neighbors.read();
     let level_ns = clock::monotonic_ns().saturating_sub(seen.level_ns);

@@ -269,15 +269,19 @@ impl Cluster {
         let code = self.compile(application, &texts, version)?;
         let digest = code.digest;
         self.reshape(&code)?;
-        self.database
-            .ask(DATABASE_PATIENCE, |reply| database::contract::Request::Deploy {
-                token: 0,
-                version,
-                application: application.into(),
-                sources: texts,
-                reply,
-            })
-            .and_then(committed)?;
+        let recorded = self.database.ask(DATABASE_PATIENCE, |reply| database::contract::Request::Deploy {
+            token: 0,
+            version,
+            application: application.into(),
+            sources: texts,
+            reply,
+        });
+        if let Err(refused) = recorded.and_then(committed) {
+            return Err(match self.withdraw(&code) {
+                Ok(()) => refused,
+                Err(wrong) => format!("{refused}; restart this appliance before another deploy: {wrong}"),
+            });
+        }
         self.publish_code(code);
         let until = clock::monotonic_ns() + DEPLOY_NS;
         while clock::monotonic_ns() < until {
@@ -319,6 +323,17 @@ impl Cluster {
         let shapes = Arc::clone(&code.shapes);
         self.database
             .ask(DATABASE_PATIENCE, |reply| database::contract::Request::Reshape { token: 0, shapes, reply })
+            .and_then(committed)
+    }
+
+    /// Takes [`Self::reshape`] back: what another appliance deployed first may have other tables.
+    fn withdraw(&self, code: &CodeVersion) -> Result<(), String> {
+        let shapes = Arc::clone(&self.code().shapes);
+        if code.shapes == shapes {
+            return Ok(());
+        }
+        self.database
+            .ask(DATABASE_PATIENCE, |reply| database::contract::Request::Withdraw { token: 0, shapes, reply })
             .and_then(committed)
     }
 

@@ -131,6 +131,7 @@ impl Sampler {
             "replicas": replicas,
             "upstreams": self.upstreams(),
             "database": database,
+            "appliances": api::neighbors(cluster),
             "agents": storage.agents_json(),
             "storage": { "executor": storage.executor().name(), "orders_waiting": storage.waiting() },
             "imports": imports.iter().map(import).collect::<Vec<_>>(),

@@ -59,6 +59,9 @@ pub enum Request {
     /// Takes the shapes of a new code version before its first write: known tables keep their numbers and fields,
     /// both lists may grow at their ends. Answered with an empty [`Outcome::Committed`].
     Reshape { token: u64, shapes: Arc<ShapeSet>, reply: ReplySink },
+    /// Takes a [`Request::Reshape`] back whose deploy was refused: these shapes, from before it, hold again. Answered
+    /// with an empty [`Outcome::Committed`].
+    Withdraw { token: u64, shapes: Arc<ShapeSet>, reply: ReplySink },
     /// Hands over all rows and stubs of a table, for replicas that start; see [`Loaded`].
     Load { table: TableId, reply: LoadSink },
     /// Publishes what other appliances committed, at most so many updates; see [`Follow`]. `members` asks for all
@@ -226,7 +229,17 @@ pub trait Store {
     /// meaning. Not inside a transaction.
     fn reshape(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()>;
 
+    /// Takes a [`Store::reshape`] back that nothing was written with: the shapes from before it hold again, and other
+    /// tables may get the numbers of those that it brought. What was made in the database stays there, empty.
+    fn withdraw(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()>;
+
     fn begin(&mut self) -> StoreResult<()>;
+
+    /// The rows whose stamps a group is going to ask for, within its transaction: a store that has a way to go may ask
+    /// for all of them at once. They are not believed further than the transaction.
+    fn expect(&mut self, _rows: &[(TableId, &str)]) -> StoreResult<()> {
+        Ok(())
+    }
 
     /// When it returns `Ok`, everything since [`Store::begin`] is on disk: the kernel was told to bring it there
     /// (`fsync`), and said that it has.

@@ -581,6 +581,14 @@ impl Store for DuckStore {
         self.adopt(shapes)
     }
 
+    fn withdraw(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
+        self.fold()?;
+        self.connection.flush_prepared_statement_cache();
+        self.tables = shapes.shapes.iter().map(|shape| TableSql::new(shape)).collect();
+        self.shapes = shapes;
+        Ok(())
+    }
+
     /// The only place where a broken connection is replaced: what a transaction has drafted would be forgotten with it.
     fn begin(&mut self) -> StoreResult<()> {
         self.trouble.set(State::Up);

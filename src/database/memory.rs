@@ -217,6 +217,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn withdraw(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
+        self.shapes = shapes;
+        Ok(())
+    }
+
     fn begin(&mut self) -> StoreResult<()> {
         self.ask(false)
     }

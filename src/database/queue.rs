@@ -204,6 +204,7 @@ fn bytes_of(request: &Request) -> u64 {
             Request::Read { key, .. } => key.len(),
             Request::Number { name, .. } => name.len(),
             Request::Reshape { .. }
+            | Request::Withdraw { .. }
             | Request::Load { .. }
             | Request::Follow { .. }
             | Request::TakeOver { .. }

@@ -211,6 +211,7 @@ enum Order {
     Read { table: TableId, key: Box<str> },
     Deploy { version: u64, application: Box<str>, sources: Vec<(String, String)> },
     Reshape(Arc<ShapeSet>),
+    Withdraw(Arc<ShapeSet>),
     Number { name: Box<str>, above: u64 },
     TakeOver,
 }
@@ -224,14 +225,14 @@ impl Order {
             | Self::Deploy { .. }
             | Self::Number { .. }
             | Self::TakeOver => true,
-            Self::Read { .. } | Self::Reshape(_) => false,
+            Self::Read { .. } | Self::Reshape(_) | Self::Withdraw(_) => false,
         }
     }
 
     /// Whether it begins its transaction itself, and shares it with nobody.
     fn is_alone(&self) -> bool {
         match self {
-            Self::Bulk(_) | Self::Reshape(_) | Self::TakeOver => true,
+            Self::Bulk(_) | Self::Reshape(_) | Self::Withdraw(_) | Self::TakeOver => true,
             Self::Commit { .. } | Self::Mutate(_) | Self::Deploy { .. } | Self::Read { .. } | Self::Number { .. } => {
                 false
             }
@@ -423,6 +424,7 @@ impl<S: Store> Server<S> {
                 (token, reply, Order::Deploy { version, application, sources }, 0)
             }
             Request::Reshape { token, shapes, reply } => (token, reply, Order::Reshape(shapes), 0),
+            Request::Withdraw { token, shapes, reply } => (token, reply, Order::Withdraw(shapes), 0),
             Request::Number { token, name, above, reply } => (token, reply, Order::Number { name, above }, 0),
             Request::TakeOver { token, reply } => (token, reply, Order::TakeOver, 0),
             Request::Follow { updates_max, members, reply } => {
@@ -557,7 +559,11 @@ impl<S: Store> Server<S> {
     fn resolve(&mut self) {
         let unresolved = std::mem::take(&mut self.unresolved);
         let rows: Vec<(TableId, &str)> = unresolved.iter().map(|update| (update.table, &*update.key)).collect();
-        let Ok(stamps) = self.store.stamps_of(&rows) else { return };
+        let Ok(stamps) = self.store.stamps_of(&rows) else {
+            // It broke again: they are looked up when it works the next time.
+            self.unresolved = unresolved;
+            return;
+        };
         let there = unresolved.iter().zip(stamps).filter(|(update, stamp)| update.stamp == *stamp);
         let there: Vec<Update> = there.map(|(update, _)| update.clone()).collect();
         self.publish(&there);
@@ -567,12 +573,40 @@ impl<S: Store> Server<S> {
         if !group.iter().any(|asked| asked.order.is_alone()) {
             self.store.begin().map_err(Failure::Before)?;
         }
+        self.expect(group).map_err(Failure::Before)?;
         let mut outcomes = Vec::with_capacity(group.len());
         for asked in group {
             outcomes.push(self.execute(&asked.order, now.unix_ms).map_err(Failure::Before)?);
         }
         self.store.commit().map_err(Failure::Commit)?;
         Ok(outcomes)
+    }
+
+    /// Tells the store which rows a group of several orders is going to compare: one by one each would be a way of its
+    /// own.
+    fn expect(&mut self, group: &[Asked]) -> StoreResult<()> {
+        let tables = self.store.shapes().shapes.len();
+        let mut rows: Vec<(TableId, &str)> = Vec::new();
+        for asked in group {
+            match &asked.order {
+                Order::Commit { updates, .. } => rows.extend(
+                    // Of a table that nobody knows: its order is refused when its turn comes.
+                    updates
+                        .iter()
+                        .filter(|update| usize::from(update.table.0) < tables)
+                        .map(|one| (one.table, &*one.key)),
+                ),
+                Order::Mutate(_)
+                | Order::Bulk(_)
+                | Order::Read { .. }
+                | Order::Deploy { .. }
+                | Order::Number { .. }
+                | Order::TakeOver
+                | Order::Withdraw(_)
+                | Order::Reshape(_) => {}
+            }
+        }
+        if group.len() < 2 || rows.is_empty() { Ok(()) } else { self.store.expect(&rows) }
     }
 
     fn execute(&mut self, order: &Order, now_ms: u64) -> StoreResult<Outcome> {
@@ -604,6 +638,9 @@ impl<S: Store> Server<S> {
             Order::Reshape(shapes) => {
                 store.reshape(shapes.clone()).map(|()| Outcome::Committed { updates: Vec::new() })
             }
+            Order::Withdraw(shapes) => {
+                store.withdraw(shapes.clone()).map(|()| Outcome::Committed { updates: Vec::new() })
+            }
         }
     }
 
@@ -619,6 +656,7 @@ impl<S: Store> Server<S> {
                     | Order::Deploy { .. }
                     | Order::Number { .. }
                     | Order::TakeOver
+                    | Order::Withdraw(_)
                     | Order::Reshape(_) => updates.len(),
                 };
                 self.statistics.updates.fetch_add(count(written), Ordering::Relaxed);

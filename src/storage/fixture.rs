@@ -158,6 +158,7 @@ impl FakeDatabase {
                     Request::Commit { .. }
                     | Request::Deploy { .. }
                     | Request::Reshape { .. }
+                    | Request::Withdraw { .. }
                     | Request::Load { .. }
                     | Request::Follow { .. }
                     | Request::Number { .. }

@@ -342,6 +342,7 @@ fn a_browser_shows_a_replica_stopped_and_started_and_a_day_of_events() {
     assert_eq!(wire.answer().status, 400);
     browser.until("the rejected request", "document.getElementById('rejects').textContent.includes('<b>')");
 
+    appliances_on_one_database(&browser);
     a_day(&browser);
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
@@ -376,6 +377,40 @@ fn a_browser_is_asked_for_the_token_once_in_a_tab() {
     let oldest = "import(location.origin + '/console/main.mjs').then(({ page }) => done(page.history.at('at_ms', 0)))";
     assert_eq!(browser.run_async(oldest).as_u64(), began, "from the beginning");
     assert_eq!(browser.run(&format!("return {asks}")), false);
+}
+
+/// Who is alone sees nothing of it; of several, who is there and how far each has read.
+fn appliances_on_one_database(browser: &Browser) {
+    let shown = |members: &str| {
+        browser.run_async(&format!(
+            "import(location.origin + '/console/main.mjs').then(({{ page }}) => {{
+                const event = structuredClone(page.last());
+                const member = (member, name, alive, position, before_ms) =>
+                    ({{ member, name, alive, position, started_ms: event.at_ms - before_ms }});
+                const members = {members};
+                event.appliances = members && {{
+                    me: 3, members, alive: members.filter((one) => one.alive).length, position: 1200, head: 1234,
+                    behind: 34, level_age_ms: 2000, updates: 7, reloads: 0, taken_over: 1, refused_code: null,
+                }};
+                page.take(event);
+                page.draw();
+                const rows = [...document.getElementById('appliances-rows').children];
+                const words = rows.map((row) => [...row.children].map((cell) => cell.textContent).join('|'));
+                done([document.getElementById('appliances').hidden, words, document.getElementById('appliances-note').textContent]);
+            }}).catch((error) => done(['failed', String(error)]));"
+        ))
+    };
+    assert_eq!(shown("null")[0], true);
+    assert_eq!(shown("[member(1, 'old', false, 5, 90000), member(3, 'north', true, 1100, 60000)]")[0], true, "alone");
+    let several = shown(
+        "[member(1, 'old', false, 5, 90000), member(3, 'north', true, 1100, 60000), \
+          member(4, 'south', true, 1230, 30000), member(5, 'west', false, 9, 20000)]",
+    );
+    assert_eq!(several[0], false, "{several}");
+    let rows = ["north (3), this one|● up|34|1,200|1 min 0 s", "south (4)|● up|4|1,230|30 s", "west (5)|■ ended|–|9|–"];
+    assert_eq!(several[1], serde_json::json!(rows));
+    let note = several[2].as_str().unwrap();
+    assert!(note.contains("2 appliances alive") && note.contains("took over 1 piece of work"), "{note}");
 }
 
 /// Feeds the page a day of events, and draws between them as frames would.

@@ -350,6 +350,39 @@ pub fn share_one_database<S: Store>(join: &dyn Fn(&str, Arc<ShapeSet>) -> S) {
     assert_eq!(other.follow_all(), [], "once");
     assert_eq!(one.follow_all(), [], "its own");
     assert!(matches!(deploy(&mut other, 3), Outcome::Committed { .. }));
+
+    // Two at once, each with a table of its own: who is refused takes its table back, and the other's in its place.
+    let grown = |table: &str, name: &str| {
+        let mut grown = ShapeSet::clone(&shapes());
+        grown.shapes.push(Arc::new(shape(table, "key", vec![field(name, FieldKind::Text)])));
+        Arc::new(grown)
+    };
+    let (winner, loser) = (grown("of the winner", "text"), grown("of the loser", "word"));
+    let reshape = |at: &mut Appliance<S>, to: &Arc<ShapeSet>| {
+        let shapes = to.clone();
+        at.ask(|reply| Request::Reshape { token: 1, shapes, reply })
+    };
+    assert_eq!(one.follow_all().len(), 1);
+    assert!(matches!(reshape(&mut one, &winner), Outcome::Committed { .. }));
+    assert!(matches!(reshape(&mut other, &loser), Outcome::Committed { .. }));
+    assert!(matches!(deploy(&mut one, 4), Outcome::Committed { .. }));
+    assert!(matches!(deploy(&mut other, 4), Outcome::Failed(_)));
+    let withdrawn = other.ask(|reply| Request::Withdraw { token: 1, shapes: shapes(), reply });
+    assert!(matches!(withdrawn, Outcome::Committed { .. }), "{withdrawn:?}");
+    let put = |key: &str| {
+        let change = Change::Put(Record(Box::new([Value::text(key)])));
+        vec![Mutation { table: TableId(2), key: key.into(), change }]
+    };
+    let mutations = put("first");
+    assert!(matches!(one.ask(|reply| Request::Mutate { token: 1, mutations, reply }), Outcome::Committed { .. }));
+    assert_eq!(other.follow_all().iter().map(|deployed| deployed.version).collect::<Vec<_>>(), [4]);
+    let adopted = reshape(&mut other, &winner);
+    assert!(matches!(adopted, Outcome::Committed { .. }), "without a restart: {adopted:?}");
+    let mutations = put("second");
+    let written = other.ask(|reply| Request::Mutate { token: 1, mutations, reply });
+    assert!(matches!(written, Outcome::Committed { .. }), "{written:?}");
+    let row = one.ask(|reply| Request::Read { token: 1, table: TableId(2), key: "second".into(), reply });
+    assert!(matches!(row, Outcome::Row(Some(_))), "both write to one table: {row:?}");
 }
 
 /// A work row of an appliance.

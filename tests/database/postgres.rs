@@ -2,13 +2,16 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{TryRecvError, channel};
+use std::time::{Duration, Instant};
 
-use twintier::database::contract::{ABSENT, Change, CommitMode, Deployed, Mutation, Outcome, Request, Store};
+use twintier::database::contract::{
+    ABSENT, Change, CommitMode, Deployed, Mutation, Outcome, Reply, ReplySink, Request, Store,
+};
 use twintier::database::health::State;
 use twintier::database::postgres::{PostgresStore, Settings};
 use twintier::database::seed::SeedUser;
-use twintier::database::server::{self, Limits};
+use twintier::database::server::{self, Limits, Now, Server};
 use twintier::tables::{FieldKind, Record, ShapeSet, TableId, Update, Value};
 
 use crate::postgres_server;
@@ -216,6 +219,39 @@ fn two_writers_of_one_database_never_overwrite_each_other() {
     assert_eq!(ask(&place, order), "0");
 }
 
+/// The writers' lock, which the test above would not miss: who begins waits until the other has written.
+#[test]
+fn who_begins_while_another_is_writing_waits_for_its_commit() {
+    let Some(place) = postgres_settings("turns") else { return };
+    let mut first = PostgresStore::open(&place, shapes()).unwrap();
+    let mut second = PostgresStore::open(&place, shapes()).unwrap();
+    first.begin().unwrap();
+    assert_eq!(first.stamps_of(&[(ITEMS, "row")]), Ok(vec![ABSENT]));
+    let (began, begins) = channel();
+    let waiting = std::thread::spawn(move || {
+        second.begin().unwrap();
+        began.send(()).unwrap();
+        let stamps = second.stamps_of(&[(ITEMS, "row")]).unwrap();
+        second.rollback();
+        stamps
+    });
+    let asked = format!(
+        "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+         AND (classid::bigint << 32) | objid::bigint = hashtextextended('twintier.{}', 0)",
+        place.schema
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while ask(&place, &asked) != "1" {
+        assert_eq!(begins.try_recv(), Err(TryRecvError::Empty), "the second began while the first had not written");
+        assert!(Instant::now() < deadline, "the second does not come to its lock");
+    }
+    let row = update("row", 1, 0, ABSENT, Some(item("first", 1, true)));
+    first.upsert(std::slice::from_ref(&row)).unwrap();
+    assert_eq!(begins.try_recv(), Err(TryRecvError::Empty), "the second began before the first had committed");
+    first.commit().unwrap();
+    assert_eq!(waiting.join().unwrap(), [row.stamp], "it reads what was committed while it waited");
+}
+
 #[test]
 fn the_change_log_is_trimmed_to_its_bound() {
     let Some(mut place) = postgres_settings("trim") else { return };
@@ -233,6 +269,87 @@ fn the_change_log_is_trimmed_to_its_bound() {
     assert_eq!(ask(&place, "SELECT count(*) || ' to ' || max(position) FROM change_log"), "10 to 25");
     assert_eq!(store.maintain(Duration::from_secs(9)).unwrap(), None);
     assert_eq!((store.extent().0, store.position()), (25, 25));
+}
+
+/// Who is alive and slow finds the lines that it has not read, up to a second bound.
+#[test]
+fn the_change_log_waits_for_a_slow_appliance() {
+    let Some(mut place) = postgres_settings("slow_reader") else { return };
+    place.change_log_lines_max = 10;
+    let slow = place.clone().with_appliance("slow").as_member("slow");
+    let mut reader = PostgresStore::open(&slow, shapes()).unwrap();
+    let mut writer = PostgresStore::open(&place, shapes()).unwrap();
+    let write = |writer: &mut PostgresStore, batch: &str| {
+        writer.begin().unwrap();
+        let rows = (0..15).map(|row| update(&format!("{batch}-{row}"), 1, 0, ABSENT, None)).collect::<Vec<_>>();
+        writer.upsert(&rows).unwrap();
+        writer.commit().unwrap();
+    };
+    let trim = |writer: &mut PostgresStore| {
+        let again = writer.maintain(Duration::from_secs(9)).unwrap();
+        (ask(&place, "SELECT min(position) || ' to ' || max(position) FROM change_log"), again.is_some())
+    };
+    write(&mut writer, "a");
+    assert_eq!(trim(&mut writer), ("1 to 15".into(), true), "nothing that it has not read, and asked again");
+    let read = reader.follow(7).unwrap();
+    assert_eq!((read.updates.len(), read.missed), (7, false));
+    reader.members().unwrap();
+    assert_eq!(trim(&mut writer), ("6 to 15".into(), true), "no further than its bound, whatever was read");
+    assert!(!trim(&mut writer).1, "as much as the bound");
+    write(&mut writer, "b");
+    assert_eq!(trim(&mut writer).0, "11 to 30", "no more than twice the bound for one that reads nothing");
+    assert!(reader.follow(7).unwrap().missed);
+    drop(reader);
+    let deadline = Instant::now() + PATIENCE;
+    while trim(&mut writer).0 != "21 to 30" {
+        assert!(Instant::now() < deadline, "it waits for one that has ended");
+    }
+}
+
+/// A group of orders asks for its stamps together, and its orders see each other's effects all the same.
+#[test]
+fn a_group_of_commits_takes_as_many_statements_as_one() {
+    let Some(place) = postgres_settings("group") else { return };
+    let now = Now { monotonic_ns: 1, unix_ms: 1_000 };
+    let store = PostgresStore::open(&place, shapes()).unwrap();
+    let (mut server, client, _) =
+        Server::without_thread(settings(Vec::new()), store, Limits::default(), quiet(), now).unwrap();
+    let mut run = |orders: Vec<Update>| {
+        let (replies, answers) = channel();
+        for order in orders {
+            let (updates, mode, replies) = (vec![order], CommitMode::Arbitrated, replies.clone());
+            let reply: ReplySink = Arc::new(move |reply: Reply| replies.send(reply.outcome).unwrap());
+            let request = Request::Commit { token: 1, updates, mode, deadline_ns: 0, reply };
+            client.try_send(request, 0).map_err(|_| ()).unwrap();
+        }
+        let before = server.store().statements();
+        server.serve_waiting(now);
+        (server.store().statements() - before, answers.try_iter().collect::<Vec<_>>())
+    };
+    let committed = |outcome: &Outcome| matches!(outcome, Outcome::Committed { .. });
+    let row = |key: String| update(&key, 1, 0, ABSENT, Some(item("one", 1, true)));
+    // BEGIN with the lock, stamps, rows, change log, COMMIT.
+    let (statements, outcomes) = run(vec![row("alone".into())]);
+    assert!(statements == 5 && outcomes.iter().all(committed), "{statements} {outcomes:?}");
+    let (statements, outcomes) = run((0..100).map(|number| row(format!("row {number}"))).collect());
+    assert!(outcomes.len() == 100 && outcomes.iter().all(committed), "{outcomes:?}");
+    assert_eq!(statements, 5, "for 100 orders");
+
+    // Three edits of a row that is there: the second does not know the first, the third does.
+    let stored = row("row 7".into()).stamp;
+    let first = update("row 7", 2, 0, stored, Some(item("first", 1, true)));
+    let second = update("row 7", 2, 1, stored, Some(item("second", 1, true)));
+    let third = update("row 7", 3, 1, first.stamp, Some(item("third", 1, true)));
+    let unknown = Update { table: TableId(9), ..row("elsewhere".into()) };
+    let (_, outcomes) = run(vec![first, second, third, unknown]);
+    assert!(
+        matches!(
+            &outcomes[..],
+            [Outcome::Committed { .. }, Outcome::Conflict { .. }, Outcome::Committed { .. }, Outcome::Failed(_)]
+        ),
+        "{outcomes:?}"
+    );
+    assert_eq!(server.into_store().row(ITEMS, "row 7").unwrap().unwrap().record, Some(item("third", 1, true)));
 }
 
 #[test]

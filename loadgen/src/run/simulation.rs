@@ -1,7 +1,8 @@
 //! Runs in virtual time: the real driver on the simulated engine, against a server that a test scripts. Hours pass in a
-//! moment, and no other load of the machine shows in the figures.
+//! moment, and no other load of the machine shows in the figures: virtual time waits for the reporter, which is a thread
+//! of this machine.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::thread;
 
+use crossbeam::channel::{Receiver, Sender};
 use twintier::clock::Clocks;
 use twintier::engine::sim::{Faults, Peer, Read, Sim, World};
 use twintier::engine::{Address, Chunk, Close, Config, Conn, Engine, Event, Lease, ListenerId, Statistics, Waker};
@@ -17,7 +19,9 @@ use super::{Request, Variant, run, tag_names};
 use crate::arrivals::{Plan, Process};
 use crate::check::Checks;
 use crate::live::Live;
+use crate::recorder::{Exchange, Interval};
 use crate::report::{Totals, collect};
+use crate::schedule::Window;
 use crate::stage::{Finished, Ready, Stage};
 
 /// When the server answers a request, and with what; nothing at all, or a close.
@@ -55,6 +59,45 @@ struct Server {
 
 thread_local! {
     static SERVER: RefCell<Option<Server>> = const { RefCell::new(None) };
+    static REPORTER: RefCell<Option<Reporter>> = const { RefCell::new(None) };
+    /// How late the machine wakes a thread that sleeps until a time.
+    static TIMER_LATE_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The thread that takes the intervals, from when the run begins.
+struct Reporter {
+    started: Receiver<(Window, Exchange)>,
+    tag_names: Vec<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    /// Its end of the empty intervals, and how many those are when it has nothing to do.
+    free: Sender<Box<Interval>>,
+    free_count: usize,
+    thread: thread::JoinHandle<Totals>,
+}
+
+impl Reporter {
+    /// Waits until every interval that was handed over is back.
+    fn catch_up(&mut self) {
+        if self.running.is_none()
+            && let Ok((window, exchange)) = self.started.try_recv()
+        {
+            let (free, tag_names) = (exchange.free.clone(), self.tag_names.clone());
+            let report = move || {
+                let (totals, failure) = collect(&exchange, &window, &tag_names, None, &mut Live::silent());
+                assert!(failure.is_none(), "nothing is written");
+                totals
+            };
+            self.running = Some(Running { free_count: free.len(), free, thread: thread::spawn(report) });
+        }
+        if let Some(Running { free, free_count, thread }) = &self.running {
+            while free.len() < *free_count && !thread.is_finished() {
+                thread::yield_now();
+            }
+        }
+    }
 }
 
 impl Server {
@@ -116,6 +159,13 @@ fn step_server() {
     });
 }
 
+/// Does something whose allocations are not the driver's.
+fn opt_out_of<T>(work: impl FnOnce() -> T) -> T {
+    let mut done = None;
+    allocation_counter::opt_out(|| done = Some(work()));
+    done.expect("invariant: it was done")
+}
+
 /// The simulated engine, whose turns are the server's as well.
 struct Scripted(Sim);
 
@@ -135,7 +185,7 @@ impl Engine for Scripted {
     }
 
     fn connect(&mut self, to: &Address) -> io::Result<Conn> {
-        self.0.connect(to)
+        opt_out_of(|| self.0.connect(to))
     }
 
     fn adopt(&mut self, socket: OwnedFd) -> io::Result<Conn> {
@@ -147,11 +197,11 @@ impl Engine for Scripted {
     }
 
     fn receive(&mut self, conn: Conn, on: bool) {
-        self.0.receive(conn, on);
+        opt_out_of(|| self.0.receive(conn, on));
     }
 
     fn send(&mut self, conn: Conn, chunk: Chunk) {
-        self.0.send(conn, chunk);
+        opt_out_of(|| self.0.send(conn, chunk));
     }
 
     fn queued_bytes(&self, conn: Conn) -> usize {
@@ -163,7 +213,7 @@ impl Engine for Scripted {
     }
 
     fn close(&mut self, conn: Conn, how: Close) {
-        self.0.close(conn, how);
+        opt_out_of(|| self.0.close(conn, how));
     }
 
     fn lease(&mut self) -> Option<Lease> {
@@ -183,10 +233,19 @@ impl Engine for Scripted {
     }
 
     fn turn(&mut self, until_ns: u64, events: &mut Vec<Event>) -> io::Result<()> {
-        step_server();
-        self.0.turn(until_ns, events)?;
-        step_server();
-        Ok(())
+        opt_out_of(|| {
+            REPORTER.with(|reporter| {
+                if let Some(reporter) = &mut *reporter.borrow_mut() {
+                    reporter.catch_up();
+                }
+            });
+            step_server();
+            // Only who sleeps is woken late.
+            let late_ns = if until_ns > self.0.now_ns() { TIMER_LATE_NS.get() } else { 0 };
+            self.0.turn(until_ns.saturating_add(late_ns), events)?;
+            step_server();
+            Ok(())
+        })
     }
 
     fn statistics(&self) -> Statistics {
@@ -194,12 +253,12 @@ impl Engine for Scripted {
     }
 }
 
-/// The world's time.
+/// The world's time. The wall clock runs backwards: whatever is measured by it is wrong at once.
 struct VirtualClocks(World);
 
 impl Clocks for VirtualClocks {
     fn unix_ms(&self) -> u64 {
-        self.0.now_ns() / 1_000_000
+        1_760_000_000_000 - self.0.now_ns() / 1_000_000
     }
 
     fn monotonic_ns(&self) -> u64 {
@@ -231,48 +290,65 @@ pub struct Outcome {
     pub finished: Finished,
     /// Requests that the server saw.
     pub served: u64,
+    /// Allocations of the driver, from before its start to its end.
+    pub allocations: u64,
 }
 
 /// Performs a run; `script` is made with the time at which virtual time begins.
 pub fn simulate(seed: u64, stage: &Stage, script: impl FnOnce(u64) -> Script + Send) -> Outcome {
+    simulate_late(seed, stage, 0, script)
+}
+
+/// The same on a machine that wakes a sleeping thread `timer_late_ns` too late.
+pub fn simulate_late(
+    seed: u64,
+    stage: &Stage,
+    timer_late_ns: u64,
+    script: impl FnOnce(u64) -> Script + Send,
+) -> Outcome {
     let (ready, started) = Ready::new(stage, None);
-    thread::scope(|scope| {
-        let timing = scope.spawn(move || {
-            let calm = Faults { latency_ns_max: 50_000, late: 0, cut: 0, exhaust: 0, ..Faults::default() };
-            let world = World::new(seed, calm);
-            world.enter();
-            let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 80)));
-            let server = Server {
-                listener: world.listen(&address),
-                script: script(world.now_ns()),
-                world: world.clone(),
-                peers: Vec::new(),
-                present: Vec::new(),
-                due: BinaryHeap::new(),
-                requests: 0,
-            };
-            SERVER.set(Some(server));
-            let request = Request {
-                address,
-                variants: vec![Variant {
-                    bytes: b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-                    closing_bytes: b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-                    head: false,
-                }],
-                connection_requests_max: u32::MAX,
-                expected: Vec::new(),
-                checks: Checks::default(),
-                check_every: 1,
-                server_timing: false,
-            };
-            let finished = run::<Scripted>(stage, &request, &ready, &VirtualClocks(world)).expect("a simulated run");
-            let served = SERVER.take().expect("invariant: the server was set above").requests;
-            (finished, served)
+    let perform = move || {
+        let calm = Faults { latency_ns_max: 50_000, late: 0, cut: 0, exhaust: 0, ..Faults::default() };
+        let world = World::new(seed, calm);
+        world.enter();
+        let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 80)));
+        let server = Server {
+            listener: world.listen(&address),
+            script: script(world.now_ns()),
+            world: world.clone(),
+            peers: Vec::new(),
+            present: Vec::new(),
+            due: BinaryHeap::new(),
+            requests: 0,
+        };
+        SERVER.set(Some(server));
+        REPORTER.set(Some(Reporter { started, tag_names: stage.tag_names.clone(), running: None }));
+        TIMER_LATE_NS.set(timer_late_ns);
+        let request = Request {
+            address,
+            variants: vec![Variant {
+                bytes: b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                closing_bytes: b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                head: false,
+            }],
+            connection_requests_max: u32::MAX,
+            expected: Vec::new(),
+            checks: Checks::default(),
+            check_every: 1,
+            server_timing: false,
+        };
+        let mut finished = None;
+        let allocations = allocation_counter::measure(|| {
+            finished = Some(run::<Scripted>(stage, &request, &ready, &VirtualClocks(world)).expect("a simulated run"));
         });
-        let (window, exchange) = started.recv().expect("the run begins");
-        let (totals, failure) = collect(&exchange, &window, &stage.tag_names, None, &mut Live::silent());
-        assert!(failure.is_none());
-        let (finished, served) = timing.join().expect("the timing thread ends");
-        Outcome { totals, finished, served }
-    })
+        let running = REPORTER.take().and_then(|reporter| reporter.running).expect("the run began");
+        Outcome {
+            totals: running.thread.join().expect("the reporter ends with the run"),
+            finished: finished.expect("invariant: it was set above"),
+            served: SERVER.take().expect("invariant: the server was set above").requests,
+            allocations: allocations.count_total,
+        }
+    };
+    // A thread of its own, because the world and the server are the thread's.
+    thread::scope(|scope| scope.spawn(perform).join().expect("the timing thread ends"))
 }

@@ -1,7 +1,11 @@
 //! What arithmetic says about a run must come out of it, exactly: no machine's noise is in virtual time.
 
-use super::simulation::{Outcome, Reply, Script, ok, simulate, stage, status};
+use std::sync::mpsc;
+
+use super::simulation::{Outcome, Reply, Script, ok, simulate, simulate_late, stage, status};
+use crate::arrivals::{Plan, Process};
 use crate::failure::Failure;
+use crate::stage::Stage;
 use crate::stationarity::Finding;
 
 const S: u64 = 1_000_000_000;
@@ -9,11 +13,16 @@ const MS: u64 = 1_000_000;
 
 /// A server that stands still from `begin_ns` for `stall_ns` after the start of time, and answers in 0.1 ms otherwise.
 fn stalling(begin_ns: u64, stall_ns: u64) -> impl FnOnce(u64) -> Script + Send {
+    standing_still(begin_ns, stall_ns, MS / 10)
+}
+
+/// The same, with the time that an answer takes otherwise.
+fn standing_still(begin_ns: u64, stall_ns: u64, answer_ns: u64) -> impl FnOnce(u64) -> Script + Send {
     move |zero_ns| {
         Box::new(move |_, now_ns| {
             let (begin_ns, end_ns) = (zero_ns + begin_ns, zero_ns + begin_ns + stall_ns);
             let begins_ns = if (begin_ns..end_ns).contains(&now_ns) { end_ns } else { now_ns };
-            Reply::At(begins_ns + MS / 10, ok())
+            Reply::At(begins_ns + answer_ns, ok())
         })
     }
 }
@@ -37,6 +46,10 @@ fn a_stall_of_2_s_in_30_has_the_percentiles_of_arithmetic() {
     let slow = outcome.totals.histograms.service.count_between(S / 2, 10 * S);
     assert!((1..=16).contains(&slow), "{slow} slow service times of 16 connections");
     assert_eq!(outcome.served, 6000);
+    // And the wait is the pool's: the generator noticed every arrival in time.
+    let lag_ns = outcome.totals.histograms.lag.max();
+    assert!(lag_ns < MS, "{lag_ns} ns of lag");
+    assert!(outcome.totals.histograms.queue.max() > 19 * S / 10);
 }
 
 #[test]
@@ -62,6 +75,51 @@ fn timeouts_are_samples_and_no_percentile_is_better_for_them() {
     assert_eq!((response.len(), counts.errors + counts.in_flight_at_end), (500, 0));
     assert!(response.value_at_quantile(0.89) < 5 * MS && response.value_at_quantile(0.91) >= 2 * S * 999 / 1000);
     assert_eq!(outcome.totals.failures[Failure::HeaderTimeout.index()], 50);
+}
+
+/// The timeout counts from the plan, so that no wait for a connection makes it longer.
+#[test]
+fn a_timeout_counts_from_the_planned_time() {
+    let mut wanted = stage("100", 3.0, 4);
+    wanted.timeout_ns = S;
+    let outcome = simulate(13, &wanted, |_| Box::new(|_, _| Reply::Never));
+    let (counts, response) = (&outcome.totals.counts, &outcome.totals.histograms.response);
+    assert_eq!((counts.planned, counts.timed_out, response.len()), (300, 300, 300));
+    // A tick of 10 ms, and the kernel's.
+    let [shortest_ns, longest_ns] = [response.min(), response.max()];
+    assert!(shortest_ns >= S * 999 / 1000 && longest_ns < S + 20 * MS, "{shortest_ns} to {longest_ns} ns");
+}
+
+/// Whoever could not even wait is counted: a generator that was away for longer than its timeout.
+#[test]
+fn what_finds_no_place_to_wait_is_shed_and_counted() {
+    let mut wanted = stage("2000", 3.0, 4);
+    wanted.timeout_ns = 100 * MS;
+    let outcome = simulate(14, &wanted, |zero_ns| {
+        let mut away = false;
+        Box::new(move |_, now_ns| {
+            if !away && now_ns > zero_ns + S {
+                away = true;
+                twintier::engine::sim::World::current().expect("a world").advance(S);
+            }
+            Reply::At(now_ns, ok())
+        })
+    });
+    let counts = &outcome.totals.counts;
+    assert_eq!(counts.planned, 6000, "arrivals depend on the clock only");
+    assert!((500..1500).contains(&counts.shed) && counts.balances(), "{counts:?}");
+    assert_eq!(outcome.totals.failures[Failure::Shed.index()], counts.shed);
+    assert_eq!(outcome.totals.histograms.response.len(), counts.completed + counts.censored, "no sample of a time");
+}
+
+/// A closed loop that waits has one slow sample a connection, and nothing is made up for those that it did not send.
+#[test]
+fn a_closed_loop_is_not_corrected() {
+    let outcome = simulate(15, &stage("0", 3.0, 4), standing_still(S, S, 2 * MS));
+    let (counts, histograms) = (&outcome.totals.counts, &outcome.totals.histograms);
+    assert!(counts.planned > 1000, "{counts:?}");
+    assert_eq!((histograms.response.len(), histograms.service.len()), (counts.planned, counts.planned));
+    assert!((1..=4).contains(&histograms.response.count_between(S / 10, 10 * S)));
 }
 
 /// A tenth hangs past the end and is answered then: those who were asked last are as slow as the others.
@@ -97,6 +155,80 @@ fn time_stolen_from_the_generator_shows_as_lag() {
     }
 }
 
+/// How late the server got each request, by its own clock: from the first one on, against the offsets of the plan.
+fn late_ns(stage: &Stage, timer_late_ns: u64) -> Vec<u64> {
+    let (sender, came) = mpsc::channel();
+    simulate_late(10, stage, timer_late_ns, |_| {
+        Box::new(move |_, now_ns| {
+            sender.send(now_ns).expect("the test listens");
+            Reply::At(now_ns, ok())
+        })
+    });
+    let came: Vec<u64> = came.iter().collect();
+    let mut arrivals = stage.plan.as_ref().expect("an open loop").arrivals();
+    let planned: Vec<u64> = came.iter().map(|_| arrivals.next_arrival().expect("an arrival").offset_ns).collect();
+    // The first one was late itself, and by how much is not known: what counts is how far the others are from it.
+    let distances = came.iter().zip(&planned).map(|(came_ns, planned_ns)| came_ns - planned_ns);
+    let soonest_ns = distances.clone().min().expect("a request");
+    distances.map(|distance_ns| distance_ns - soonest_ns).collect()
+}
+
+/// Rule 4: what the server sees is the plan, without a comb of ticks. A turn of this machine takes up to 20 µs and its
+/// network up to 50 µs.
+#[test]
+fn the_server_gets_each_request_when_it_was_planned() {
+    let with = |process: Process| {
+        let plan = Plan::steady(process, "997".parse().unwrap(), 1);
+        Stage { plan: Some(plan), ..stage("997", 2.0, 64) }
+    };
+    for process in [Process::Constant, Process::Poisson] {
+        let late = late_ns(&with(process), 0);
+        assert!(late.len() > 1800, "{} requests", late.len());
+        let latest_ns = late.iter().max().unwrap();
+        assert!(*latest_ns < 200_000, "{process:?}: {latest_ns} ns");
+    }
+}
+
+/// Rule 4: a sleep ends late on every machine. Who polls before each arrival does not hand that on, and says what the
+/// polling took.
+#[test]
+fn polling_before_an_arrival_hides_a_late_timer() {
+    const LATE_NS: u64 = 400_000;
+    let lag = |spin_ns: u64| {
+        let stage = Stage { spin_ns, ..stage("500", 2.0, 64) };
+        let outcome = simulate_late(11, &stage, LATE_NS, |_| Box::new(|_, now_ns| Reply::At(now_ns + MS / 10, ok())));
+        assert_eq!(outcome.totals.counts.completed, 1000);
+        (outcome.totals.histograms.lag, outcome.finished.cost.spin_ns)
+    };
+    let (asleep, none_ns) = lag(0);
+    let (polling, spin_ns) = lag(MS);
+    // An answer or a tick may wake the thread that overslept.
+    assert!(asleep.value_at_quantile(0.1) > LATE_NS / 3, "{} ns", asleep.value_at_quantile(0.1));
+    // But for those behind a tick of the timeouts, which is slept for.
+    assert!(polling.value_at_quantile(0.9) < 100_000, "{} ns", polling.value_at_quantile(0.9));
+    assert_eq!(none_ns, 0);
+    assert!((S / 4..S).contains(&spin_ns), "{spin_ns} ns of polling: 0.6 ms before each of 1000");
+}
+
+/// Rule 10: what a run needs is taken at its start. More requests take no more, nor do requests that wait.
+#[test]
+fn more_requests_allocate_no_more() {
+    let allocations = |rate: &str, duration_s: f64, stall_ns: u64| {
+        let outcome = simulate(12, &stage(rate, duration_s, 8), standing_still(2 * S, stall_ns, 4 * MS));
+        (outcome.served, outcome.allocations)
+    };
+    for rate in ["400", "0"] {
+        let (few, first) = allocations(rate, 5.0, 0);
+        for (duration_s, stall_ns) in [(8.0, 0), (5.0, 2 * S)] {
+            let (many, count) = allocations(rate, duration_s, stall_ns);
+            assert!(stall_ns > 0 || many > few * 3 / 2, "{many} requests after {few}");
+            // The processor time is read from a file twice, whose text has the length that it has.
+            let more = count.saturating_sub(first);
+            assert!(more <= 4, "rate {rate}, {duration_s} s, a stall of {stall_ns} ns: {more} for {many} requests");
+        }
+    }
+}
+
 /// Errors that come fast must not make a percentile better.
 #[test]
 fn fast_errors_do_not_flatter() {
@@ -113,6 +245,7 @@ fn fast_errors_do_not_flatter() {
     assert_eq!(p50(&alone), p50(&mixed));
     assert_eq!((mixed.totals.counts.errors, mixed.totals.histograms.failed.len()), (250, 250));
     assert!(mixed.totals.histograms.failed.max() < 10 * MS);
+    assert_eq!(mixed.totals.histograms.service.len(), 250, "nor is their service time anybody's");
     let within = mixed.totals.completed_in_window;
     assert!((249..=250).contains(&within), "the rate is that of good answers: {within}");
 }

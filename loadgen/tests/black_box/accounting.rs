@@ -151,6 +151,8 @@ fn a_signal_ends_the_run_in_order() {
             "100",
             "--duration",
             "60",
+            "--connections",
+            "4",
             "--quiet",
             "--out",
             &out.join("run"),
@@ -159,16 +161,20 @@ fn a_signal_ends_the_run_in_order() {
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while count.load(Ordering::Relaxed) < 10 {
+    // Four wait for an answer by then, and the others of the first second for a connection.
+    let rows = || std::fs::read_to_string(out.path().join("run/intervals.csv")).unwrap_or_default().lines().count();
+    while count.load(Ordering::Relaxed) < 4 || rows() < 2 {
         assert!(Instant::now() < deadline, "no request came");
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(10));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(4));
     let text = std::fs::read_to_string(out.path().join("run/summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert!(assert_balanced(&summary) >= 10);
-    assert!(number(&summary, "/in_flight_at_end") >= 10);
+    let planned = assert_balanced(&summary);
+    assert!(planned >= 100);
+    assert_eq!(number(&summary, "/in_flight_at_end"), planned, "on connections and in the queue");
+    assert!(number(&summary, "/response_ns/max") > 500_000_000, "as lower bounds");
     assert!(summary["reasons"].to_string().contains("signal"));
 }
 
@@ -199,6 +205,18 @@ fn a_calibrated_run_knows_its_ceiling() {
     let ceiling = summary["ceiling_rate"].as_f64().unwrap();
     assert!(ceiling > 100.0, "{ceiling} requests for a second of a core");
     assert!(!summary["reasons"].to_string().contains("more than half"), "{}", summary["reasons"]);
+}
+
+/// It is measured against a server of the generator's own, and knows nothing of the one under test.
+#[test]
+fn the_ceiling_does_not_depend_on_the_target() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{address}/");
+    let arguments = ["run", &url, "--rate", "50", "--duration", "0.3", "--connections", "2", "--calibrate"];
+    let (summary, code) = summary(&Scratch::new(), &arguments);
+    assert_eq!((number(&summary, "/errors_by_kind/refused"), code), (15, 4));
+    let ceiling = summary["ceiling_rate"].as_f64().unwrap();
+    assert!(ceiling > 100.0, "{ceiling} requests for a second of a core");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // Servers, stores and books as tables: rows are kept, cells change.
 
-import { amount, byId, count, duration, html, mark, percent, pool, show, span, state, whole } from "./text.mjs";
+import { NOTHING, amount, byId, count, duration, html, mark, percent, pool, show, span, state, whole } from "./text.mjs";
 
 /** Columns: caption, and what a server shows in it. */
 const FRONTS = [
@@ -133,6 +133,7 @@ export class Tables {
       ["Last error", database.last_error ?? "none", database.last_error ? "warn" : null],
       ["Where", database.path ?? database.kind],
     ]);
+    drawAppliances(event.appliances, event.at_ms);
     facts(byId("agents-facts"), [
       ["At work", whole(agents.running)],
       ["Queued", whole(agents.queued + storage.orders_waiting)],
@@ -161,6 +162,44 @@ export class Tables {
     facts(byId("upstreams-facts"), upstreams.map((server) =>
       [server.address, `${stateText(server.state)} · ${whole(server.outstanding)} outstanding · ${whole(server.requests)} requests`, state(server.state).mood]));
   }
+}
+
+/** Those that share the database; one that is alone shows nothing. */
+function drawAppliances(appliances, at_ms) {
+  const all = appliances?.members ?? [];
+  // Whoever ended before any of these began is history.
+  const began_ms = Math.min(...all.filter((member) => member.alive).map((member) => member.started_ms));
+  const members = all.filter((member) => member.alive || member.started_ms > began_ms);
+  byId("appliances").hidden = members.length < 2;
+  if (members.length < 2) return;
+  const late = appliances.level_age_ms === null ? "not level yet" : `level ${span(appliances.level_age_ms)} ago`;
+  const notes = [
+    `${count(appliances.alive, "appliance")} alive`,
+    `the change log ends at ${whole(appliances.head)}`,
+    `this one was ${late}`,
+    ...(appliances.taken_over > 0 ? [`took over ${count(appliances.taken_over, "piece")} of work`] : []),
+    ...(appliances.reloads > 0 ? [`read everything again ${count(appliances.reloads, "time")}`] : []),
+    ...(appliances.refused_code ? [appliances.refused_code] : []),
+  ];
+  show(byId("appliances-note"), notes.join(" · "));
+  mark(byId("appliances-note"), "data-mood", appliances.refused_code ? "warn" : null);
+  const captions = ["State", "Changes behind", "Position", "Up"];
+  const make = () => html("tr", { role: "row" }, html("th", { scope: "row", role: "rowheader" }),
+    ...captions.map((caption) => html("td", { role: "cell", "data-caption": caption })));
+  pool(byId("appliances-rows"), members, make, (row, member) => {
+    const isMe = member.member === appliances.me;
+    // Others write down what they have read once a second.
+    const behind = isMe ? appliances.behind : Math.max(0, appliances.head - member.position);
+    const { word, sign, mood } = member.alive ? state("up") : { word: "ended", sign: "■", mood: "calm" };
+    mark(row, "data-mood", mood);
+    [
+      `${member.name} (${member.member})${isMe ? ", this one" : ""}`,
+      `${sign} ${word}`,
+      member.alive ? whole(behind) : NOTHING,
+      whole(isMe ? appliances.position : member.position),
+      member.alive ? span(at_ms - member.started_ms) : NOTHING,
+    ].forEach((words, place) => show(row.children[place], words));
+  });
 }
 
 function importText(one) {

@@ -237,6 +237,12 @@ impl PostgresStore {
         Ok(found.iter().map(member).collect())
     }
 
+    /// The last line that the slowest living appliance is known to have read; `None` if there is none.
+    pub(super) fn slowest_position(&mut self) -> StoreResult<Option<i64>> {
+        let members = self.alive()?;
+        Ok(members.iter().filter(|member| member.alive).map(|member| rows::signed(member.position)).min())
+    }
+
     fn first(&mut self, sql: &str) -> StoreResult<i64> {
         Ok(self.query(sql, &[])?.first().map_or(0, |row| row.get(0)))
     }

@@ -1,11 +1,11 @@
 //! A connection with its prepared statements.
 
 use std::collections::HashMap;
-use std::io::{self, Write as _};
 
 use postgres::types::ToSql;
-use postgres::{Client, Error, Row, Statement};
+use postgres::{Error, Row, Statement};
 
+use super::client::Client;
 use super::settings::Settings;
 use super::sql;
 use super::words::{Said, say};
@@ -85,34 +85,14 @@ impl Link {
     }
 
     /// Sends the text of a COPY; gives the number of rows.
-    pub fn copy(&mut self, sql: &str, text: &str) -> Result<u64, Copying> {
-        let mut writer = self.client.copy_in(sql).map_err(Copying::Refused)?;
-        for part in text.as_bytes().chunks(COPY_PART_BYTES) {
-            writer.write_all(part).map_err(Copying::of)?;
-        }
-        writer.finish().map_err(Copying::Refused)
+    pub fn copy(&mut self, sql: &str, text: &str) -> Result<u64, Error> {
+        let parts = text.as_bytes().chunks(COPY_PART_BYTES).map(<[u8]>::to_vec).collect();
+        self.client.copy_in(sql, parts)
     }
 
     /// Asks for nothing: whether anybody is there.
     pub fn ping(&mut self) -> Result<(), Error> {
         self.client.batch_execute("")
-    }
-}
-
-/// Why a COPY failed.
-pub enum Copying {
-    Refused(Error),
-    Broken(String),
-}
-
-impl Copying {
-    /// The library wraps its errors where it plays a writer.
-    fn of(error: io::Error) -> Self {
-        let text = error.to_string();
-        match error.into_inner().map(|inner| inner.downcast::<Error>()) {
-            Some(Ok(inner)) => Self::Refused(*inner),
-            Some(Err(_)) | None => Self::Broken(text),
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! transactions, because others write as well. A connection that breaks off in `COMMIT` is opened again and the server
 //! asked what became of the transaction (`pg_xact_status`).
 
+mod client;
 mod follow;
 mod house;
 mod link;
@@ -28,7 +29,7 @@ use postgres::types::ToSql;
 pub use self::settings::Settings;
 
 use self::follow::Membership;
-use self::link::{Copying, Link};
+use self::link::Link;
 use self::rows::{stored, text_at};
 use self::sql::TableSql;
 use super::contract::{ABSENT, Compared, Deployed, Followed, Member, Place, Store, StoreResult, Uncommitted};
@@ -49,6 +50,8 @@ pub const KEY_BYTES_MAX: usize = 2600;
 const TRIM_IDLE: Duration = Duration::from_secs(2);
 /// Lines that are trimmed at a time.
 const TRIM_LINES_MAX: i64 = 20_000;
+/// So many times the change log's bound are kept where an appliance that is alive has not read them.
+pub const WAITING_FACTOR: i64 = 2;
 
 /// An open database.
 pub struct PostgresStore {
@@ -61,6 +64,10 @@ pub struct PostgresStore {
     /// Rows of the open transaction that are not sent yet, by table and key; and in order, as the change log gets them.
     drafts: HashMap<(TableId, Box<str>), Update>,
     log: Vec<Update>,
+    /// The version of the deploy in the open transaction.
+    deploying: Option<u64>,
+    /// Stamps that were asked for together, as they were when the open transaction began: [`ABSENT`] where no row is.
+    expected: HashMap<(TableId, Box<str>), Stamp>,
     /// `BEGIN` has been sent.
     open: bool,
     /// The open transaction has sent writes.
@@ -72,6 +79,8 @@ pub struct PostgresStore {
     rows: u64,
     latest_time: u64,
     trouble: State,
+    /// Statements that were sent since the store was opened: each is a way to the server and back.
+    statements: u64,
     /// Where this one stands among several appliances, if it is one of them.
     membership: Option<Membership>,
 }
@@ -103,6 +112,9 @@ impl PostgresStore {
             tables: Vec::new(),
             drafts: HashMap::new(),
             log: Vec::new(),
+            deploying: None,
+            expected: HashMap::new(),
+            statements: 0,
             open: false,
             wrote: false,
             position: 0,
@@ -132,28 +144,21 @@ impl PostgresStore {
         self.position
     }
 
+    /// Statements that were sent since the store was opened, without those that look whether a connection lives and
+    /// those that load whole tables.
+    pub fn statements(&self) -> u64 {
+        self.statements
+    }
+
     /// Takes note of an error: what it says about the database, and whether the connection can be used.
     fn note(&mut self, error: &Error) -> words::Said {
-        let said = words::say(error, &self.place);
+        let late = self.link.as_ref().and_then(|link| link.client.late());
+        let said = late.map_or_else(|| words::say(error, &self.place), |waited| words::no_answer(&self.place, waited));
         self.trouble = said.state;
         if said.lost {
             self.link = None;
         }
         said
-    }
-
-    fn note_copying(&mut self, failure: Copying) -> String {
-        match failure {
-            Copying::Refused(error) => self.note(&error).sentence,
-            Copying::Broken(text) => {
-                self.link = None;
-                self.trouble = State::Down;
-                format!(
-                    "PostgreSQL ({}) cannot be written to: {text}; look whether it runs, and into its log",
-                    self.place
-                )
-            }
-        }
     }
 
     fn damaged(&self, table: &str) -> String {
@@ -165,16 +170,19 @@ impl PostgresStore {
 
     /// Runs a statement in the open transaction, or by itself where there is none.
     fn query(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> StoreResult<Vec<postgres::Row>> {
+        self.statements += 1;
         let outcome = self.link()?.query(sql, parameters);
         outcome.map_err(|error| self.note(&error).sentence)
     }
 
     fn execute(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> StoreResult<u64> {
+        self.statements += 1;
         let outcome = self.link()?.execute(sql, parameters);
         outcome.map_err(|error| self.note(&error).sentence)
     }
 
     fn batch(&mut self, sql: &str) -> StoreResult<()> {
+        self.statements += 1;
         let outcome = self.link()?.client.batch_execute(sql);
         outcome.map_err(|error| self.note(&error).sentence)
     }
@@ -320,6 +328,8 @@ impl PostgresStore {
     fn forget(&mut self) {
         self.drafts.clear();
         self.log.clear();
+        self.expected.clear();
+        self.deploying = None;
         (self.open, self.wrote) = (false, false);
     }
 }
@@ -331,6 +341,19 @@ impl Store for PostgresStore {
 
     fn reshape(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
         self.adopt(shapes)
+    }
+
+    fn withdraw(&mut self, shapes: Arc<ShapeSet>) -> StoreResult<()> {
+        self.tables = shapes.shapes.iter().map(|shape| TableSql::new(shape)).collect();
+        self.shapes = shapes;
+        Ok(())
+    }
+
+    /// One question for each table, whatever the number of orders. The writers' lock keeps it true until the commit.
+    fn expect(&mut self, rows: &[(TableId, &str)]) -> StoreResult<()> {
+        let stamps = self.stamps_of(rows)?;
+        self.expected.extend(rows.iter().zip(stamps).map(|((table, key), stamp)| ((*table, Box::from(*key)), stamp)));
+        Ok(())
     }
 
     /// A connection that ended while nobody used it is replaced here, before anything depends on it.
@@ -347,6 +370,7 @@ impl Store for PostgresStore {
         for again in [true, false] {
             self.connect()?;
             let Some(link) = self.link.as_mut() else { continue };
+            self.statements += 1;
             let Err(error) = link.client.batch_execute(&begin) else {
                 self.open = true;
                 return Ok(());
@@ -370,6 +394,7 @@ impl Store for PostgresStore {
         let writes = self.wrote || !self.log.is_empty();
         let rows_before = self.rows;
         let end = if writes { Some(self.flush().map_err(Uncommitted::Undone)?) } else { None };
+        self.statements += 1;
         // Whatever happens to the answer, this transaction is over.
         let outcome = match self.link.as_mut().map(|link| link.client.batch_execute("COMMIT")) {
             Some(Ok(())) => Ok(()),
@@ -386,6 +411,10 @@ impl Store for PostgresStore {
                 self.place
             ))),
         };
+        // One that is not known to be recorded is handed out like another appliance's, if it is.
+        if let (Ok(()), Some(version)) = (&outcome, self.deploying) {
+            self.note_own_deploy(version);
+        }
         self.forget();
         match (&outcome, end) {
             (Ok(()), Some((position, _))) => self.position = self.position.max(position),
@@ -421,8 +450,10 @@ impl Store for PostgresStore {
         let mut stamps: HashMap<(TableId, Box<str>), Stamp> = HashMap::new();
         let mut asked: HashMap<TableId, Vec<&str>> = HashMap::new();
         for (table, key) in rows {
-            match self.drafts.get(&(*table, Box::from(*key))) {
-                Some(draft) => drop(stamps.insert((*table, Box::from(*key)), draft.stamp)),
+            let row = (*table, Box::from(*key));
+            // What this transaction has written is newer than what it has found.
+            match self.drafts.get(&row).map(|draft| draft.stamp).or_else(|| self.expected.get(&row).copied()) {
+                Some(stamp) => drop(stamps.insert(row, stamp)),
                 None => asked.entry(*table).or_default().push(key),
             }
         }
@@ -556,7 +587,7 @@ impl Store for PostgresStore {
     }
 
     fn deploy(&mut self, deployed: &Deployed, now_ms: u64) -> StoreResult<()> {
-        self.note_own_deploy(deployed.version);
+        self.deploying = Some(deployed.version);
         self.wrote = true;
         let (version, application) = (rows::signed(deployed.version), &*deployed.application);
         self.execute(
@@ -626,12 +657,19 @@ impl Store for PostgresStore {
 
     fn maintain(&mut self, idle: Duration) -> StoreResult<Option<Duration>> {
         let kept = i64::try_from(self.settings.change_log_lines_max).unwrap_or(i64::MAX);
-        let trimmed = self.position.saturating_sub(kept).min(self.trimmed + TRIM_LINES_MAX);
-        if trimmed <= self.trimmed {
+        let wanted = self.position.saturating_sub(kept);
+        if wanted <= self.trimmed {
             return Ok(None);
         }
         if idle < TRIM_IDLE {
             return Ok(Some(TRIM_IDLE.saturating_sub(idle)));
+        }
+        // Who is alive and slow is waited for, up to a second bound: else it would have to read every table again.
+        let unread = self.slowest_position()?.map_or(wanted, |slowest| slowest.min(wanted));
+        let trimmed = unread.max(wanted.saturating_sub(kept.saturating_mul(WAITING_FACTOR - 1)));
+        let trimmed = trimmed.min(self.trimmed + TRIM_LINES_MAX);
+        if trimmed <= self.trimmed {
+            return Ok(Some(TRIM_IDLE));
         }
         self.execute("DELETE FROM change_log WHERE position <= $1", &[&trimmed])?;
         self.trimmed = trimmed;
@@ -677,6 +715,6 @@ impl PostgresStore {
 
     fn copy(&mut self, sql: &str, text: &str) -> StoreResult<()> {
         let outcome = self.link()?.copy(sql, text);
-        outcome.map(|_| ()).map_err(|failure| self.note_copying(failure))
+        outcome.map(|_| ()).map_err(|error| self.note(&error).sentence)
     }
 }

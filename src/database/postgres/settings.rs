@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use postgres::NoTls;
 use postgres::config::{Host, SslMode};
-use postgres::{Client, Config, NoTls};
+use tokio_postgres::Config;
 
-use super::words::{Said, say};
+use super::client::{Client, Unconnected};
+use super::words::{Said, no_answer, say};
 use crate::database::health::State;
 
 /// The oldest server that has every function used here (`pg_current_xact_id`), as `server_version_num`.
@@ -34,7 +36,9 @@ pub struct Settings {
     /// The name under which it takes a place among the appliances that share the database; `None`: it takes none.
     pub member: Option<String>,
     pub statement_timeout: Duration,
-    /// Change log lines that are kept: whoever is further behind has to load everything again.
+    pub connect_timeout: Duration,
+    /// Change log lines that are kept: whoever is further behind has to load everything again. Twice as many where an
+    /// appliance that is alive has not read them ([`WAITING_FACTOR`](super::WAITING_FACTOR)).
     pub change_log_lines_max: u64,
     /// Nobody else may have the schema open meanwhile.
     pub(super) alone: bool,
@@ -77,6 +81,7 @@ impl Settings {
             appliance: String::new(),
             member: None,
             statement_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
             change_log_lines_max: CHANGE_LOG_LINES_MAX,
             alone: false,
         };
@@ -88,7 +93,14 @@ impl Settings {
         self.config.connect_timeout(connect);
         self.config.tcp_user_timeout(connect + statement);
         self.statement_timeout = statement;
+        self.connect_timeout = connect;
         self
+    }
+
+    /// How long one answer is waited for: the server's own limit, and what the way may take. A server that is stopped has
+    /// no limit of its own.
+    pub fn patience(&self) -> Duration {
+        self.connect_timeout + self.statement_timeout
     }
 
     /// # Errors
@@ -149,25 +161,44 @@ impl Settings {
     }
 
     /// A plain connection, as a listener needs it: time limits are set, nothing is checked.
-    pub fn connect(&self) -> Result<Client, Said> {
+    pub fn connect(&self) -> Result<postgres::Client, Said> {
         let said = |error: postgres::Error| say(&error, &self.place());
-        let mut client = self.config.connect(NoTls).map_err(said)?;
+        let mut client = postgres::Config::from(self.config.clone()).connect(NoTls).map_err(said)?;
+        client.batch_execute(&self.first_words()).map_err(said)?;
+        Ok(client)
+    }
+
+    fn first_words(&self) -> String {
         let statement_ms = self.statement_timeout.as_millis();
         // One that holds the writers' lock and is gone without a word lets go of it by the last line.
-        let set = format!(
+        format!(
             "SET client_min_messages = warning; SET statement_timeout = {statement_ms}; \
              SET idle_in_transaction_session_timeout = {}; SET search_path = {}",
             2 * statement_ms,
             super::sql::quoted(&self.schema)
-        );
-        client.batch_execute(&set).map_err(said)?;
-        Ok(client)
+        )
     }
 
     /// A connection whose commits are what they say: the server is new enough, a primary, and waits for its disk.
     pub(super) fn connect_checked(&self) -> Result<Client, Said> {
         let said = |error: postgres::Error| say(&error, &self.place());
-        let mut client = self.connect()?;
+        // Each host in turn may take its time to be reached, and the one that is has to answer.
+        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
+        let connect = self.connect_timeout * u32::try_from(hosts + 1).unwrap_or(u32::MAX);
+        let connected = Client::connect(&self.config, connect, self.patience());
+        let mut client = connected.map_err(|wrong| match wrong {
+            Unconnected::Refused(error) => said(error),
+            Unconnected::Late => no_answer(&self.place(), connect),
+            Unconnected::Unable(error) => Said {
+                sentence: format!(
+                    "no connection to PostgreSQL ({}): {error}; raise the limits of this process",
+                    self.place()
+                ),
+                state: State::Down,
+                lost: true,
+            },
+        })?;
+        client.batch_execute(&self.first_words()).map_err(said)?;
         let asked = "SELECT current_setting('server_version_num')::bigint, current_setting('server_version'), \
                      pg_is_in_recovery(), current_setting('fsync'), current_setting('synchronous_commit'), \
                      current_setting('server_encoding')";

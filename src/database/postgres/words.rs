@@ -1,6 +1,7 @@
 //! What PostgreSQL and the way to it say, as one sentence with the cure.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use postgres::Error;
 use postgres::error::Severity;
@@ -31,6 +32,15 @@ pub fn say(error: &Error, place: &str) -> Said {
             Said { sentence, state, lost: true }
         }
     }
+}
+
+/// A server that takes questions and answers none.
+pub fn no_answer(place: &str, waited: Duration) -> Said {
+    let sentence = format!(
+        "PostgreSQL ({place}) has not answered for {} ms; look whether it is stopped (SIGSTOP, a frozen container, a disk that hangs), or allow more time with database.connect_timeout_ms and statement_timeout_ms",
+        waited.as_millis()
+    );
+    Said { sentence, state: State::Down, lost: true }
 }
 
 /// An error that the server reported, by its SQLSTATE.
