@@ -7,8 +7,9 @@
 //! cheaper can ask more of a system from the same core. `loadgen` takes part with all its stamps and histograms, in a
 //! closed loop and in an open one at 0.85 of what its closed loop reached in the same block. A last case shows how late
 //! its open loop is against its own plan at a rate that leaves the core idle: (t1 − t0) + (t3 − t2) of every request,
-//! as `generator_lag_ns` has it.
+//! as `generator_lag_ns` has it; and beside it what the machine alone does to a bare loop there (`floor`).
 
+mod floor;
 mod tools;
 
 use std::fs;
@@ -20,7 +21,7 @@ use super::CompareArgs;
 use super::study::{Study, shuffled};
 use crate::build;
 use crate::failure::Failure;
-use crate::figures::{Pairing, Sample};
+use crate::figures::{Named, Pairing, Sample};
 use crate::machine::{CoreMap, Machine};
 use crate::opponent::{Answer, Engine, OriginOrder, Programs, start_origin};
 use crate::process::{Interrupt, Order, Process};
@@ -30,6 +31,13 @@ use crate::target::Target;
 const METRIC: &str = "requests_per_cpu_s";
 /// The rate at which pacing is looked at.
 const PACING_PER_S: u32 = 2000;
+/// What is told of a distribution of lags: the metric, its name in a summary, and the quantile.
+const LAGS: [(&str, &str, f64); 4] = [
+    ("lag_p50_ns", "p50", 0.5),
+    ("lag_p90_ns", "p90", 0.9),
+    ("lag_p99_ns", "p99", 0.99),
+    ("lag_p999_ns", "p999", 0.999),
+];
 /// The share of the closed loop's rate that the open loop is offered.
 const OPEN_SHARE: f64 = 0.85;
 /// What may pass behind a trial's end before its generator has hung.
@@ -60,7 +68,7 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
         burn_ns: 0,
     };
     let (mut origin, address) = start_origin(&programs, interrupt, &origin_order)?;
-    study.outcome.systems = found.iter().map(Found::named).collect();
+    study.outcome.systems = found.iter().map(Found::named).chain([bare_loop()]).collect();
     study.outcome.notes = notes(&cores, &absent);
     let place = Place { url: format!("http://{address}/"), core: cores.system, folder: folder.clone() };
     let pairings: Vec<Pairing> = args.connections().iter().flat_map(|&count| pairings(&found, count)).collect();
@@ -85,10 +93,17 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
                 study.step();
             }
         }
-        for (metric, value) in place.pacing(&programs.loadgen, args, interrupt)? {
-            let case = format!("pacing of the open loop at {PACING_PER_S}/s, constant");
-            let system = Tool::LoadgenOpen.name().to_owned();
-            study.add(Sample { system, case, metric: metric.to_owned(), block, turn: 0, value });
+        for (turn, paced) in (0..).zip(shuffled(&[true, false], &mut study.random)) {
+            interrupt.check()?;
+            let (system, lags) = if paced {
+                (Tool::LoadgenOpen.name(), place.pacing(&programs.loadgen, args, interrupt)?)
+            } else {
+                (floor::NAME, place.floor(args)?)
+            };
+            for (metric, value) in lags {
+                let case = format!("pacing of the open loop at {PACING_PER_S}/s, constant");
+                study.add(Sample { system: system.to_owned(), case, metric: metric.to_owned(), block, turn, value });
+            }
         }
         study.step();
         study.keep(&pairings)?;
@@ -99,6 +114,14 @@ pub fn perform(args: &CompareArgs, interrupt: &Interrupt) -> Result<(), Failure>
 
 fn title(connections: u32) -> String {
     format!("{connections} connections")
+}
+
+fn bare_loop() -> Named {
+    Named {
+        name: floor::NAME.to_owned(),
+        version: "the lab's own".to_owned(),
+        description: "no generator: how late a loop is that only reads the clock".to_owned(),
+    }
 }
 
 /// What is promised: cheaper than wrk by 15 %, and the open loop at no less than 0.85 of the closed one.
@@ -129,6 +152,11 @@ fn notes(cores: &CoreMap, absent: &[String]) -> Vec<String> {
         ),
         "pacing: with --core, so that the timing thread polls before each arrival; only a quiet core shows it"
             .to_owned(),
+        format!(
+            "{}: the same planned times on the same core, waited for by a loop that only reads the clock: what it is late \
+             is the machine's doing, and nothing that runs there can be expected to be earlier",
+            floor::NAME
+        ),
     ];
     if cores.origin == cores.system {
         notes.push("origin and generator share a core: each trial has both costs in its wall time".to_owned());
@@ -199,7 +227,7 @@ impl Place {
         loadgen: &Path,
         args: &CompareArgs,
         interrupt: &Interrupt,
-    ) -> Result<[(&'static str, f64); 2], Failure> {
+    ) -> Result<[(&'static str, f64); LAGS.len()], Failure> {
         let out = self.folder.join("loadgen");
         let (core, rate) = (self.core.to_string(), PACING_PER_S.to_string());
         let duration = args.duration_s().to_string();
@@ -218,8 +246,18 @@ impl Place {
             &directory,
         ];
         self.output("loadgen-pacing", loadgen, &words.map(str::to_owned), args, interrupt)?;
-        let lag = |name| tools::summary_number(&out, &format!("/generator_lag_ns/{name}"));
-        Ok([("lag_p50_ns", lag("p50")?), ("lag_p99_ns", lag("p99")?)])
+        let mut lags = LAGS.map(|(metric, ..)| (metric, 0.0));
+        for ((_, lag_ns), (_, name, _)) in lags.iter_mut().zip(LAGS) {
+            *lag_ns = tools::summary_number(&out, &format!("/generator_lag_ns/{name}"))?;
+        }
+        Ok(lags)
+    }
+
+    /// How late the machine makes a bare loop against the same plan.
+    fn floor(&self, args: &CompareArgs) -> Result<[(&'static str, f64); LAGS.len()], Failure> {
+        let late = floor::measure(self.core, PACING_PER_S, Duration::from_secs_f64(args.duration_s()))?;
+        // Nanoseconds of a lateness below a minute are exact in a double.
+        Ok(LAGS.map(|(metric, _, quantile)| (metric, late.value_at_quantile(quantile) as f64)))
     }
 }
 
