@@ -20,7 +20,13 @@ use crate::schedule::Window;
 use crate::summary::duration_text;
 use crate::verdict::{Evidence, Verdict, judge};
 
-const TEMPLATE: &str = "\n  {bar:46.cyan/240} {pos:>4} of {len} s  {prefix}\n{msg}";
+/// Columns of the bar, and of what stands beside it.
+const BAR_COLUMNS: (usize, usize) = (8, 46);
+const BESIDE_COLUMNS: usize = 34;
+/// Terminals whose width nobody knows.
+const USUAL_COLUMNS: usize = 80;
+/// Where the figures of a line begin, and so whatever does not fit their line.
+const INDENT: &str = "              ";
 
 /// Where a run is shown.
 pub struct Live {
@@ -46,7 +52,7 @@ impl Live {
             (false, false) => Place::Lines,
             (false, true) => {
                 let seconds = (window.end_ns - window.start_ns).div_ceil(1_000_000_000);
-                let style = ProgressStyle::with_template(TEMPLATE).expect("invariant: a constant template");
+                let style = ProgressStyle::with_template(&template(columns())).expect("invariant: a constant template");
                 Place::Terminal(ProgressBar::new(seconds).with_style(style.progress_chars("━╸─")))
             }
         };
@@ -73,7 +79,7 @@ impl Live {
             Place::Terminal(bar) => {
                 bar.set_position(second.min(bar.length().unwrap_or(second)));
                 bar.set_prefix(interval.phase.name());
-                bar.set_message(self.block(interval, totals));
+                bar.set_message(folded(&self.block(interval, totals), columns()));
             }
         }
     }
@@ -130,6 +136,52 @@ impl Live {
     }
 }
 
+fn template(columns: usize) -> String {
+    let (least, most) = BAR_COLUMNS;
+    let bar = columns.saturating_sub(BESIDE_COLUMNS).clamp(least, most);
+    format!("\n  {{bar:{bar}.cyan/240}} {{pos:>4}} of {{len}} s  {{prefix}}\n{{msg}}")
+}
+
+/// How wide the terminal is now.
+fn columns() -> usize {
+    console::Term::stderr().size_checked().map_or(USUAL_COLUMNS, |(_, columns)| usize::from(columns))
+}
+
+/// The same lines, those that are too long for the terminal broken between words and gone on below their figures.
+fn folded(text: &str, columns: usize) -> String {
+    let mut all = String::with_capacity(text.len() * 2);
+    for (number, line) in text.lines().enumerate() {
+        if number > 0 {
+            all.push('\n');
+        }
+        let mut rest = line;
+        let mut indent = "";
+        loop {
+            // The last column stays free: some terminals begin a new line behind it.
+            let room = columns.saturating_sub(indent.len() + 1).max(1);
+            all.push_str(indent);
+            if rest.chars().count() <= room {
+                all.push_str(rest);
+                break;
+            }
+            // A figure and its unit stay together, which one blank parts, unless there is nothing else to break at.
+            let end = rest.char_indices().nth(room).map_or(rest.len(), |(at, _)| at);
+            let begin = rest.len() - rest.trim_start().len();
+            let gap = |gap: &str, behind: usize| rest[..end].rfind(gap).filter(|&at| at > behind);
+            let cut = gap("  ", INDENT.len()).or_else(|| gap(" ", begin)).unwrap_or(end);
+            let cut = if cut == 0 { rest.len() } else { cut };
+            all.push_str(rest[..cut].trim_end());
+            rest = rest[cut..].trim_start();
+            if rest.is_empty() {
+                break;
+            }
+            all.push('\n');
+            indent = if columns > 2 * INDENT.len() { INDENT } else { "" };
+        }
+    }
+    all
+}
+
 /// A second in one line.
 fn line(interval: &Interval) -> String {
     let (counts, response) = (&interval.counts, &interval.histograms.response);
@@ -153,7 +205,7 @@ fn quantile(histogram: &Histogram<u64>, at: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Live, Place};
+    use super::{BESIDE_COLUMNS, Live, Place, folded, template};
     use crate::recorder::{Interval, Phase};
     use crate::report::Totals;
     use crate::schedule::Window;
@@ -197,5 +249,26 @@ mod tests {
         totals.add(&interval);
         let text = live.block(&interval, &totals);
         assert!(!text.contains("planned") && text.contains("service ") && text.contains("so far      valid"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_every_word_and_no_line_that_is_too_long() {
+        let text = "  rate            500/s planned        502/s answered        0 failed\n  so far      suspect: the \
+            generator was late: lag p99 3.77 ms is 17 % of response p99 22.3 ms";
+        assert_eq!(folded(text, 200), text);
+        assert_eq!(
+            folded(text, 60),
+            "  rate            500/s planned        502/s answered\n              0 failed\n  so far      suspect: the \
+             generator was late: lag p99\n              3.77 ms is 17 % of response p99 22.3 ms"
+        );
+        for columns in 1..100 {
+            let folded = folded(text, columns);
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<String>();
+            assert_eq!(words(&folded), words(text), "{columns}");
+            let longest = folded.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest < columns.max(2), "{longest} of {columns}:\n{folded}");
+        }
+        assert!(template(40).contains("{bar:8."), "{}", template(40));
+        assert!(template(BESIDE_COLUMNS + 30).contains("{bar:30.") && template(400).contains("{bar:46."));
     }
 }

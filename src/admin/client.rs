@@ -1,6 +1,6 @@
 //! A blocking HTTP client for the command line's questions to a running appliance, and for the probes of the claim.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -64,7 +64,14 @@ pub fn request(
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    let failed = |error: std::io::Error| format!("{to}: {error}");
+    let failed = |error: std::io::Error| match error.kind() {
+        // What a read that waits no longer is called depends on the system.
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            let s = patience.as_secs();
+            format!("{to}: no answer within {s} s; the appliance is overloaded, hangs, or something else listens there")
+        }
+        _ => format!("{to}: {error}"),
+    };
     stream.write_all(head.as_bytes()).map_err(failed)?;
     stream.write_all(body).map_err(failed)?;
     let mut bytes = Vec::new();

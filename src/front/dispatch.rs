@@ -135,6 +135,7 @@ impl FrontServer {
         down.exchange.state = State::Queued;
         // The job of a safe request can be made again.
         if !down.exchange.is_safe() {
+            down.exchange.reads_pages = down.exchange.asks_for_pages(&[]);
             down.exchange.forget_head_bytes();
         }
         down.deadline_ns = job.deadline_ns;

@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use crate::engine::Conn;
 use crate::http1::body::BodyReader;
-use crate::http1::head::{Method, RequestHead, Version};
+use crate::http1::head::{Known, Method, RequestHead, Version};
 use crate::replica::job::Job;
 
+use super::notice;
 use super::record::Record;
 use super::server::Published;
 use super::trace::Trace;
@@ -50,6 +51,8 @@ pub struct Exchange {
     pub body_done: bool,
     /// Whether the connection stays open after this exchange.
     pub keep_alive: bool,
+    /// Whether the browser asks for pages: said when the head's bytes go before the answer is known.
+    pub reads_pages: bool,
     /// The job while it is collected or waits for a free replica.
     pub job: Option<Box<Job>>,
     /// The job's way to a replica, while it is out.
@@ -94,6 +97,19 @@ impl Exchange {
         matches!(self.head.method, Method::Get | Method::Head) && !self.head.framing.has_body()
     }
 
+    /// Whether the browser asks for pages; `unsound` is what came of a head that is not sound, which has no fields.
+    pub fn asks_for_pages(&self, unsound: &[u8]) -> bool {
+        if !self.head_bytes.is_empty() {
+            return self.head.value(&self.head_bytes, Known::Accept).is_some_and(notice::asks_for_pages);
+        }
+        match self.state {
+            State::Idle | State::Head => notice::asks_for_pages(unsound),
+            State::Collect | State::Queued | State::Waiting | State::Relay | State::Tunnel | State::Closing => {
+                self.reads_pages
+            }
+        }
+    }
+
     /// Lets the head's bytes go, but for the memory that the next head will want.
     pub fn forget_head_bytes(&mut self) {
         self.head_bytes.clear();
@@ -105,6 +121,7 @@ impl Exchange {
         self.state = State::Idle;
         self.head.clear();
         self.forget_head_bytes();
+        self.reads_pages = false;
         self.body_done = false;
         self.upstream = None;
         self.flight = None;

@@ -30,6 +30,7 @@ mod interim;
 pub mod latency;
 pub mod log;
 pub mod note;
+mod notice;
 pub mod pace;
 mod part;
 pub mod reason;

@@ -7,6 +7,7 @@ use crate::http1::parse::Reject;
 use super::FrontServer;
 use super::connection::{Downstream, Input};
 use super::exchange::{Exchange, State};
+use super::notice::Notice;
 use super::reason::Reason;
 use super::rejects::Part;
 use super::respond::{self, Context};
@@ -31,12 +32,12 @@ impl FrontServer {
         }
         exchange.answered = true;
         let context = Context::of(&exchange.head, exchange.keep_alive);
-        let mut body = String::with_capacity(text.len() + 1);
-        body.push_str(text);
-        body.push('\n');
-        let bytes = respond::short(engine, down.conn, context, status, extra, &body, &mut self.now);
+        let is_page = status >= 400 && exchange.asks_for_pages(down.input.front());
+        let notice = Notice { status, text, is_safe: exchange.is_safe(), is_page };
+        let body_bytes = notice.bytes();
+        let bytes = respond::short(engine, down.conn, context, &notice, body_bytes, extra, &mut self.now);
         self.given(engine, down, bytes);
-        down.exchange.trace.body_bytes = if context.head_only { 0 } else { body.len() as u64 };
+        down.exchange.trace.body_bytes = if context.head_only { 0 } else { body_bytes as u64 };
         self.note_status(engine, down, status);
     }
 

@@ -8,6 +8,8 @@ use crate::http1::head::{Header, Known, Method, RequestHead, ResponseHead, Versi
 use crate::replica::job::{Response, SessionChange};
 use crate::storage::files::{Object, Plan};
 
+use super::notice::Notice;
+
 /// What the `Server` header says.
 pub const SERVER: &str = "twintier";
 /// What this front calls itself in `Via` (RFC 9110 section 7.6.3).
@@ -158,8 +160,12 @@ fn begin<S: Sink>(out: &mut S, context: Context, status: u16, date: &[u8]) {
     encode::connection(out, context.version, context.keep_alive);
 }
 
+fn has_body(status: u16) -> bool {
+    status != 204 && status != 304
+}
+
 fn body<S: Sink>(out: &mut S, context: Context, status: u16, bytes: &[u8]) {
-    if status == 204 || status == 304 {
+    if !has_body(status) {
         out.put(b"\r\n");
         return;
     }
@@ -170,23 +176,33 @@ fn body<S: Sink>(out: &mut S, context: Context, status: u16, bytes: &[u8]) {
     }
 }
 
-/// A short answer of the front's own: an error, or a redirect with its location.
+/// A short answer of the front's own: an error, or a redirect with its location; `body_bytes` is what `notice` comes to.
 pub fn short<E: Engine>(
     engine: &mut E,
     conn: Conn,
     context: Context,
-    status: u16,
+    notice: &Notice,
+    body_bytes: usize,
     extra: &[(&[u8], &[u8])],
-    text: &str,
     now: &mut Now,
 ) -> usize {
     let mut out = Writer::new(engine, conn);
-    begin(&mut out, context, status, now.date());
+    begin(&mut out, context, notice.status, now.date());
     for (name, value) in extra {
         encode::header(&mut out, name, value);
     }
-    encode::header(&mut out, b"content-type", b"text/plain; charset=utf-8");
-    body(&mut out, context, status, text.as_bytes());
+    if notice.status >= 400 {
+        // What it looks like depends on who asks.
+        encode::header(&mut out, b"vary", b"accept");
+    }
+    encode::header(&mut out, b"content-type", notice.content_type());
+    if has_body(notice.status) {
+        encode::content_length(&mut out, body_bytes as u64);
+    }
+    encode::end(&mut out);
+    if has_body(notice.status) && !context.head_only {
+        notice.encode(&mut out);
+    }
     out.finish()
 }
 

@@ -168,6 +168,30 @@ fn the_way_from_search_to_approval_needs_no_script() {
     all_is_well(&browser, http);
 }
 
+#[test]
+fn a_reason_that_is_being_written_outlives_a_changed_quantity() {
+    let Some(browser) = Browser::start() else { return };
+    let (appliance, _suppliers) = with_supplier(Setup::shipped());
+    let mut alice = appliance.user("alice");
+    for item in ["item-03", "item-07"] {
+        assert_eq!(alice.post("/reqcat/cart/add", &[("item", item), ("quantity", "2")]).status, 303);
+    }
+    let ordered = alice.post("/reqcat/cart/order", &[("cart", "alice"), ("reason", "as it was")]);
+    let edit = format!("{}/edit", ordered.location());
+    sign_in(&browser, appliance.http, "alice", &edit);
+    browser.run("document.getElementById('reason').value = 'half a sentence'");
+    browser.run(
+        "const field = document.getElementById('quantity-1'); field.value = '5'; field.dispatchEvent(new Event('change'))",
+    );
+    browser.until("the new quantity", "document.getElementById('quantity-1')?.defaultValue === '5'");
+    browser.until("the sentence", "document.getElementById('reason').value === 'half a sentence'");
+    assert_eq!(browser.run("return document.getElementById('reason').defaultValue"), "as it was", "nothing was saved");
+    // It is given back once: who comes again later sees what is stored.
+    browser.open(&format!("http://{}{edit}", appliance.http));
+    browser.until("the stored reason", "document.getElementById('reason')?.value === 'as it was'");
+    all_is_well(&browser, appliance.http);
+}
+
 /// The field that has the focus, whether it is marked as wrong, and what is said about it.
 const WRONG_FIELD: &str = "return (() => { const field = document.activeElement; return [field.id, \
     field.getAttribute('aria-invalid'), document.getElementById(field.getAttribute('aria-describedby'))?.textContent]; })()";

@@ -25,6 +25,7 @@ mod journeys;
 mod lives;
 mod logs;
 mod neighbors;
+mod notices;
 mod observing;
 mod pages;
 #[path = "../support/postgres.rs"]

@@ -67,6 +67,19 @@
     field.addEventListener('change', () => { if (field.reportValidity()) field.form.requestSubmit(); });
   }
 
+  // A changed line loads the page anew: what somebody has typed beside it goes with it, in this tab, once.
+  for (const field of document.querySelectorAll('[data-keep]')) {
+    const key = `typed at ${location.pathname} into ${field.name}`;
+    try {
+      const typed = sessionStorage.getItem(key);
+      sessionStorage.removeItem(key);
+      if (typed !== null) field.value = typed;
+      document.addEventListener('submit', (event) => {
+        if (event.target !== field.form && field.value !== field.defaultValue) sessionStorage.setItem(key, field.value);
+      });
+    } catch { /* Storage is switched off: it is typed again. */ }
+  }
+
   // A submitted requisition shows what becomes of it. What somebody is typing stays.
   const watch = async () => {
     const card = document.querySelector('[data-watch]');

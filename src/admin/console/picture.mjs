@@ -68,15 +68,16 @@ class Box {
     this.lines.forEach((line, number) => place(line, x + 12, y + 44 + number * 18));
   }
 
-  /** Where there is no room for it, a state that is as it should be is said by its sign only. */
+  /** Where there is no room beside the name, a state that is as it should be is said by its sign only, another one below. */
   say(name, stateName, lines, compact = false) {
     const { word, sign, mood } = state(stateName);
     mark(this.node, "data-mood", mood);
     show(this.sign, sign);
     show(this.title, name);
     const isShown = !compact || mood !== "good";
-    show(this.state, isShown ? word : "");
-    this.lines.forEach((line, number) => show(line, lines[number] ?? ""));
+    show(this.state, isShown && !compact ? word : "");
+    const shown = isShown && compact ? [word, ...lines] : lines;
+    this.lines.forEach((line, number) => show(line, shown[number] ?? ""));
     mark(this.node, "aria-label", `${name}: ${(isShown ? [word, ...lines] : [...lines, word]).filter(Boolean).join(", ")}`);
   }
 }
