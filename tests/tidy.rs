@@ -494,7 +494,10 @@ fn the_generator_measures_by_the_monotonic_clock() {
     };
     let mut offenders = Vec::new();
     for source in &program {
-        let found = reads(source, &["SystemTime", " unix_ms()", "(unix_ms()", ".unix_ms()", "UNIX_EPOCH", "Utc::now", "Local::now"]);
+        let found = reads(
+            source,
+            &["SystemTime", " unix_ms()", "(unix_ms()", ".unix_ms()", "UNIX_EPOCH", "Utc::now", "Local::now"],
+        );
         match WALL.iter().any(|(path, _)| *path == source.path) {
             true if found.is_empty() => offenders.push(format!("{}: reads no wall time any more", source.path)),
             true => {}
