@@ -10,8 +10,8 @@ use crate::storage::files::{Object, Plan};
 
 use super::notice::Notice;
 
-/// What the `Server` header says.
-pub const SERVER: &str = "twintier";
+/// The name of this server, and the next field up to its value.
+const BEFORE_DATE: &[u8] = b"server: twintier\r\ndate: ";
 /// What this front calls itself in `Via` (RFC 9110 section 7.6.3).
 pub const VIA: &[u8] = b"twintier";
 
@@ -145,6 +145,9 @@ impl Context {
 pub struct Now {
     pub unix_ms: u64,
     cache: DateCache,
+    /// Where the head of a replica's answer is put together, because appending its many short pieces to a vector costs a
+    /// third of what it costs in a buffer of the engine.
+    head: Vec<u8>,
 }
 
 impl Now {
@@ -155,23 +158,27 @@ impl Now {
 
 fn begin<S: Sink>(out: &mut S, context: Context, status: u16, date: &[u8]) {
     encode::status_line(out, status);
-    encode::header(out, b"server", SERVER.as_bytes());
-    encode::header(out, b"date", date);
+    out.put(BEFORE_DATE);
+    out.put(date);
+    out.put(b"\r\n");
     encode::connection(out, context.version, context.keep_alive);
 }
 
-fn has_body(status: u16) -> bool {
+/// Whether an answer of this status may have a body (RFC 9110 sections 15.3.5 and 15.4.5).
+fn may_have_body(status: u16) -> bool {
     status != 204 && status != 304
 }
 
-fn body<S: Sink>(out: &mut S, context: Context, status: u16, bytes: &[u8]) {
-    if !has_body(status) {
-        out.put(b"\r\n");
-        return;
+/// The end of a head before `bytes` of body.
+fn length<S: Sink>(out: &mut S, status: u16, bytes: usize) {
+    if may_have_body(status) {
+        encode::content_length(out, bytes as u64);
     }
-    encode::content_length(out, bytes.len() as u64);
     out.put(b"\r\n");
-    if !context.head_only {
+}
+
+fn body<S: Sink>(out: &mut S, context: Context, status: u16, bytes: &[u8]) {
+    if may_have_body(status) && !context.head_only {
         out.put(bytes);
     }
 }
@@ -196,11 +203,8 @@ pub fn short<E: Engine>(
         encode::header(&mut out, b"vary", b"accept");
     }
     encode::header(&mut out, b"content-type", notice.content_type());
-    if has_body(notice.status) {
-        encode::content_length(&mut out, body_bytes as u64);
-    }
-    encode::end(&mut out);
-    if has_body(notice.status) && !context.head_only {
+    length(&mut out, notice.status, body_bytes);
+    if may_have_body(notice.status) && !context.head_only {
         notice.encode(&mut out);
     }
     out.finish()
@@ -216,28 +220,34 @@ pub fn from_replica<E: Engine>(
     timing: Option<Timing>,
     now: &mut Now,
 ) -> usize {
-    let mut out = Writer::new(engine, conn);
-    begin(&mut out, context, response.status, now.date());
-    let mut header = |name: &[u8], value: &str| {
+    let mut head = std::mem::take(&mut now.head);
+    head.clear();
+    begin(&mut head, context, response.status, now.date());
+    for (name, value) in [
+        (&b"content-type"[..], response.content_type),
+        (b"location", &response.location),
+        (b"etag", &response.etag),
+        (b"allow", response.allow),
+        (b"cache-control", response.cache_control),
+        (b"set-cookie", cookie),
+    ] {
         if !value.is_empty() {
-            encode::header(&mut out, name, value.as_bytes());
+            encode::header(&mut head, name, value.as_bytes());
         }
-    };
-    header(b"content-type", response.content_type);
-    header(b"location", &response.location);
-    header(b"etag", &response.etag);
-    header(b"allow", response.allow);
-    header(b"cache-control", response.cache_control);
-    header(b"set-cookie", cookie);
+    }
     if response.retry_after_s > 0 {
-        encode::header(&mut out, b"retry-after", response.retry_after_s.to_string().as_bytes());
+        encode::header_integer(&mut head, b"retry-after", response.retry_after_s.into());
     }
     if response.session != SessionChange::None || !response.etag.is_empty() {
-        encode::header(&mut out, b"vary", b"cookie, accept");
+        head.put(b"vary: cookie, accept\r\n");
     }
     if let Some(timing) = timing {
-        timing.encode(&mut out);
+        timing.encode(&mut head);
     }
+    length(&mut head, response.status, response.body.len());
+    let mut out = Writer::new(engine, conn);
+    out.put(&head);
+    now.head = head;
     body(&mut out, context, response.status, &response.body);
     out.finish()
 }

@@ -8,15 +8,33 @@ use super::parse::Reject;
 /// `+` is a space, a broken escape stands for itself, bytes that are no UTF-8 become U+FFFD. Borrows what needs no
 /// decoding.
 pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
-    })
+    raw_pairs(text).map(|(name, value)| (decode(name), decode(value)))
 }
 
 /// The value of the first field of this name.
 pub fn find<'t>(text: &'t str, name: &str) -> Option<Cow<'t, str>> {
-    pairs(text).find(|(each, _)| each == name).map(|(_, value)| value)
+    raw_pairs(text).find(|(each, _)| decode(each) == name).map(|(_, value)| decode(value))
+}
+
+/// The same, not decoded. Queries are short: a look at each byte is cheaper than a search that pays off for long ones.
+fn raw_pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let cut = |text: &'_ str, at: u8| text.bytes().position(|byte| byte == at);
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        loop {
+            let text = rest?;
+            let pair = match cut(text, b'&') {
+                Some(end) => {
+                    rest = Some(&text[end + 1..]);
+                    &text[..end]
+                }
+                None => rest.take()?,
+            };
+            if !pair.is_empty() {
+                return Some(cut(pair, b'=').map_or((pair, ""), |end| (&pair[..end], &pair[end + 1..])));
+            }
+        }
+    })
 }
 
 /// One name or value of a form.
@@ -79,6 +97,12 @@ pub fn decode_path(bytes: &[u8], path: &mut String) -> Result<(), Reject> {
     if bytes.first() != Some(&b'/') {
         return Err(Reject::new(400, "path does not begin with a slash", 0));
     }
+    if is_decoded(bytes)
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        path.push_str(text);
+        return Ok(());
+    }
     let mut decoded = std::mem::take(path).into_bytes();
     let verdict = decode_segments(bytes, &mut decoded);
     match String::from_utf8(decoded) {
@@ -87,6 +111,17 @@ pub fn decode_path(bytes: &[u8], path: &mut String) -> Result<(), Reject> {
         Err(_) => {}
     }
     verdict
+}
+
+/// Whether a path stands for itself, as nearly every one does: nothing to decode, to refuse or to merge. A segment that
+/// begins with a dot is looked at more closely, whatever follows.
+fn is_decoded(bytes: &[u8]) -> bool {
+    let mut before = 0;
+    bytes.iter().all(|&byte| {
+        let plain = byte >= b' ' && !matches!(byte, b'%' | b'\\' | 0x7f) && !(before == b'/' && matches!(byte, b'/' | b'.'));
+        before = byte;
+        plain
+    })
 }
 
 fn decode_segments(bytes: &[u8], decoded: &mut Vec<u8>) -> Result<(), Reject> {

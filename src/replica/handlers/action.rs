@@ -88,7 +88,7 @@ fn write(
     let input = |name: &str| sent.text(name).map(|text| Cow::Owned(text.trim().to_owned()));
     let key = match source {
         KeySource::Fresh { prefix } => fresh_key(prefix, call.scene.fresh, call.scene.replica),
-        KeySource::Given { key, .. } => call.fill(key, &action.path, input).ok_or_else(Refusal::missing)?,
+        KeySource::Given { key, .. } => call.fill(key, &action.path, input).ok_or_else(Refusal::missing)?.into_owned(),
     };
     check_key(&key)?;
     let row = call.scene.tables.get(table, &key);
@@ -176,7 +176,7 @@ fn further_edit(
                 "key" => Some(Cow::Owned(own.to_owned())),
                 name => Some(Cow::Owned(sent.text(name).unwrap_or("").trim().to_owned())),
             };
-            call.fill(key, &action.path, more).ok_or_else(Refusal::missing)?
+            call.fill(key, &action.path, more).ok_or_else(Refusal::missing)?.into_owned()
         }
     };
     check_key(&key)?;
@@ -217,7 +217,7 @@ fn delete(
     let key = call.fill(key, &action.path, |_| None).ok_or_else(Refusal::missing)?;
     let row = call.scene.tables.get(table, &key).ok_or_else(Refusal::missing)?;
     check_when(action, &context(call, action, (table, Some(row)), None, &key, &values)?)?;
-    let edits = vec![Edit { table, key: key.as_str().into(), record: None }];
+    let edits = vec![Edit { table, key: (&*key).into(), record: None }];
     Ok(Step::Write(Write { edits, acknowledge: action.acknowledge, after: after(call, index, action, sent, &key) }))
 }
 
@@ -348,8 +348,8 @@ fn after(call: &Call<'_>, index: usize, action: &Action, sent: &Sent, key: &str)
         action: index,
         key: key.into(),
         created: false,
-        location: action.location.fill(encoded).unwrap_or_default(),
-        target: action.location.fill(|name| Some(Cow::Owned(value(name)))).unwrap_or_default(),
+        location: action.location.fill(encoded).unwrap_or_default().into_owned(),
+        target: action.location.fill(|name| Some(Cow::Owned(value(name)))).unwrap_or_default().into_owned(),
         session: SessionChange::None,
         agent: None,
     }
@@ -383,7 +383,7 @@ pub fn written(scene: Scene<'_>, after: &After, job: &mut Job) -> Option<String>
     let query = std::mem::take(&mut job.query);
     let shown = application.router.find(target).and_then(|found| match found.route.get {
         Some(Page::View(index)) => {
-            let call = Call { scene, application, who, values: found.values(target) };
+            let call = Call { scene, application, who, values: found.values };
             let view = &application.views[index];
             let allowed = application.authority.decide(who.roles(), &view.name, crate::authority::table::Verb::Read);
             allowed.is_allow().then(|| view::show(&call, view, target, 202, job))

@@ -9,17 +9,18 @@ use crate::tables::{DocumentShape, FieldKind, Row};
 
 /// A row as an object: the key under its name, then the fields in the order of the document.
 pub fn row(shape: &DocumentShape, row: &Row, out: &mut Vec<u8>) {
-    out.push(b'{');
-    text(&shape.key, out);
-    out.push(b':');
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(shape.key.as_bytes());
+    out.extend_from_slice(b"\":");
     text(&row.key, out);
     for (index, field) in shape.fields.iter().enumerate() {
         if field.secret {
             continue;
         }
-        out.push(b',');
-        text(&field.name, out);
-        out.push(b':');
+        // Names of fields are identifiers (the compiler of documents sees to it): nothing in them is escaped.
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(field.name.as_bytes());
+        out.extend_from_slice(b"\":");
         value(field.kind, row.get(index), out);
     }
     out.push(b'}');
@@ -96,14 +97,19 @@ fn plain_end(bytes: &[u8], start: usize) -> usize {
     const HIGH: u64 = ONES << 7;
     // Sets the high bit of each byte that is zero; may set others above the first such byte only.
     let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let mut at = start;
-    while let Some(word) = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes) {
+    let word_at = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes);
+    let is_plain = |word: u64| {
         let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
         let found = below_space | zeroes(word ^ (ONES * u64::from(b'"'))) | zeroes(word ^ (ONES * u64::from(b'\\')));
-        if found != 0 {
-            break;
-        }
+        found == 0
+    };
+    let mut at = start;
+    while word_at(at).is_some_and(is_plain) {
         at += 8;
+    }
+    // What is left after whole words: the last eight bytes once more, if they are all of this run.
+    if bytes.len() - at < 8 && bytes.len() - start >= 8 && word_at(bytes.len() - 8).is_some_and(is_plain) {
+        return bytes.len();
     }
     let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
     bytes[at..].iter().position(special).map_or(bytes.len(), |length| at + length)

@@ -162,7 +162,7 @@ struct Call<'a> {
 pub fn handle(scene: Scene<'_>, job: &mut Job) -> (Step, Option<String>) {
     job.response.code_version = scene.code.version;
     job.response.replica = scene.replica;
-    if form_field(&job.query, "format").is_some_and(|format| format == "json") {
+    if job.accept != Accept::Json && form_field(&job.query, "format").is_some_and(|format| format == "json") {
         job.accept = Accept::Json;
     }
     // The path is borrowed while the response is written, so it leaves the job for that time.
@@ -198,7 +198,7 @@ fn handle_in<'a>(
 impl<'a> Call<'a> {
     fn run(&mut self, path: &'a str, job: &mut Job) -> Result<Step, Refusal> {
         let found = self.application.router.find(path).ok_or_else(Refusal::missing)?;
-        self.values = found.values(path);
+        self.values = found.values;
         let route = found.route;
         match job.method {
             Method::Get | Method::Head => match route.get {

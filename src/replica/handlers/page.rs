@@ -51,7 +51,7 @@ impl Call<'_> {
         pattern: &Pattern,
         path: &RoutePath,
         more: impl Fn(&str) -> Option<Cow<'v, str>>,
-    ) -> Option<String> {
+    ) -> Option<Cow<'v, str>> {
         pattern.fill(|name| match name {
             "user.name" => Some(Cow::Borrowed(self.who.name())),
             name => self.parameter(path, name).map(Cow::Borrowed).or_else(|| more(name)),

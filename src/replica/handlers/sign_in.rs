@@ -27,9 +27,9 @@ pub fn verified(scene: Scene<'_>, user: &str, right: bool, job: &mut Job) -> Opt
     let path = std::mem::take(&mut job.path);
     let who = recognize(scene, &mut job.identity);
     let found = application.router.find(&path);
-    let values = found.as_ref().map(|found| found.values(&path)).unwrap_or_default();
+    let (post, values) = found.map(|found| (found.route.post, found.values)).unwrap_or_default();
     let call = Call { scene, application, who, values };
-    let action = found.and_then(|found| found.route.post).map(|index| &application.actions[index]);
+    let action = post.map(|index| &application.actions[index]);
     let outcome = match action {
         Some(action) => answer(&call, action, user, right, &path, job),
         None => Err(Refusal::missing()),
@@ -52,7 +52,7 @@ fn answer(call: &Call<'_>, action: &Action, user: &str, right: bool, path: &str,
     let next = sent.text("next").filter(|next| is_local(next));
     let location = next.map_or_else(
         || {
-            let below = call.fill(&action.location, &action.path, |_| None).unwrap_or_else(|| "/".to_owned());
+            let below = call.fill(&action.location, &action.path, |_| None).unwrap_or_else(|| "/".into());
             format!("{}{below}", job.mount)
         },
         str::to_owned,

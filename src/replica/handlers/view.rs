@@ -164,7 +164,7 @@ fn wanted(call: &Call<'_>, view: &View, list: &List, query: &str) -> Option<Vec<
                 Some(text) if !text.is_empty() => text,
                 Some(_) | None => continue,
             },
-            FilterBy::Value(pattern) => Cow::Owned(call.fill(pattern, &view.path, |_| None)?),
+            FilterBy::Value(pattern) => call.fill(pattern, &view.path, |_| None)?,
         };
         // No row can have a value that the field's kind does not have.
         wanted.push((filter.field, input::typed(shape.fields[filter.field].kind, &text)?));

@@ -1,5 +1,6 @@
 //! Text with names in braces (`/items/{item}`), and the expressions of code tables.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::ops::Range;
@@ -85,8 +86,11 @@ impl Pattern {
         })
     }
 
-    /// The text with values in place of names; `None` where a name has no value.
-    pub fn fill<'a>(&self, mut value: impl FnMut(&str) -> Option<std::borrow::Cow<'a, str>>) -> Option<String> {
+    /// The text with values in place of names; `None` where a name has no value. What is one name is its value.
+    pub fn fill<'a>(&self, mut value: impl FnMut(&str) -> Option<Cow<'a, str>>) -> Option<Cow<'a, str>> {
+        if let [Part::Name(name)] = &*self.parts {
+            return value(name);
+        }
         let mut text = String::new();
         for part in &self.parts {
             match part {
@@ -94,7 +98,7 @@ impl Pattern {
                 Part::Name(name) => text.push_str(&value(name)?),
             }
         }
-        Some(text)
+        Some(Cow::Owned(text))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Paths of an application: which view, form or action a path below the mount means.
 
 use std::fmt;
-use std::ops::Range;
 
 use toml::Spanned;
 
@@ -139,16 +138,10 @@ pub struct Route {
 
 /// A path that was found, with the values of its parameters in order.
 #[derive(Debug)]
-pub struct Found<'r> {
+pub struct Found<'r, 'p> {
     pub route: &'r Route,
-    values: Vec<Range<usize>>,
-}
-
-impl Found<'_> {
-    /// The values in the path that was looked up.
-    pub fn values<'p>(&self, path: &'p str) -> Vec<&'p str> {
-        self.values.iter().map(|range| &path[range.clone()]).collect()
-    }
+    /// Parts of the path that was looked up.
+    pub values: Vec<&'p str>,
 }
 
 /// All paths of an application; a literal segment wins over a parameter, from left to right.
@@ -201,18 +194,18 @@ impl Router {
     }
 
     /// The route of a decoded path below the mount.
-    pub fn find(&self, path: &str) -> Option<Found<'_>> {
+    pub fn find<'p>(&self, path: &'p str) -> Option<Found<'_, 'p>> {
         let below = path.strip_prefix('/')?;
-        let count = if below.is_empty() { 0 } else { below.split('/').count() };
+        let count = if below.is_empty() { 0 } else { 1 + below.bytes().filter(|byte| *byte == b'/').count() };
         let routes = self.routes.get(count)?;
         'routes: for route in routes {
             let mut at = 1;
             let mut values = Vec::new();
             for segment in &route.path.segments {
-                let end = path[at..].find('/').map_or(path.len(), |end| end + at);
+                let end = path[at..].bytes().position(|byte| byte == b'/').map_or(path.len(), |end| end + at);
                 match segment {
                     Segment::Literal(text) if **text == path[at..end] => {}
-                    Segment::Parameter(_) if end > at => values.push(at..end),
+                    Segment::Parameter(_) if end > at => values.push(&path[at..end]),
                     Segment::Literal(_) | Segment::Parameter(_) => continue 'routes,
                 }
                 at = end + 1;
@@ -243,7 +236,7 @@ mod tests {
             ("/items", 4, vec![]),
         ] {
             let found = router.find(path).expect(path);
-            assert_eq!((found.route.get, found.values(path)), (Some(Page::View(number)), values), "{path}");
+            assert_eq!((found.route.get, found.values), (Some(Page::View(number)), values), "{path}");
         }
         for path in ["", "/x", "/items/", "//", "/items/a/b", "items", "/x/y/z/w/v"] {
             assert!(router.find(path).is_none(), "{path}");
