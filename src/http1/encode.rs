@@ -229,24 +229,9 @@ pub const fn reason(status: u16) -> &'static str {
     }
 }
 
-/// The body of an error answer as `text/plain`: the status, its name, and why, if `detail` is not empty.
-pub fn error_body(sink: &mut impl Sink, status: u16, detail: &str) {
-    integer(sink, u64::from(status));
-    let name = reason(status);
-    if !name.is_empty() {
-        sink.put(b" ");
-        sink.put(name.as_bytes());
-    }
-    if !detail.is_empty() {
-        sink.put(b": ");
-        sink.put(detail.as_bytes());
-    }
-    sink.put(b"\n");
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{DateCache, chunk_head, connection, date, error_body, header_safe, integer, request_line, status_line};
+    use super::{DateCache, chunk_head, connection, date, header_safe, integer, request_line, status_line};
     use crate::http1::head::Version;
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -265,6 +250,7 @@ mod tests {
 
     #[test]
     fn lines() {
+        assert_eq!(text(|out| status_line(out, 200)), "HTTP/1.1 200 OK\r\n");
         assert_eq!(text(|out| status_line(out, 404)), "HTTP/1.1 404 Not Found\r\n");
         assert_eq!(text(|out| status_line(out, 299)), "HTTP/1.1 299 \r\n");
         assert_eq!(text(|out| request_line(out, b"GET", b"/a", Some(b"b=c"))), "GET /a?b=c HTTP/1.1\r\n");
@@ -274,10 +260,6 @@ mod tests {
         assert_eq!(text(|out| header_safe(out, b"x", b"")), "x: \r\n");
         assert_eq!(text(|out| connection(out, Version::Http11, false)), "connection: close\r\n");
         assert_eq!(text(|out| connection(out, Version::Http10, true)), "connection: keep-alive\r\n");
-        assert_eq!(
-            text(|out| error_body(out, 413, "body exceeds the limit")),
-            "413 Content Too Large: body exceeds the limit\n"
-        );
     }
 
     #[test]

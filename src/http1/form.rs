@@ -118,7 +118,8 @@ pub fn decode_path(bytes: &[u8], path: &mut String) -> Result<(), Reject> {
 fn is_decoded(bytes: &[u8]) -> bool {
     let mut before = 0;
     bytes.iter().all(|&byte| {
-        let plain = byte >= b' ' && !matches!(byte, b'%' | b'\\' | 0x7f) && !(before == b'/' && matches!(byte, b'/' | b'.'));
+        let plain =
+            byte >= b' ' && !matches!(byte, b'%' | b'\\' | 0x7f) && !(before == b'/' && matches!(byte, b'/' | b'.'));
         before = byte;
         plain
     })
