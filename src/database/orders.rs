@@ -116,7 +116,8 @@ fn merge<S: Store>(store: &mut S, stored: &Update, update: &Update, now_ms: u64)
     if winner.stamp == update.stamp { store.upsert(std::slice::from_ref(update)) } else { Ok(()) }
 }
 
-/// All mutations, or none; a missing row of a [`Change::Set`] refuses them all.
+/// All mutations, or none; a missing row of a [`Change::Set`] refuses them all, and so does a piece of agents' work that
+/// is another appliance's.
 pub fn mutate<S: Store>(
     store: &mut S,
     author: &mut Author,
@@ -128,6 +129,7 @@ pub fn mutate<S: Store>(
             return Ok(Outcome::Failed(wrong));
         }
     }
+    let mine = store.place().map(|me| Value::Integer(me.appliance.cast_signed()));
     let mut own: HashMap<(TableId, &str), Update> = HashMap::new();
     let mut updates: Vec<Update> = Vec::with_capacity(mutations.len());
     let mut missing = Vec::new();
@@ -138,6 +140,14 @@ pub fn mutate<S: Store>(
             None => store.row(mutation.table, &mutation.key)?,
         };
         let present = stored.as_ref().and_then(|stored| stored.record.as_ref());
+        if let (AGENT_WORK, Some(mine), Some(present)) = (mutation.table, &mine, present)
+            && let Some(owner) = withheld(mine, &mutation.change, present)
+        {
+            return Ok(Outcome::Failed(format!(
+                "the work `{}` belongs to appliance {owner}, which has taken it over; leave it alone",
+                mutation.key
+            )));
+        }
         let record = match (&mutation.change, present) {
             (Change::Put(record), Some(present)) if same(record, present) => continue,
             (Change::Put(record), _) => Some(record.clone()),
@@ -164,6 +174,22 @@ pub fn mutate<S: Store>(
     }
     store.upsert(&updates)?;
     Ok(Outcome::Committed { updates })
+}
+
+/// Which other appliance keeps an agent from changing a row of work: one that was cut off for so long that its work was
+/// taken over must not go on with it when it is back, whatever it has read before. What is finished may be put anew, by
+/// whoever is ordered to do it again.
+fn withheld(mine: &Value, change: &Change, present: &Record) -> Option<i64> {
+    let owner = present.get(agent_work::APPLIANCE);
+    let is_finished = present.get(agent_work::STATE).as_text().is_some_and(agent_work::is_finished);
+    let takes = match change {
+        Change::Put(_) | Change::Delete => is_finished,
+        Change::Set(values) => values.iter().any(|(field, value)| *field == agent_work::APPLIANCE && value == mine),
+    };
+    match owner {
+        Value::Integer(number) if owner != mine && !takes => Some(*number),
+        Value::Integer(_) | Value::Null | Value::Text(_) | Value::Boolean(_) => None,
+    }
 }
 
 /// Whether mutations are an import: many records for distinct keys of one table.

@@ -428,6 +428,33 @@ pub fn take_over_from_the_dead<S: Store>(join: &dyn Fn(&str, Arc<ShapeSet>) -> S
     assert!(one.follow(1).members.iter().any(|member| member.appliance == dead && !member.alive));
     assert_eq!(taken(&mut other), ["a", "b"], "also the second to ask finds what the dead one has left");
     assert_eq!(taken(&mut one), [""; 0], "what is taken is taken");
+
+    // Whoever comes back and goes on with work that was taken over changes nothing of it, and nothing beside it.
+    let go_on = |at: &mut Appliance<S>, key: &str| {
+        let step = Mutation {
+            table: AGENT_WORK,
+            key: key.into(),
+            change: Change::Set(vec![(agent_work::STATE, Value::text("running"))]),
+        };
+        let beside = put(("beside", "queued", None));
+        at.ask(|reply| Request::Mutate { token: 1, mutations: vec![beside, step], reply })
+    };
+    match go_on(&mut one, "a") {
+        Outcome::Failed(sentence) => {
+            assert!(sentence.contains(&format!("belongs to appliance {theirs}")), "{sentence}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let (table, key) = (AGENT_WORK, Box::from("beside"));
+    assert!(matches!(one.ask(|reply| Request::Read { token: 1, table, key, reply }), Outcome::Row(None)));
+    assert!(matches!(go_on(&mut other, "a"), Outcome::Committed { .. }));
+    assert!(matches!(go_on(&mut one, "f"), Outcome::Committed { .. }), "its own");
+    // What is done may be ordered again, by anybody.
+    let again = vec![put(("c", "running", Some(mine)))];
+    assert!(matches!(
+        one.ask(|reply| Request::Mutate { token: 1, mutations: again, reply }),
+        Outcome::Committed { .. }
+    ));
 }
 
 #[test]
