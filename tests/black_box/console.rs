@@ -407,7 +407,7 @@ fn appliances_on_one_database(browser: &Browser) {
           member(4, 'south', true, 1230, 30000), member(5, 'west', false, 9, 20000)]",
     );
     assert_eq!(several[0], false, "{several}");
-    let rows = ["north (3), this one|● up|34|1,200|1 min 0 s", "south (4)|● up|4|1,230|30 s", "west (5)|■ ended|–|9|–"];
+    let rows = ["north (3), this one|●up|34|1,200|1 min 0 s", "south (4)|●up|4|1,230|30 s", "west (5)|■ended|–|9|–"];
     assert_eq!(several[1], serde_json::json!(rows));
     let note = several[2].as_str().unwrap();
     assert!(note.contains("2 appliances alive") && note.contains("took over 1 piece of work"), "{note}");

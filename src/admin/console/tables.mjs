@@ -37,6 +37,17 @@ export function orderOf(kind, stateName) {
 
 const ORDER_WORDS = { stop: "Stop…", start: "Start…", drain: "Drain…" };
 
+/** The cell with a row's state: a sign, and its word. */
+function stateCell(cell) {
+  const sign = html("span", { class: "sign", "aria-hidden": "true" });
+  return cell("State", html("span", { class: "state" }, sign, html("span")));
+}
+
+function showState(cell, sign, word) {
+  show(cell.firstChild.firstChild, sign);
+  show(cell.firstChild.lastChild, word);
+}
+
 /** A table of one kind of servers, with a button in every row. */
 class Servers {
   #kind;
@@ -63,10 +74,9 @@ class Servers {
   #row(number) {
     const name = this.#kind === "front" ? `Front ${number}` : `Replica ${number}`;
     const cell = (caption, ...children) => html("td", { role: "cell", "data-caption": caption }, ...children);
-    const sign = html("span", { class: "sign", "aria-hidden": "true" });
     return html("tr", { role: "row", id: `server-${this.#kind}-${number}`, tabindex: "-1" },
       html("th", { scope: "row", role: "rowheader" }, name),
-      cell("State", html("span", { class: "state" }, sign, html("span"))),
+      stateCell(cell),
       ...this.#columns.map(([caption]) => cell(caption)),
       cell("Order", html("button", { type: "button", "data-number": number }, "Stop…")));
   }
@@ -76,8 +86,7 @@ class Servers {
       const { word, sign, mood } = state(server.state);
       const silent = server.silent && server.state !== "hung" ? ", silent" : "";
       mark(row, "data-mood", mood);
-      show(row.children[1].firstChild.firstChild, sign);
-      show(row.children[1].firstChild.lastChild, `${word}${silent}`);
+      showState(row.children[1], sign, `${word}${silent}`);
       this.#columns.forEach(([, value], place) => show(row.children[2 + place], value(server)));
       const order = orderOf(this.#kind, server.state);
       const button = row.lastChild.firstChild;
@@ -183,22 +192,22 @@ function drawAppliances(appliances, at_ms) {
   ];
   show(byId("appliances-note"), notes.join(" · "));
   mark(byId("appliances-note"), "data-mood", appliances.refused_code ? "warn" : null);
-  const captions = ["State", "Changes behind", "Position", "Up"];
-  const make = () => html("tr", { role: "row" }, html("th", { scope: "row", role: "rowheader" }),
-    ...captions.map((caption) => html("td", { role: "cell", "data-caption": caption })));
+  const cell = (caption, ...children) => html("td", { role: "cell", "data-caption": caption }, ...children);
+  const make = () => html("tr", { role: "row" }, html("th", { scope: "row", role: "rowheader" }), stateCell(cell),
+    ...["Changes behind", "Position", "Up"].map((caption) => cell(caption)));
   pool(byId("appliances-rows"), members, make, (row, member) => {
     const isMe = member.member === appliances.me;
     // Others write down what they have read once a second.
     const behind = isMe ? appliances.behind : Math.max(0, appliances.head - member.position);
     const { word, sign, mood } = member.alive ? state("up") : { word: "ended", sign: "■", mood: "calm" };
     mark(row, "data-mood", mood);
+    showState(row.children[1], sign, word);
+    show(row.firstChild, `${member.name} (${member.member})${isMe ? ", this one" : ""}`);
     [
-      `${member.name} (${member.member})${isMe ? ", this one" : ""}`,
-      `${sign} ${word}`,
       member.alive ? whole(behind) : NOTHING,
       whole(isMe ? appliances.position : member.position),
       member.alive ? span(at_ms - member.started_ms) : NOTHING,
-    ].forEach((words, place) => show(row.children[place], words));
+    ].forEach((words, place) => show(row.children[2 + place], words));
   });
 }
 
